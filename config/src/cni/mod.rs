@@ -1,0 +1,30 @@
+//! The CNI protocol: what a runtime says to a plugin and what it hears back. The rules come from the
+//! CNI specification 1.1.0 and, where it is silent, from what libcni and the reference plugins do.
+
+mod env;
+mod error;
+#[cfg(feature = "netconf")]
+mod gojson;
+#[cfg(feature = "netconf")]
+mod netconf;
+#[cfg(feature = "netconf")]
+mod definition;
+mod peek;
+#[cfg(feature = "netconf")]
+mod ranges;
+#[cfg(feature = "netconf")]
+mod result;
+mod version;
+
+#[cfg(feature = "netconf")]
+pub use definition::{Definition, Origin};
+pub use env::{Command, Environment};
+pub use error::{CniError, Code};
+#[cfg(feature = "netconf")]
+pub use netconf::{Call, Dns, NetConf, Route, ValidAttachment};
+pub use peek::{Peek, peek};
+#[cfg(feature = "netconf")]
+pub use ranges::{Range, RangeSet};
+#[cfg(feature = "netconf")]
+pub use result::{CniResult, Interface, IpConfig};
+pub use version::{SUPPORTED_VERSIONS, Version, about, version_document};
