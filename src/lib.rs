@@ -1,0 +1,16 @@
+//! The CNI manager: the decisions of a container network, and the hands that carry them out.
+//!
+//! | module   | kind  | what it is                                                                  |
+//! |----------|-------|-----------------------------------------------------------------------------|
+//! | `attach` | pure  | from a request to a plan, a record and a result; what may happen in which order |
+//! | `ipam`   | pure  | which address a container gets, and when it may be handed out again          |
+//! | `kernel` | hands | netlink, nftables, namespaces, the sockets' credentials: all that is `unsafe` |
+//! | `store`  | hands | what must survive the daemon: a SQLite file                                  |
+//! | `errors` | pure  | the one place where our errors become CNI errors                             |
+//!
+//! Pure modules touch no file, socket, clock or thread; `tests/tidy.rs` holds them to it.
+
+pub mod attach;
+pub mod ipam;
+pub mod kernel;
+pub mod store;

@@ -136,7 +136,8 @@ impl Environment {
     /// `CNI_IFNAME`, checked.
     pub fn interface(&self) -> Result<IfName, CniError> {
         IfName::new(self.ifname.as_str()).map_err(|e| {
-            CniError::new(Code::InvalidEnvironment, format!("CNI_IFNAME: {e}")).with_details(e.value)
+            CniError::new(Code::InvalidEnvironment, format!("CNI_IFNAME: {e}"))
+                .with_details(e.value)
         })
     }
 
@@ -171,7 +172,10 @@ mod tests {
         let env = Environment { command: "ADD".to_owned(), ..Environment::default() };
         let error = env.validate().expect_err("nothing is set");
         assert_eq!(error.code, Code::InvalidEnvironment);
-        assert_eq!(error.msg, "required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME] missing");
+        assert_eq!(
+            error.msg,
+            "required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME] missing"
+        );
     }
 
     #[test]
@@ -190,7 +194,10 @@ mod tests {
         let mut env = call("ADD");
         env.container = "some-%%container-id".to_owned();
         let error = env.validate().expect_err("bad id");
-        assert_eq!((error.code, error.details.as_str()), (Code::InvalidEnvironment, "some-%%container-id"));
+        assert_eq!(
+            (error.code, error.details.as_str()),
+            (Code::InvalidEnvironment, "some-%%container-id")
+        );
         env.command = "STATUS".to_owned();
         assert!(env.validate().is_ok());
     }

@@ -1,14 +1,14 @@
 //! The CNI protocol: what a runtime says to a plugin and what it hears back. The rules come from the
 //! CNI specification 1.1.0 and, where it is silent, from what libcni and the reference plugins do.
 
+#[cfg(feature = "netconf")]
+mod definition;
 mod env;
 mod error;
 #[cfg(feature = "netconf")]
 mod gojson;
 #[cfg(feature = "netconf")]
 mod netconf;
-#[cfg(feature = "netconf")]
-mod definition;
 mod peek;
 #[cfg(feature = "netconf")]
 mod ranges;

@@ -45,9 +45,8 @@ impl Version {
             return Ok(Self::V0_1_0);
         }
         SUPPORTED_VERSIONS.into_iter().find(|v| v.as_str() == text).ok_or_else(|| {
-            CniError::new(Code::IncompatibleVersion, "incompatible CNI versions").with_details(
-                format!("config is {text:?}, plugin supports {}", supported_text()),
-            )
+            CniError::new(Code::IncompatibleVersion, "incompatible CNI versions")
+                .with_details(format!("config is {text:?}, plugin supports {}", supported_text()))
         })
     }
 

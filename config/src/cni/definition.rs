@@ -1,0 +1,238 @@
+//! A network as an operator defines it: a configuration that was checked, with its defaults filled
+//! in. Two configurations that mean the same give equal definitions.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use super::netconf::{Ipam, RawRange};
+use super::ranges::validate_sets;
+use super::{Call, CniError, Code, Dns, Range, RangeSet, Route};
+use crate::ids::{IfName, NetworkName};
+
+/// The reference plugin's default bridge.
+const DEFAULT_BRIDGE: &str = "cni0";
+/// The least MTU an IPv4 link may have (RFC 791) and the most the kernel takes (`ETH_MAX_MTU`).
+const MTU: std::ops::RangeInclusive<u32> = 68..=65535;
+
+/// Where a definition came from; shown to operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The runtime sent it on stdin.
+    Runtime,
+    /// A file of `config_dir`.
+    File(String),
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// Its name.
+    pub name: NetworkName,
+    /// The bridge its containers are ports of.
+    pub bridge: IfName,
+    /// The bridge carries the gateways' addresses and the host forwards.
+    pub gateway: bool,
+    /// Containers get a default route by the gateway, whatever `routes` says.
+    pub default_gateway: bool,
+    /// Another address on the bridge is replaced instead of being an error.
+    pub force_address: bool,
+    /// Traffic that leaves the network is masqueraded.
+    pub masquerade: bool,
+    /// Frames may leave by the port they came in.
+    pub hairpin: bool,
+    /// MTU of both ends.
+    pub mtu: Option<u32>,
+    /// One address from each set.
+    pub pools: Vec<RangeSet>,
+    /// Routes of the container.
+    pub routes: Vec<Route>,
+    /// Handed to the runtime.
+    pub dns: Dns,
+}
+
+impl Definition {
+    /// Checks a configuration. Errors have code 7 for what is invalid and code 2 for what is valid
+    /// and not supported.
+    pub(super) fn new(call: &Call) -> Result<Self, CniError> {
+        let conf = &call.conf;
+        let unsupported = [
+            ("promiscMode", conf.promisc_mode.then(|| "true".to_owned())),
+            ("vlan", (conf.vlan != 0).then(|| conf.vlan.to_string())),
+            ("vlanTrunk", (!conf.vlan_trunk.is_empty()).then(|| "a list".to_owned())),
+            ("macspoofchk", conf.macspoofchk.then(|| "true".to_owned())),
+            ("enabledad", conf.enabledad.then(|| "true".to_owned())),
+            (
+                "disableContainerInterface",
+                conf.disable_container_interface.then(|| "true".to_owned()),
+            ),
+            ("portIsolation", conf.port_isolation.then(|| "true".to_owned())),
+        ];
+        if let Some((key, value)) = unsupported.iter().find_map(|(k, v)| Some((k, v.as_ref()?))) {
+            return Err(CniError::new(
+                Code::UnsupportedField,
+                format!("network {:?}: {key}={value} is not supported", call.network.as_str()),
+            ));
+        }
+        if conf.mtu != 0 && !MTU.contains(&conf.mtu) {
+            return Err(invalid(call, &format!("mtu {} is not within 68 to 65535", conf.mtu)));
+        }
+        let bridge = if conf.bridge.is_empty() { DEFAULT_BRIDGE } else { &conf.bridge };
+        let bridge = IfName::new(bridge).map_err(|e| invalid(call, &format!("bridge: {e}")))?;
+        let (pools, routes) = match &conf.ipam {
+            None => (Vec::new(), Vec::new()),
+            Some(ipam) => (pools(call, ipam)?, routes(call, ipam)?),
+        };
+        Ok(Self {
+            name: call.network.clone(),
+            bridge,
+            gateway: conf.is_gateway || conf.is_default_gateway,
+            default_gateway: conf.is_default_gateway,
+            force_address: conf.force_address,
+            masquerade: conf.ip_masq,
+            hairpin: conf.hairpin_mode,
+            mtu: Some(conf.mtu).filter(|m| *m != 0),
+            pools,
+            routes,
+            dns: conf.dns.clone().unwrap_or_default(),
+        })
+    }
+
+    /// Every range of every set.
+    pub fn ranges(&self) -> impl Iterator<Item = &Range> {
+        self.pools.iter().flat_map(|set| &set.0)
+    }
+
+    /// The addresses the bridge carries, with their prefix lengths; none without `isGateway`.
+    pub fn gateway_addresses(&self) -> Vec<IpNetwork> {
+        let mut found: Vec<IpNetwork> = Vec::new();
+        if self.gateway {
+            for range in self.ranges() {
+                if let Ok(address) = IpNetwork::new(range.gateway, range.subnet.prefix())
+                    && !found.contains(&address)
+                {
+                    found.push(address);
+                }
+            }
+        }
+        found
+    }
+}
+
+fn pools(call: &Call, ipam: &Ipam) -> Result<Vec<RangeSet>, CniError> {
+    match ipam.plugin.as_str() {
+        "host-local" => {}
+        "" => return Err(invalid(call, "ipam has no type; \"host-local\" is built in")),
+        other => {
+            return Err(CniError::new(
+                Code::UnsupportedField,
+                format!(
+                    "network {:?}: ipam.type={other:?} is not supported",
+                    call.network.as_str()
+                ),
+            )
+            .with_details("\"host-local\" is built in"));
+        }
+    }
+    let single = RawRange {
+        subnet: ipam.subnet.clone(),
+        range_start: ipam.range_start.clone(),
+        range_end: ipam.range_end.clone(),
+        gateway: ipam.gateway.clone(),
+    };
+    // The single range of the old form comes before the list, as in the reference plugin.
+    let old_form = (!ipam.subnet.is_empty()).then(|| vec![single]);
+    let mut sets = Vec::new();
+    for raw in old_form.into_iter().chain(ipam.ranges.iter().cloned()) {
+        let ranges: Result<Vec<Range>, CniError> = raw
+            .iter()
+            .map(|r| Range::new(&r.subnet, &r.range_start, &r.range_end, &r.gateway))
+            .collect();
+        sets.push(RangeSet(ranges?));
+    }
+    if sets.is_empty() {
+        return Err(invalid(call, "ipam names no subnet and no ranges"));
+    }
+    validate_sets(&sets)?;
+    Ok(sets)
+}
+
+fn routes(call: &Call, ipam: &Ipam) -> Result<Vec<Route>, CniError> {
+    let bad = |what: &str, value: &str| {
+        invalid(call, &format!("ipam route {what} {value:?} is not an address"))
+    };
+    ipam.routes
+        .iter()
+        .map(|raw| {
+            let dst: IpNetwork = raw.dst.parse().map_err(|_| bad("dst", &raw.dst))?;
+            let dst =
+                IpNetwork::new(dst.network(), dst.prefix()).map_err(|_| bad("dst", &raw.dst))?;
+            let gw = match raw.gw.as_str() {
+                "" => None,
+                text => Some(text.parse::<IpAddr>().map_err(|_| bad("gw", text))?),
+            };
+            if gw.is_some_and(|gw| gw.is_ipv4() != dst.is_ipv4()) {
+                return Err(invalid(
+                    call,
+                    &format!("ipam route {dst} has a gw of the other family"),
+                ));
+            }
+            Ok(Route { dst, gw })
+        })
+        .collect()
+}
+
+fn invalid(call: &Call, what: &str) -> CniError {
+    CniError::new(
+        Code::InvalidNetworkConfig,
+        format!("network {:?}: {what}", call.network.as_str()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn define(text: &str) -> Result<Definition, CniError> {
+        Call::parse(text.as_bytes()).and_then(|c| c.definition())
+    }
+
+    #[test]
+    fn the_module_documents_example_is_a_definition() {
+        let d = define(include_str!("../../samples/net.d/10-quantum-bridge.conf")).expect("valid");
+        assert_eq!(d.bridge.as_str(), "quantum0");
+        assert!(d.gateway && d.masquerade && d.hairpin && !d.default_gateway);
+        assert_eq!(d.pools[0].subnets(), "172.20.0.0/16");
+        assert_eq!(d.gateway_addresses()[0].to_string(), "172.20.0.1/16");
+        assert_eq!(d.routes, [Route { dst: "0.0.0.0/0".parse().expect("dst"), gw: None }]);
+        assert_eq!(d.dns.domain, "quantum.local");
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name_and_value() {
+        for (key, value) in [("vlan", "100"), ("promiscMode", "true"), ("portIsolation", "true")] {
+            let error =
+                define(&format!(r#"{{"name":"n","bridge":"b","{key}":{value}}}"#)).expect_err(key);
+            assert_eq!(error.code, Code::UnsupportedField);
+            assert!(error.msg.contains(&format!("{key}={value}")), "{error}");
+        }
+        let error = define(r#"{"name":"n","ipam":{"type":"dhcp"}}"#).expect_err("dhcp");
+        assert_eq!(error.code, Code::UnsupportedField);
+    }
+
+    #[test]
+    fn what_is_invalid_is_code_7() {
+        for bad in [
+            r#"{"name":"n","bridge":"a/b"}"#,
+            r#"{"name":"n","bridge":"b","mtu":10}"#,
+            r#"{"name":"n","ipam":{}}"#,
+            r#"{"name":"n","ipam":{"type":"host-local"}}"#,
+            r#"{"name":"n","ipam":{"type":"host-local","ranges":[[]]}}"#,
+            r#"{"name":"n","ipam":{"type":"host-local","subnet":"10.0.0.0/24","routes":[{"dst":"x"}]}}"#,
+            r#"{"name":"n","ipam":{"type":"host-local","subnet":"10.0.0.0/24","routes":[{"dst":"::/0","gw":"10.0.0.1"}]}}"#,
+        ] {
+            assert_eq!(define(bad).expect_err(bad).code, Code::InvalidNetworkConfig, "{bad}");
+        }
+    }
+}

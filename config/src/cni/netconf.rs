@@ -1,0 +1,249 @@
+//! The network configuration as it arrives on stdin: the keys of the specification, of the reference
+//! `bridge` plugin and of its `host-local` IPAM. Nothing is judged here but types; what the values
+//! mean is [`Definition`](super::Definition)'s business.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{CniError, Code, Definition, Version, gojson};
+use crate::ids::{ContainerId, IfName, NetworkName};
+
+/// Everything on stdin that concerns us; unknown keys are let pass.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NetConf {
+    /// The version of the protocol this call uses.
+    pub cni_version: String,
+    /// The network's name.
+    pub name: String,
+    /// The plugin's name.
+    #[serde(rename = "type")]
+    pub plugin: String,
+    /// Name of the bridge; `cni0` if empty.
+    pub bridge: String,
+    /// The bridge carries the gateway's address.
+    pub is_gateway: bool,
+    /// As `isGateway`, and the container's default route goes there.
+    pub is_default_gateway: bool,
+    /// Replace another address on the bridge.
+    pub force_address: bool,
+    /// Masquerade what leaves the network.
+    pub ip_masq: bool,
+    /// Let a port's frames back out of the same port.
+    pub hairpin_mode: bool,
+    /// MTU of both ends; 0 is the kernel's choice.
+    pub mtu: u32,
+    /// Where addresses come from.
+    pub ipam: Option<Ipam>,
+    /// What the container's resolver is told.
+    pub dns: Option<Dns>,
+    /// The result of the plugins before us, or of ADD.
+    pub prev_result: Option<Value>,
+    /// GC: the attachments that are to stay. Read by [`Call::parse`], which tells absent from null.
+    #[serde(skip)]
+    pub valid_attachments: Option<Vec<ValidAttachment>>,
+    // Keys of the reference plugin that are not served yet. They are read so that they can be
+    // refused by name: a setting that is silently without effect is worse than an error.
+    pub(super) promisc_mode: bool,
+    pub(super) vlan: i64,
+    pub(super) vlan_trunk: Vec<Value>,
+    pub(super) macspoofchk: bool,
+    pub(super) enabledad: bool,
+    pub(super) disable_container_interface: bool,
+    pub(super) port_isolation: bool,
+}
+
+/// The `ipam` object.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Ipam {
+    /// The IPAM plugin; `host-local` is built in.
+    #[serde(rename = "type")]
+    pub plugin: String,
+    pub(super) subnet: String,
+    pub(super) range_start: String,
+    pub(super) range_end: String,
+    pub(super) gateway: String,
+    pub(super) ranges: Vec<Vec<RawRange>>,
+    pub(super) routes: Vec<RawRoute>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct RawRange {
+    pub(super) subnet: String,
+    pub(super) range_start: String,
+    pub(super) range_end: String,
+    pub(super) gateway: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct RawRoute {
+    pub(super) dst: String,
+    pub(super) gw: String,
+}
+
+/// A route of the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The destination; 0.0.0.0/0 and ::/0 are the default routes.
+    pub dst: IpNetwork,
+    /// The next hop; without one, the gateway of the address of that family.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gw: Option<IpAddr>,
+}
+
+/// What the container's resolver is told, handed to the runtime in the result.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dns {
+    /// Addresses of name servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nameservers: Vec<String>,
+    /// The local domain.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: String,
+    /// Search list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// Options as in resolv.conf(5).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+impl Dns {
+    /// True if nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One entry of GC's `cni.dev/valid-attachments`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ValidAttachment {
+    /// The container.
+    pub container: ContainerId,
+    /// Its interface.
+    pub ifname: IfName,
+}
+
+/// A configuration that was read: the parts every verb needs, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// The version the answer must have.
+    pub version: Version,
+    /// The network's name.
+    pub network: NetworkName,
+    /// The rest, as it came.
+    pub conf: NetConf,
+}
+
+impl Call {
+    /// Reads a configuration. Errors: code 6 not JSON, or not an object; 7 the name; 1 the version.
+    pub fn parse(stdin: &[u8]) -> Result<Self, CniError> {
+        let value: Value = serde_json::from_slice(stdin).map_err(|e| {
+            CniError::new(Code::Decode, "the network configuration on stdin is not valid JSON")
+                .with_details(e.to_string())
+        })?;
+        let Value::Object(map) = &value else {
+            return Err(CniError::new(
+                Code::Decode,
+                "the network configuration on stdin is not a JSON object",
+            ));
+        };
+        let valid = map
+            .get("cni.dev/valid-attachments")
+            .or_else(|| map.get("cni.dev/attachments"))
+            .map(valid_attachments)
+            .transpose()?;
+        let mut conf: NetConf = gojson::from_value(value).map_err(|e| {
+            CniError::new(Code::Decode, "the network configuration has a member of the wrong type")
+                .with_details(e.to_string())
+        })?;
+        conf.valid_attachments = valid;
+        let network = NetworkName::new(conf.name.as_str())
+            .map_err(|e| CniError::new(Code::InvalidNetworkConfig, e.to_string()))?;
+        let version = Version::parse(&conf.cni_version)?;
+        Ok(Self { version, network, conf })
+    }
+
+    /// True if the configuration only names its network, so that a definition on the host is meant.
+    pub fn is_thin(&self) -> bool {
+        self.conf.ipam.is_none() && self.conf.bridge.is_empty()
+    }
+
+    /// The definition that this configuration itself gives.
+    pub fn definition(&self) -> Result<Definition, CniError> {
+        Definition::new(self)
+    }
+}
+
+/// `null` is the empty list: none is valid.
+fn valid_attachments(value: &Value) -> Result<Vec<ValidAttachment>, CniError> {
+    #[derive(Deserialize, Default)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Raw {
+        #[serde(rename = "containerID")]
+        container_id: String,
+        ifname: String,
+    }
+    let invalid = |details: String| {
+        CniError::new(Code::InvalidNetworkConfig, "cni.dev/valid-attachments cannot be read")
+            .with_details(details)
+    };
+    let raw: Option<Vec<Raw>> =
+        gojson::from_value(value.clone()).map_err(|e| invalid(e.to_string()))?;
+    raw.unwrap_or_default()
+        .into_iter()
+        .map(|r| {
+            Ok(ValidAttachment {
+                container: ContainerId::new(r.container_id).map_err(|e| invalid(e.to_string()))?,
+                ifname: IfName::new(r.ifname).map_err(|e| invalid(e.to_string()))?,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_an_object_is_code_6() {
+        for bad in ["", "{", "[]", "3", "null", "{\"name\":\"n\",\"mtu\":\"x\"}"] {
+            assert_eq!(Call::parse(bad.as_bytes()).expect_err(bad).code, Code::Decode, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_needed_and_a_version_is_known() {
+        for bad in [r#"{"cniVersion":"1.0.0"}"#, r#"{"name":"a/b"}"#, r#"{"name":"../x"}"#] {
+            assert_eq!(
+                Call::parse(bad.as_bytes()).expect_err(bad).code,
+                Code::InvalidNetworkConfig
+            );
+        }
+        let error = Call::parse(br#"{"name":"n","cniVersion":"4.3.2"}"#).expect_err("version");
+        assert_eq!(error.code, Code::IncompatibleVersion);
+        let call = Call::parse(br#"{"name":"n"}"#).expect("readable");
+        assert_eq!(call.version, Version::V0_1_0);
+        assert!(call.is_thin());
+    }
+
+    #[test]
+    fn absent_and_null_attachments_are_told_apart() {
+        let read = |text: &str| Call::parse(text.as_bytes()).expect(text).conf.valid_attachments;
+        assert_eq!(read(r#"{"name":"n"}"#), None);
+        assert_eq!(read(r#"{"name":"n","cni.dev/valid-attachments":null}"#), Some(vec![]));
+        let list = read(
+            r#"{"name":"n","cni.dev/valid-attachments":[{"containerID":"c","ifname":"eth0"}]}"#,
+        );
+        assert_eq!(list.map(|l| l.len()), Some(1));
+        let bad = r#"{"name":"n","cni.dev/valid-attachments":[{"containerID":"/","ifname":"e"}]}"#;
+        assert!(Call::parse(bad.as_bytes()).is_err());
+    }
+}

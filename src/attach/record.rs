@@ -1,0 +1,65 @@
+//! The record of an attachment: what the daemon did, and all it needs to undo it. A DEL is served
+//! from this alone, never from the request's configuration, namespace or previous result.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use quantum_config::cni::{CniResult, Route};
+use quantum_config::ids::{AttachmentKey, IfName, LinkIndex, Mac};
+use serde::{Deserialize, Serialize};
+
+/// Which network namespace: device and inode of its file in nsfs. A path may name another namespace
+/// tomorrow; this pair does not, as long as the namespace lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NetnsId {
+    /// `st_dev`
+    pub dev: u64,
+    /// `st_ino`
+    pub ino: u64,
+}
+
+/// An address that was leased for an attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// The range set it was taken from, counted from 0.
+    pub set: usize,
+    /// The address with the prefix length of its subnet.
+    pub address: IpNetwork,
+    /// The gateway of the subnet.
+    pub gateway: IpAddr,
+}
+
+/// One attachment as it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Whose it is.
+    pub key: AttachmentKey,
+    /// The container's namespace.
+    pub netns: NetnsId,
+    /// `CNI_NETNS` as it was given; only for the result, never opened.
+    pub sandbox: String,
+    /// The end of the veth pair on the host.
+    pub host: IfName,
+    /// Index of both ends, each in its own namespace.
+    pub index: LinkIndex,
+    /// Hardware address of the container's end.
+    pub mac: Mac,
+    /// Hardware address of the host's end.
+    pub host_mac: Mac,
+    /// The bridge the host's end is a port of.
+    pub bridge: IfName,
+    /// Frames may leave by the port they came in.
+    pub hairpin: bool,
+    /// MTU of both ends, if one was asked for.
+    pub mtu: Option<u32>,
+    /// The leased addresses.
+    pub addresses: Vec<Assigned>,
+    /// The routes inside.
+    pub routes: Vec<Route>,
+    /// The addresses are masqueraded when they leave the bridge.
+    pub masquerade: bool,
+    /// What ADD answered.
+    pub result: CniResult,
+    /// When, in milliseconds since the machine booted (`CLOCK_BOOTTIME`).
+    pub created: u64,
+}
