@@ -8,3 +8,7 @@
 
 pub mod cni;
 pub mod ids;
+#[cfg(feature = "settings")]
+pub mod settings;
+pub mod spool;
+pub mod wire;

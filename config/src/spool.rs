@@ -1,0 +1,43 @@
+//! Tombstones: a DEL that found no daemon, kept in a file until one replays it. The file holds the
+//! call as a frame (see [`wire`](crate::wire)) with the time it was written, so that a replay never
+//! takes away an attachment that was made later under the same name.
+
+use crate::cni::peek;
+use crate::ids::digest;
+use crate::wire::Call;
+
+/// Where tombstones are kept unless told otherwise.
+pub const DEFAULT_DIR: &str = "/var/lib/quantum/cni/spool";
+/// The environment variable that tells the plugin another directory.
+pub const DIR_VARIABLE: &str = "QUANTUM_CNI_SPOOL_DIR";
+/// How the name of a finished tombstone ends; others are being written, or were never finished.
+pub const SUFFIX: &str = ".del";
+
+/// The file name for a call: one for each attachment, however often its DEL is repeated.
+pub fn file_name(call: &Call) -> String {
+    let network = peek(&call.stdin).name;
+    let key = digest(&[&network, &call.env.container, &call.env.ifname]);
+    format!("{key:016x}{SUFFIX}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cni::Environment;
+
+    #[test]
+    fn one_file_for_each_attachment() {
+        let call = |network: &str, ifname: &str| Call {
+            env: Environment {
+                container: "c".into(),
+                ifname: ifname.into(),
+                ..Environment::default()
+            },
+            stdin: format!("{{\"name\":\"{network}\"}}").into_bytes(),
+            ..Call::default()
+        };
+        assert_eq!(file_name(&call("n", "eth0")), file_name(&call("n", "eth0")));
+        assert_ne!(file_name(&call("n", "eth0")), file_name(&call("n", "eth1")));
+        assert_ne!(file_name(&call("m", "eth0")), file_name(&call("n", "eth0")));
+    }
+}
