@@ -1,1 +1,267 @@
+//! The daemon's settings: the five of the module document's `CniServerConfig`, with its defaults,
+//! and what running the daemon needs besides. A TOML file gives them, flags overrule the file, and
+//! whatever is wrong is said with file, key and reason.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use thiserror::Error;
+use toml::{Table, Value};
+
+/// The longest path a Unix socket can have, in bytes (`sun_path` less the closing NUL, unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
+/// More cached endpoints than this are a typing error: a bridge holds 1023.
+const CACHE_MAX: i64 = 1_000_000;
+
+/// The settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CniServerConfig {
+    /// Where the plugin finds the daemon.
+    pub socket_path: String,
+    /// Network definitions: `*.conf`, `*.conflist` and `*.json`.
+    pub config_dir: String,
+    /// How many endpoint records are kept in memory.
+    pub cache_size: usize,
+    /// The least important records that are logged.
+    pub log_level: LogLevel,
+    /// Serve `/metrics`.
+    pub metrics_enabled: bool,
+    /// What must survive the daemon.
+    pub state_dir: PathBuf,
+    /// Where the plugin leaves the DELs that found no daemon.
+    pub spool_dir: PathBuf,
+    /// How log records are written.
+    pub log_format: LogFormat,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub http_listen: SocketAddr,
+}
+
+impl Default for CniServerConfig {
+    fn default() -> Self {
+        Self {
+            socket_path: crate::wire::DEFAULT_SOCKET.to_owned(),
+            config_dir: "/etc/quantum/cni/net.d".to_owned(),
+            cache_size: 1000,
+            log_level: LogLevel::Info,
+            metrics_enabled: true,
+            state_dir: PathBuf::from("/var/lib/quantum/cni"),
+            spool_dir: PathBuf::from(crate::spool::DEFAULT_DIR),
+            log_format: LogFormat::Terminal,
+            http_listen: SocketAddr::from(([127, 0, 0, 1], 9641)),
+        }
+    }
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(format!("{text:?} is not one of {}", [$($word),+].join(", "))),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $(Self::$variant => $word),+ })
+            }
+        }
+    };
+}
+
+words!(
+    /// How important a log record is.
+    LogLevel {
+        /// The daemon cannot go on.
+        Critical = "critical",
+        /// A request failed, or something was lost.
+        Error = "error",
+        /// Something an operator should look at.
+        Warning = "warning",
+        /// What was done.
+        Info = "info",
+        /// How it was done.
+        Debug = "debug",
+    }
+);
+
+words!(
+    /// How log records are written.
+    LogFormat {
+        /// For people.
+        Terminal = "terminal",
+        /// One JSON object a line.
+        Json = "json",
+    }
+);
+
+/// What is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{origin}: {key}: {reason}")]
+pub struct SettingsError {
+    /// The file, or `command line`.
+    pub origin: String,
+    /// The key; `(file)` if it is the file as a whole.
+    pub key: String,
+    /// Why it will not do.
+    pub reason: String,
+}
+
+impl CniServerConfig {
+    /// Takes settings from the text of a TOML file. `origin` is its name, for messages.
+    pub fn merge_toml(mut self, origin: &str, text: &str) -> Result<Self, SettingsError> {
+        let table: Table = text.parse().map_err(|e: toml::de::Error| SettingsError {
+            origin: origin.to_owned(),
+            key: "(file)".to_owned(),
+            reason: format!("is not valid TOML: {}", e.to_string().trim_end()),
+        })?;
+        for (key, value) in &table {
+            self.set(key, value).map_err(|reason| SettingsError {
+                origin: origin.to_owned(),
+                key: key.clone(),
+                reason,
+            })?;
+        }
+        Ok(self)
+    }
+
+    /// Sets one key from the text of a flag.
+    pub fn merge_flag(mut self, key: &str, text: &str) -> Result<Self, SettingsError> {
+        let value = match key {
+            "cache_size" => text.parse().map(Value::Integer).ok(),
+            "metrics_enabled" => text.parse().map(Value::Boolean).ok(),
+            _ => None,
+        };
+        let value = value.unwrap_or_else(|| Value::String(text.to_owned()));
+        self.set(key, &value).map_err(|reason| SettingsError {
+            origin: "command line".to_owned(),
+            key: format!("--{}", key.replace('_', "-")),
+            reason,
+        })?;
+        Ok(self)
+    }
+
+    fn set(&mut self, key: &str, value: &Value) -> Result<(), String> {
+        match key {
+            "socket_path" => {
+                let path = path(value)?;
+                if path.len() > SOCKET_PATH_MAX {
+                    return Err(format!(
+                        "{path:?} is longer than the {SOCKET_PATH_MAX} bytes of a socket's path"
+                    ));
+                }
+                self.socket_path = path;
+            }
+            "config_dir" => self.config_dir = path(value)?,
+            "cache_size" => match value {
+                Value::Integer(n @ 1..=CACHE_MAX) => {
+                    self.cache_size = usize::try_from(*n).unwrap_or(1)
+                }
+                _ => return Err(format!("{} is not a number from 1 to {CACHE_MAX}", shown(value))),
+            },
+            "log_level" => self.log_level = string(value)?.parse()?,
+            "metrics_enabled" => match value {
+                Value::Boolean(on) => self.metrics_enabled = *on,
+                _ => return Err(format!("{} is neither true nor false", shown(value))),
+            },
+            "state_dir" => self.state_dir = path(value)?.into(),
+            "spool_dir" => self.spool_dir = path(value)?.into(),
+            "log_format" => self.log_format = string(value)?.parse()?,
+            "http_listen" => {
+                let text = string(value)?;
+                self.http_listen = text.parse().map_err(|_| {
+                    format!("{text:?} is not an address with a port, as in 127.0.0.1:9641")
+                })?;
+            }
+            _ => return Err("is not a setting".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+/// A value as it stood in the file.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Integer(n) => n.to_string(),
+        Value::Float(n) => n.to_string(),
+        Value::Boolean(b) => b.to_string(),
+        Value::String(text) => format!("{text:?}"),
+        other => format!("a value of type {}", other.type_str()),
+    }
+}
+
+fn string(value: &Value) -> Result<&str, String> {
+    value.as_str().ok_or_else(|| format!("{} is not a string", shown(value)))
+}
+
+fn path(value: &Value) -> Result<String, String> {
+    let text = string(value)?;
+    if text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is not an absolute path"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_module_documents_defaults() {
+        let d = CniServerConfig::default();
+        assert_eq!(d.socket_path, "/run/quantum/cni.sock");
+        assert_eq!(d.config_dir, "/etc/quantum/cni/net.d");
+        assert_eq!((d.cache_size, d.log_level, d.metrics_enabled), (1000, LogLevel::Info, true));
+    }
+
+    #[test]
+    fn the_sample_says_the_defaults() {
+        let sample = include_str!("../samples/server.toml");
+        let read = CniServerConfig { cache_size: 7, ..CniServerConfig::default() }
+            .merge_toml("server.toml", sample)
+            .expect("the sample is valid");
+        assert_eq!(read, CniServerConfig::default());
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let settings = CniServerConfig::default()
+            .merge_toml("f", "cache_size = 5\nlog_level = \"debug\"")
+            .and_then(|s| s.merge_flag("cache_size", "9"))
+            .expect("valid");
+        assert_eq!((settings.cache_size, settings.log_level), (9, LogLevel::Debug));
+    }
+
+    #[test]
+    fn errors_name_file_key_and_reason() {
+        let cases = [
+            ("colour = 1", "colour", "not a setting"),
+            ("cache_size = 0", "cache_size", "number"),
+            ("cache_size = \"many\"", "cache_size", "number"),
+            ("log_level = \"loud\"", "log_level", "critical, error"),
+            ("metrics_enabled = 1", "metrics_enabled", "true nor false"),
+            ("config_dir = \"net.d\"", "config_dir", "absolute"),
+            ("http_listen = \"9641\"", "http_listen", "port"),
+            ("socket_path = 1", "socket_path", "string"),
+            ("= 3", "(file)", "TOML"),
+        ];
+        for (text, key, word) in cases {
+            let error = CniServerConfig::default().merge_toml("/etc/q.toml", text).expect_err(text);
+            assert_eq!((error.origin.as_str(), error.key.as_str()), ("/etc/q.toml", key));
+            assert!(error.reason.contains(word), "{error} should say {word}");
+        }
+        let error = CniServerConfig::default().merge_flag("cache_size", "x").expect_err("bad flag");
+        assert_eq!(
+            error.to_string(),
+            "command line: --cache-size: \"x\" is not a number from 1 to 1000000"
+        );
+    }
+}
