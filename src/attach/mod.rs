@@ -1,8 +1,34 @@
 //! What an attachment is: from a request to a plan for the kernel, the record that is kept and the
-//! result that the runtime sees. All of it is values and functions of values.
+//! result that the runtime sees; and what may happen in which order. All of it is values and
+//! functions of values.
+//!
+//! | file      | the question it answers                                             |
+//! |-----------|---------------------------------------------------------------------|
+//! | `plan`    | what is the kernel told, and what is kept when it has done it?       |
+//! | `record`  | what do we know of an attachment that exists?                        |
+//! | `naming`  | what are its link, its alias and its indexes called?                 |
+//! | `repeat`  | what does an ADD mean for a key that is attached already?            |
+//! | `check`   | does the kernel still look like the record?                          |
+//! | `collect` | which attachments does GC remove?                                    |
+//! | `tickets` | who goes first when several requests concern one key?                |
+//! | `door`    | who is let in when there are more requests than permits?             |
+//! | `recover` | what can be known of an attachment whose record was lost?            |
 
+mod check;
+mod collect;
+mod door;
+pub mod naming;
 mod plan;
 mod record;
+mod recover;
+mod repeat;
+mod tickets;
 
-pub use plan::{Element, InsidePlan, LinkPlan, Plan};
+pub use check::{Difference, Observed, ObservedHost, ObservedInside, differences};
+pub use collect::stale;
+pub use door::{Class, Door, Entry, Limits};
+pub use plan::{BridgeEnd, Element, InsidePlan, LinkPlan, Plan, Target, elements};
 pub use record::{Assigned, NetnsId, Record};
+pub use recover::recover;
+pub use repeat::{Repeat, repeat};
+pub use tickets::{Claim, Tickets};

@@ -1,12 +1,17 @@
 //! The plan of an attachment: what the kernel is to be told, as a value. Making it decides
-//! everything; carrying it out decides nothing.
+//! everything; carrying it out decides nothing, and undoing it needs nothing but the record.
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use quantum_config::ids::{IfName, LinkIndex, Mac};
+use quantum_config::cni::{CniResult, Definition, Interface, IpConfig, Route};
+use quantum_config::ids::{AttachmentKey, IfName, InvalidId, LinkIndex, Mac};
 
-use super::Record;
+use super::naming;
+use super::{Assigned, NetnsId, Record};
+
+/// What a veth has when nobody asks for another MTU (`ETH_DATA_LEN`).
+const ETHERNET_MTU: u32 = 1500;
 
 /// Everything one ADD changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,4 +70,197 @@ pub enum Element {
         /// The bridge of its network.
         bridge: IfName,
     },
+}
+
+/// What is to be attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Whose it is.
+    pub key: AttachmentKey,
+    /// The container's namespace.
+    pub netns: NetnsId,
+    /// `CNI_NETNS` as it was given.
+    pub sandbox: String,
+}
+
+/// The bridge as it was found or made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BridgeEnd {
+    /// Its index on the host.
+    pub index: LinkIndex,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// Its MTU.
+    pub mtu: u32,
+}
+
+impl Plan {
+    /// Makes the plan. `attempt` counts the indexes that turned out to be taken; `now` is
+    /// milliseconds since boot.
+    pub fn new(
+        target: &Target,
+        network: &Definition,
+        bridge: BridgeEnd,
+        addresses: Vec<Assigned>,
+        attempt: u32,
+        now: u64,
+    ) -> Result<Self, InvalidId> {
+        let key = &target.key;
+        let (mac, host_mac) = (naming::container_mac(key), naming::host_mac(key));
+        let host = naming::host_name(key)?;
+        let index = naming::link_index(key, attempt);
+        let routes = routes(network, &addresses);
+        let link = LinkPlan {
+            host: host.clone(),
+            index,
+            mac: host_mac,
+            bridge: bridge.index,
+            mtu: network.mtu,
+            group: naming::GROUP,
+            alias: naming::alias(key, addresses.iter().map(|a| a.address)),
+            hairpin: network.hairpin,
+        };
+        let inside = InsidePlan {
+            ifname: key.ifname.clone(),
+            mac,
+            addresses: addresses.iter().map(|a| a.address).collect(),
+            routes: routes.iter().map(|r| (r.dst, r.gw.or(gateway_for(r, &addresses)))).collect(),
+        };
+        let mtu = network.mtu.unwrap_or(ETHERNET_MTU);
+        let interface = |name: &IfName, mac, mtu, sandbox: &str| Interface {
+            name: name.to_string(),
+            mac: Some(mac),
+            mtu: Some(mtu),
+            sandbox: sandbox.to_owned(),
+        };
+        let result = CniResult {
+            interfaces: vec![
+                interface(&network.bridge, bridge.mac, bridge.mtu, ""),
+                interface(&host, host_mac, mtu, ""),
+                interface(&key.ifname, mac, mtu, &target.sandbox),
+            ],
+            ips: addresses
+                .iter()
+                .map(|a| IpConfig {
+                    interface: Some(2),
+                    address: a.address,
+                    gateway: Some(a.gateway),
+                })
+                .collect(),
+            routes: routes.clone(),
+            dns: network.dns.clone(),
+        };
+        let record = Record {
+            key: key.clone(),
+            netns: target.netns,
+            sandbox: target.sandbox.clone(),
+            host,
+            index,
+            mac,
+            host_mac,
+            bridge: network.bridge.clone(),
+            gateway: network.gateway,
+            hairpin: network.hairpin,
+            mtu: network.mtu,
+            addresses,
+            routes,
+            masquerade: network.masquerade,
+            result,
+            created: now,
+        };
+        Ok(Self { link, inside, netfilter: elements(&record), record })
+    }
+}
+
+/// What an attachment has in our nftables sets.
+pub fn elements(record: &Record) -> Vec<Element> {
+    if !record.masquerade {
+        return Vec::new();
+    }
+    let element = |a: &Assigned| Element::Masquerade {
+        address: a.address.ip(),
+        bridge: record.bridge.clone(),
+    };
+    record.addresses.iter().map(element).collect()
+}
+
+/// The configured routes, and with `isDefaultGateway` a default route for each family that has an
+/// address and no default route with a next hop of its own.
+fn routes(network: &Definition, addresses: &[Assigned]) -> Vec<Route> {
+    let mut routes = network.routes.clone();
+    if !network.default_gateway {
+        return routes;
+    }
+    for address in addresses {
+        let v4 = address.address.is_ipv4();
+        let is_default = |r: &Route| r.dst.prefix() == 0 && r.dst.is_ipv4() == v4;
+        if routes.iter().any(|r| is_default(r) && r.gw.is_some()) {
+            continue;
+        }
+        // One without a next hop would mean the same route twice.
+        routes.retain(|r| !is_default(r));
+        let any: IpAddr = if v4 { [0u8; 4].into() } else { [0u8; 16].into() };
+        if let Ok(dst) = IpNetwork::new(any, 0) {
+            routes.push(Route { dst, gw: Some(address.gateway) });
+        }
+    }
+    routes
+}
+
+/// A route without a next hop goes by the gateway of the first address of its family.
+fn gateway_for(route: &Route, addresses: &[Assigned]) -> Option<IpAddr> {
+    addresses.iter().find(|a| a.address.is_ipv4() == route.dst.is_ipv4()).map(|a| a.gateway)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use quantum_config::cni::Call;
+
+    use super::*;
+
+    pub(in crate::attach) fn sample(extra: &str) -> Plan {
+        let text = format!(
+            r#"{{"cniVersion":"1.0.0","name":"net","bridge":"br0","isGateway":true,"ipMasq":true,
+            "ipam":{{"type":"host-local","subnet":"10.1.0.0/24","routes":[{{"dst":"0.0.0.0/0"}}]}}{extra}}}"#
+        );
+        let network = Call::parse(text.as_bytes()).and_then(|c| c.definition()).expect("valid");
+        let target = Target {
+            key: "net/c1/eth0".parse().expect("a key"),
+            netns: NetnsId { dev: 4, ino: 7 },
+            sandbox: "/run/netns/x".into(),
+        };
+        let addresses = vec![Assigned {
+            set: 0,
+            address: "10.1.0.2/24".parse().expect("address"),
+            gateway: "10.1.0.1".parse().expect("gateway"),
+        }];
+        let bridge = BridgeEnd { index: LinkIndex(3), mac: Mac([2, 0, 0, 0, 0, 9]), mtu: 1500 };
+        Plan::new(&target, &network, bridge, addresses, 0, 5).expect("a plan")
+    }
+
+    #[test]
+    fn the_plan_says_what_the_result_promises() {
+        let plan = sample("");
+        assert_eq!(plan.inside.routes.len(), 1);
+        assert_eq!(plan.inside.routes[0].1, Some("10.1.0.1".parse().expect("gateway")));
+        let result = &plan.record.result;
+        assert_eq!(result.interfaces[2].name, "eth0");
+        assert_eq!(result.interfaces[2].mac, Some(plan.inside.mac));
+        assert_eq!(result.interfaces[2].sandbox, "/run/netns/x");
+        assert_eq!(result.ips[0].interface, Some(2));
+        assert_eq!(result.routes[0].gw, None, "routes are told as they were configured");
+        assert_eq!(plan.netfilter, elements(&plan.record));
+    }
+
+    #[test]
+    fn a_default_gateway_gives_one_default_route() {
+        let plan = sample(r#","isDefaultGateway":true"#);
+        assert_eq!(plan.record.routes.len(), 1);
+        assert_eq!(plan.record.routes[0].gw, Some("10.1.0.1".parse().expect("gateway")));
+    }
+
+    #[test]
+    fn without_masquerade_there_are_no_elements() {
+        assert!(sample(r#","ipMasq":false"#).netfilter.is_empty());
+    }
 }

@@ -48,6 +48,8 @@ pub struct Record {
     pub host_mac: Mac,
     /// The bridge the host's end is a port of.
     pub bridge: IfName,
+    /// The bridge carries the gateways' addresses.
+    pub gateway: bool,
     /// Frames may leave by the port they came in.
     pub hairpin: bool,
     /// MTU of both ends, if one was asked for.

@@ -1,1 +1,4 @@
 //! What must survive the daemon.
+
+pub mod net_d;
+pub mod spool;

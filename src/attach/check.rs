@@ -1,0 +1,234 @@
+//! CHECK: the record against what the kernel shows.
+//!
+//! Later plugins of a chain may change MTU, MAC and routes (the tuning and sbr plugins do), so a
+//! route that is there in another table, or an address with company, is no difference.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use quantum_config::ids::{LinkIndex, Mac};
+
+use super::Record;
+
+/// What was found; nothing where it is not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The host's end, looked up by its name.
+    pub host: Option<ObservedHost>,
+    /// Addresses of the bridge, if there is one of that name and it is one.
+    pub bridge: Option<Vec<IpNetwork>>,
+    /// The container's end, looked up by its name in the container's namespace.
+    pub inside: Option<ObservedInside>,
+}
+
+/// The host's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedHost {
+    /// Its index.
+    pub index: LinkIndex,
+    /// Its alias.
+    pub alias: String,
+    /// Name of the bridge it is a port of.
+    pub bridge: Option<String>,
+    /// It is up.
+    pub up: bool,
+    /// Frames may leave by the port they came in.
+    pub hairpin: bool,
+}
+
+/// The container's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedInside {
+    /// Its index.
+    pub index: LinkIndex,
+    /// Its hardware address.
+    pub mac: Option<Mac>,
+    /// It is up.
+    pub up: bool,
+    /// Its MTU.
+    pub mtu: u32,
+    /// Its addresses.
+    pub addresses: Vec<IpNetwork>,
+    /// The routes over it, of every table.
+    pub routes: Vec<(IpNetwork, Option<IpAddr>)>,
+}
+
+/// One way in which an attachment is not as ADD left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// The host's end is gone.
+    HostLinkGone(String),
+    /// A link of that name is there and is another one.
+    HostLinkForeign(String),
+    /// It is down.
+    HostLinkDown(String),
+    /// It is no port of its bridge.
+    Unplugged(String, String),
+    /// Hairpin mode was switched off.
+    HairpinOff(String),
+    /// There is no such bridge.
+    BridgeGone(String),
+    /// The bridge lost the gateway's address.
+    GatewayGone(String, IpAddr),
+    /// The container's end is gone, or another interface has its name.
+    InterfaceGone(String),
+    /// It is down.
+    InterfaceDown(String),
+    /// An address is gone.
+    AddressGone(IpNetwork),
+    /// A route is gone.
+    RouteGone(IpNetwork),
+    /// An address is not masqueraded any more.
+    NotMasqueraded(IpAddr),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HostLinkGone(name) => write!(f, "host interface {name} is gone"),
+            Self::HostLinkForeign(name) => {
+                write!(f, "host interface {name} is not the one ADD made")
+            }
+            Self::HostLinkDown(name) => write!(f, "host interface {name} is down"),
+            Self::Unplugged(name, bridge) => {
+                write!(f, "host interface {name} is not a port of bridge {bridge}")
+            }
+            Self::HairpinOff(name) => write!(f, "hairpin mode of {name} is off"),
+            Self::BridgeGone(name) => write!(f, "bridge {name} is gone"),
+            Self::GatewayGone(name, ip) => write!(f, "bridge {name} has lost the address {ip}"),
+            Self::InterfaceGone(name) => write!(f, "interface {name} is gone from the container"),
+            Self::InterfaceDown(name) => write!(f, "interface {name} is down in the container"),
+            Self::AddressGone(address) => write!(f, "address {address} is gone from the container"),
+            Self::RouteGone(dst) => write!(f, "the route to {dst} is gone from the container"),
+            Self::NotMasqueraded(ip) => write!(f, "address {ip} is not masqueraded any more"),
+        }
+    }
+}
+
+/// Everything that differs.
+pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let host = record.host.to_string();
+    let bridge = record.bridge.to_string();
+    match &observed.host {
+        None => found.push(Difference::HostLinkGone(host)),
+        Some(link) if link.index != record.index => found.push(Difference::HostLinkForeign(host)),
+        Some(link) => {
+            if !link.up {
+                found.push(Difference::HostLinkDown(host.clone()));
+            }
+            if link.bridge.as_ref() != Some(&bridge) {
+                found.push(Difference::Unplugged(host, bridge.clone()));
+            } else if record.hairpin && !link.hairpin {
+                found.push(Difference::HairpinOff(host));
+            }
+        }
+    }
+    match &observed.bridge {
+        None => found.push(Difference::BridgeGone(bridge)),
+        Some(addresses) if record.gateway => {
+            let lost = record.addresses.iter().map(|a| a.gateway);
+            let lost = lost.filter(|ip| !addresses.iter().any(|a| a.ip() == *ip));
+            found.extend(lost.map(|ip| Difference::GatewayGone(bridge.clone(), ip)));
+        }
+        Some(_) => {}
+    }
+    match &observed.inside {
+        Some(link) if link.index == record.index => {
+            if !link.up {
+                found.push(Difference::InterfaceDown(record.key.ifname.to_string()));
+            }
+            let addresses = record.addresses.iter().map(|a| a.address);
+            let gone = addresses.filter(|a| !link.addresses.contains(a));
+            found.extend(gone.map(Difference::AddressGone));
+            let routes = record.routes.iter().map(|r| r.dst);
+            let gone = routes.filter(|dst| !link.routes.iter().any(|(d, _)| d == dst));
+            found.extend(gone.map(Difference::RouteGone));
+        }
+        _ => found.push(Difference::InterfaceGone(record.key.ifname.to_string())),
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::tests::sample;
+    use super::*;
+
+    fn healthy(record: &Record) -> Observed {
+        Observed {
+            host: Some(ObservedHost {
+                index: record.index,
+                alias: String::new(),
+                bridge: Some("br0".into()),
+                up: true,
+                hairpin: false,
+            }),
+            bridge: Some(vec!["10.1.0.1/24".parse().expect("address")]),
+            inside: Some(ObservedInside {
+                index: record.index,
+                mac: None,
+                up: true,
+                mtu: 1400,
+                addresses: vec![record.addresses[0].address],
+                routes: vec![("0.0.0.0/0".parse().expect("dst"), None)],
+            }),
+        }
+    }
+
+    type Breakage = (fn(&mut Observed), Difference);
+
+    #[test]
+    fn each_breakage_is_named() {
+        let record = sample("").record;
+        assert_eq!(differences(&record, &healthy(&record)), []);
+        let host = record.host.to_string();
+        let cases: Vec<Breakage> = vec![
+            (|o| o.host = None, Difference::HostLinkGone(host.clone())),
+            (|o| o.host.as_mut().expect("host").up = false, Difference::HostLinkDown(host.clone())),
+            (
+                |o| o.host.as_mut().expect("host").index.0 += 1,
+                Difference::HostLinkForeign(host.clone()),
+            ),
+            (
+                |o| o.host.as_mut().expect("host").bridge = None,
+                Difference::Unplugged(host, "br0".into()),
+            ),
+            (|o| o.bridge = None, Difference::BridgeGone("br0".into())),
+            (
+                |o| o.bridge = Some(vec![]),
+                Difference::GatewayGone("br0".into(), record.addresses[0].gateway),
+            ),
+            (|o| o.inside = None, Difference::InterfaceGone("eth0".into())),
+            (
+                |o| o.inside.as_mut().expect("inside").index.0 += 1,
+                Difference::InterfaceGone("eth0".into()),
+            ),
+            (
+                |o| o.inside.as_mut().expect("inside").up = false,
+                Difference::InterfaceDown("eth0".into()),
+            ),
+            (
+                |o| o.inside.as_mut().expect("inside").addresses.clear(),
+                Difference::AddressGone(record.addresses[0].address),
+            ),
+            (
+                |o| o.inside.as_mut().expect("inside").routes.clear(),
+                Difference::RouteGone("0.0.0.0/0".parse().expect("dst")),
+            ),
+        ];
+        for (breaking, expected) in cases {
+            let mut observed = healthy(&record);
+            breaking(&mut observed);
+            assert_eq!(differences(&record, &observed), [expected]);
+        }
+    }
+
+    #[test]
+    fn a_bridge_without_gateway_need_not_have_the_address() {
+        let record = sample(r#","isGateway":false"#).record;
+        let observed = Observed { bridge: Some(vec![]), ..healthy(&record) };
+        assert_eq!(differences(&record, &observed), []);
+    }
+}

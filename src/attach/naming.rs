@@ -1,0 +1,131 @@
+//! Names of kernel objects. A link of ours can be told by three marks, which must agree before it is
+//! ever deleted: the prefix of its name, its link group and its alias.
+
+use ipnetwork::IpNetwork;
+use quantum_config::ids::{AttachmentKey, IfName, InvalidId, LinkIndex, Mac, digest};
+
+/// How the names of our host ends begin.
+pub const PREFIX: &str = "qc";
+/// The link group of our host ends: "qcni" in ASCII. Groups are a plain number that any tool may
+/// set; a high one does not meet the small ones that people use.
+pub const GROUP: u32 = 0x7163_6e69;
+/// How our aliases begin.
+const ALIAS: &str = "quantum";
+/// The longest alias the kernel takes, in bytes (`IFALIASZ` less the closing NUL).
+const ALIAS_MAX: usize = 255;
+/// Indexes we choose lie here: far above those the kernel counts up to by itself, below `i32::MAX`.
+const INDEX_BASE: u32 = 0x4000_0000;
+const INDEX_MASK: u32 = 0x3fff_ffff;
+
+/// The host end's name: the prefix and 13 letters that hold the 64 bits of the key's digest. With a
+/// thousand attachments the odds of two equal names are about 1 in 10^13.
+pub fn host_name(key: &AttachmentKey) -> Result<IfName, InvalidId> {
+    const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let digest = key.digest();
+    let letters = (0..13).map(|i| {
+        let five = (digest >> (5 * i)) & 31;
+        char::from(LETTERS.get(five as usize).copied().unwrap_or(b'0'))
+    });
+    IfName::new(PREFIX.chars().chain(letters).collect::<String>())
+}
+
+/// The index for both ends. Should it be taken, the next `attempt` gives another.
+pub fn link_index(key: &AttachmentKey, attempt: u32) -> LinkIndex {
+    let mixed = (key.digest() >> 17) as u32;
+    LinkIndex(INDEX_BASE | (mixed.wrapping_add(attempt.wrapping_mul(0x9e37_79b9)) & INDEX_MASK))
+}
+
+/// The hardware address of the container's end: the same for the same key.
+pub fn container_mac(key: &AttachmentKey) -> Mac {
+    Mac::from_seed(key.digest())
+}
+
+/// The hardware address of the host's end.
+pub fn host_mac(key: &AttachmentKey) -> Mac {
+    Mac::from_seed(!key.digest())
+}
+
+/// The hardware address of a bridge we create. It depends on the host, so that two hosts whose
+/// bridges are joined do not clash, and not on the boot, so that neighbours need not learn it anew.
+pub fn bridge_mac(host_id: &str, bridge: &IfName) -> Mac {
+    Mac::from_seed(digest(&["bridge", host_id, bridge.as_str()]))
+}
+
+/// The alias: key and addresses, so that the kernel alone can tell what the link is. A key that is
+/// too long for it is given by its digest.
+pub fn alias(key: &AttachmentKey, addresses: impl Iterator<Item = IpNetwork>) -> String {
+    let addresses = addresses.map(|a| a.to_string()).collect::<Vec<_>>().join(",");
+    let whole = format!("{ALIAS} {key} {addresses}");
+    if whole.len() <= ALIAS_MAX {
+        return whole;
+    }
+    let mut short = format!("{ALIAS} #{:016x} {addresses}", key.digest());
+    short.truncate(ALIAS_MAX);
+    short
+}
+
+/// What an alias says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// Whose link it is; none if the key was too long.
+    pub key: Option<AttachmentKey>,
+    /// Its addresses.
+    pub addresses: Vec<IpNetwork>,
+}
+
+/// Reads an alias; none if it is not ours.
+pub fn read_alias(text: &str) -> Option<Alias> {
+    let mut words = text.split(' ');
+    if words.next() != Some(ALIAS) {
+        return None;
+    }
+    let key = words.next()?.parse().ok();
+    let addresses = words.next().unwrap_or_default().split(',').filter_map(|a| a.parse().ok());
+    Some(Alias { key, addresses: addresses.collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(text: &str) -> AttachmentKey {
+        text.parse().expect("a key")
+    }
+
+    #[test]
+    fn names_are_stable_and_as_long_as_the_kernel_allows() {
+        let name = host_name(&key("quantum-bridge/c1/eth0")).expect("a name");
+        assert_eq!(name.as_str().len(), 15);
+        // Running containers have this name: it must never change.
+        assert_eq!(name.as_str(), "qc8qqj4fx1yg5fd");
+    }
+
+    #[test]
+    fn an_alias_can_be_read_again() {
+        let addresses = ["172.20.0.2/16".parse().expect("v4"), "fd00::2/64".parse().expect("v6")];
+        let text = alias(&key("n/c/eth0"), addresses.into_iter());
+        assert_eq!(text, "quantum n/c/eth0 172.20.0.2/16,fd00::2/64");
+        let read = read_alias(&text).expect("ours");
+        assert_eq!((read.key, read.addresses), (Some(key("n/c/eth0")), addresses.to_vec()));
+        assert_eq!(read_alias("somebody's link"), None);
+    }
+
+    #[test]
+    fn a_key_that_is_too_long_still_gives_an_alias() {
+        let long = key(&format!("n/{}/eth0", "c".repeat(400)));
+        let text = alias(&long, ["10.0.0.2/24".parse().expect("v4")].into_iter());
+        assert!(text.len() <= ALIAS_MAX);
+        let read = read_alias(&text).expect("ours");
+        assert_eq!((read.key, read.addresses.len()), (None, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn indexes_stay_in_their_range(id in "[a-z0-9]{1,20}", attempt in 0u32..20) {
+            let index = link_index(&key(&format!("n/{id}/eth0")), attempt);
+            prop_assert!(index.0 >= INDEX_BASE && index.0 <= i32::MAX as u32);
+        }
+    }
+}
