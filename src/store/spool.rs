@@ -20,9 +20,12 @@ pub struct Tombstone {
     pub call: Box<Call>,
 }
 
+/// The tombstones of a directory, and the files in it that are none, with the reason.
+pub type Spool = (Vec<Tombstone>, Vec<(PathBuf, String)>);
+
 /// Reads every tombstone. A file that is none is renamed out of the way and told in the second list;
 /// it never stops the others.
-pub fn read_all(dir: &Path) -> io::Result<(Vec<Tombstone>, Vec<(PathBuf, String)>)> {
+pub fn read_all(dir: &Path) -> io::Result<Spool> {
     let (mut tombstones, mut bad) = (Vec::new(), Vec::new());
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,

@@ -1,0 +1,116 @@
+//! The board: how the daemon is, published by the Manager for everybody to read without asking.
+//! STATUS, `/readyz` and `quantumctl status` are read off it, so that they answer at once whatever
+//! the actors are doing.
+
+use std::collections::BTreeMap;
+
+use quantum_config::cni::{CniError, Code};
+use quantum_config::ids::NetworkName;
+use serde::Serialize;
+
+/// What is on it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Board {
+    /// How far the daemon has got.
+    pub(crate) phase: Phase,
+    /// Why what runs may be without network, and nobody can say that it is not.
+    pub(crate) degraded: Vec<String>,
+    /// Files of `config_dir` that will not do.
+    pub(crate) problems: Vec<FileProblem>,
+    /// Networks that are defined in `config_dir`, each with its file.
+    pub(crate) defined: BTreeMap<NetworkName, String>,
+    /// Networks that are in use.
+    pub(crate) networks: BTreeMap<NetworkName, NetworkStatus>,
+}
+
+/// How far the daemon has got.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Phase {
+    /// It compares what it knows with the kernel; DEL is served, ADD waits.
+    #[default]
+    Starting,
+    /// Everything is served.
+    Open,
+    /// It finishes what it has begun.
+    Draining,
+}
+
+/// A file that will not do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct FileProblem {
+    pub(crate) file: String,
+    pub(crate) reason: String,
+}
+
+/// How one network is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct NetworkStatus {
+    /// Its bridge.
+    pub(crate) bridge: String,
+    /// Addresses that are leased.
+    pub(crate) held: u128,
+    /// Addresses that are free, of the scarcest set.
+    pub(crate) free: u128,
+    /// The first set that has none left, as its subnets.
+    pub(crate) exhausted: Option<String>,
+    /// Why the network could not be prepared.
+    pub(crate) failed: Option<String>,
+}
+
+impl Board {
+    /// Everything that keeps the daemon from serving everybody, in words.
+    pub(crate) fn reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        match self.phase {
+            Phase::Starting => reasons.push("the daemon is starting".to_owned()),
+            Phase::Draining => reasons.push("the daemon is stopping".to_owned()),
+            Phase::Open => {}
+        }
+        reasons.extend(self.degraded.iter().cloned());
+        reasons
+    }
+
+    /// The answer to a STATUS for `network`.
+    pub(crate) fn status(&self, network: &NetworkName) -> Result<(), CniError> {
+        let unable = |code, details: String| {
+            Err(CniError::new(code, format!("network {:?} cannot attach", network.as_str()))
+                .with_details(details))
+        };
+        if self.phase != Phase::Open {
+            return unable(Code::NotReady, self.reasons().join("; "));
+        }
+        if !self.degraded.is_empty() {
+            return unable(Code::Degraded, self.degraded.join("; "));
+        }
+        let Some(status) = self.networks.get(network) else { return Ok(()) };
+        if let Some(why) = &status.failed {
+            return unable(Code::NotReady, why.clone());
+        }
+        if let Some(subnets) = &status.exhausted {
+            return unable(Code::NotReady, format!("No IP addresses available in pool {subnets}"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_says_why_not() {
+        let name = NetworkName::new("n").expect("a name");
+        let mut board = Board::default();
+        assert_eq!(board.status(&name).expect_err("starting").code, Code::NotReady);
+        board.phase = Phase::Open;
+        assert!(board.status(&name).is_ok());
+        let status = NetworkStatus { exhausted: Some("10.0.0.0/30".into()), ..NetworkStatus::default() };
+        board.networks.insert(name.clone(), status);
+        let error = board.status(&name).expect_err("exhausted");
+        assert_eq!(error.code, Code::NotReady);
+        assert!(error.details.contains("10.0.0.0/30"));
+        board.degraded.push("the store was damaged".into());
+        assert_eq!(board.status(&name).expect_err("degraded").code, Code::Degraded);
+    }
+}

@@ -1,0 +1,79 @@
+//! What is known.
+
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, Context, Handler, MessageResult, ResponseActFuture, ResponseFuture, WrapFuture, fut};
+use quantum_cni::ipam::Known;
+use quantum_cni::store::{Store, StoreError, Stored, StoredState};
+use quantum_config::cni::Definition;
+
+use super::Cache;
+use crate::lanes::on_lane;
+use crate::messages::cache::{Addresses, All, Defined, List, Listed, Lookup};
+
+impl Handler<Lookup> for Cache {
+    type Result = ResponseActFuture<Self, Result<Option<Arc<Stored>>, StoreError>>;
+
+    fn handle(&mut self, Lookup(key): Lookup, _: &mut Context<Self>) -> Self::Result {
+        if !self.known.contains_key(&key) {
+            return Box::pin(fut::ready(Ok(None)));
+        }
+        if let Some(stored) = self.recent.get(&key) {
+            self.meters.cache_hits.inc();
+            return Box::pin(fut::ready(Ok(Some(stored.clone()))));
+        }
+        self.meters.cache_misses.inc();
+        let wanted = key.clone();
+        let work = on_lane(self.lane.clone(), move |store: &mut Store| store.lookup(&wanted));
+        Box::pin(work.into_actor(self).map(move |found, cache, _| {
+            let stored = found.and_then(|f| f)?.map(Arc::new);
+            // It may have gone while it was being read.
+            if let Some(stored) = stored.as_ref().filter(|_| cache.known.contains_key(&key)) {
+                cache.recent.put(key, stored.clone());
+            }
+            Ok(stored)
+        }))
+    }
+}
+
+impl Handler<List> for Cache {
+    type Result = MessageResult<List>;
+
+    fn handle(&mut self, List(network): List, _: &mut Context<Self>) -> Self::Result {
+        let mut listed = Listed::default();
+        for (key, state) in self.known.iter().filter(|(key, _)| key.network == network) {
+            listed.keys.push(key.clone());
+            if *state == StoredState::Leaving {
+                listed.leaving.push(key.clone());
+            }
+        }
+        MessageResult(listed)
+    }
+}
+
+impl Handler<Addresses> for Cache {
+    type Result = ResponseFuture<Result<Vec<Known>, StoreError>>;
+
+    fn handle(&mut self, Addresses(network): Addresses, _: &mut Context<Self>) -> Self::Result {
+        let work = on_lane(self.lane.clone(), move |store: &mut Store| store.known(&network));
+        Box::pin(async move { work.await.and_then(|o| o) })
+    }
+}
+
+impl Handler<All> for Cache {
+    type Result = ResponseFuture<Result<Vec<Stored>, StoreError>>;
+
+    fn handle(&mut self, _: All, _: &mut Context<Self>) -> Self::Result {
+        let work = on_lane(self.lane.clone(), |store: &mut Store| store.all());
+        Box::pin(async move { work.await.and_then(|o| o) })
+    }
+}
+
+impl Handler<Defined> for Cache {
+    type Result = ResponseFuture<Result<Vec<Definition>, StoreError>>;
+
+    fn handle(&mut self, _: Defined, _: &mut Context<Self>) -> Self::Result {
+        let work = on_lane(self.lane.clone(), |store: &mut Store| store.networks());
+        Box::pin(async move { work.await.and_then(|o| o) })
+    }
+}

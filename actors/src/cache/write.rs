@@ -1,0 +1,72 @@
+//! What becomes known, and what is forgotten. Memory follows the store: it changes when the commit
+//! has returned.
+
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, Context, Handler, ResponseActFuture, WrapFuture};
+use quantum_cni::store::{Change, Store, StoreError, Stored, StoredState};
+
+use super::Cache;
+use crate::lanes::on_lane;
+use crate::messages::cache::{Define, Forget, Leave, Remember};
+
+type Written = ResponseActFuture<Cache, Result<(), StoreError>>;
+
+impl Cache {
+    /// Commits one change, then has memory follow.
+    fn write(&mut self, change: Change, follow: impl FnOnce(&mut Self) + 'static) -> Written {
+        let work = on_lane(self.lane.clone(), move |store: &mut Store| store.commit(&[change]));
+        Box::pin(work.into_actor(self).map(move |outcome, cache, _| {
+            outcome.and_then(|o| o)?;
+            cache.dirty = true;
+            follow(cache);
+            Ok(())
+        }))
+    }
+}
+
+impl Handler<Remember> for Cache {
+    type Result = Written;
+
+    fn handle(&mut self, Remember(record): Remember, _: &mut Context<Self>) -> Self::Result {
+        let stored = Stored { record: (*record).clone(), state: StoredState::Attached };
+        self.write(Change::Remember(record), move |cache| {
+            let key = stored.record.key.clone();
+            cache.known.insert(key.clone(), StoredState::Attached);
+            cache.recent.put(key, Arc::new(stored));
+        })
+    }
+}
+
+impl Handler<Leave> for Cache {
+    type Result = Written;
+
+    fn handle(&mut self, Leave(key): Leave, _: &mut Context<Self>) -> Self::Result {
+        self.write(Change::Leaving(key.clone()), move |cache| {
+            cache.recent.pop(&key);
+            if let Some(state) = cache.known.get_mut(&key) {
+                *state = StoredState::Leaving;
+            }
+        })
+    }
+}
+
+impl Handler<Forget> for Cache {
+    type Result = Written;
+
+    fn handle(&mut self, Forget { key, now }: Forget, _: &mut Context<Self>) -> Self::Result {
+        let change = Change::Forget { key: key.clone(), released_at: now };
+        self.write(change, move |cache| {
+            cache.recent.pop(&key);
+            cache.known.remove(&key);
+        })
+    }
+}
+
+impl Handler<Define> for Cache {
+    type Result = Written;
+
+    fn handle(&mut self, Define(definition): Define, _: &mut Context<Self>) -> Self::Result {
+        self.write(Change::Network(Box::new((*definition).clone())), |_| {})
+    }
+}

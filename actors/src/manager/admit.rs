@@ -1,0 +1,109 @@
+//! Letting requests in: the door decides who, this says where to.
+
+use std::sync::Arc;
+
+use actix::{AsyncContext, Context, Handler, ResponseFuture};
+use quantum_cni::attach::{Class, Entry};
+use quantum_config::cni::{CniError, Code, Definition};
+use quantum_config::ids::NetworkName;
+use tokio::sync::oneshot;
+
+use super::Manager;
+use crate::board::Phase;
+use crate::messages::manager::{Admit, Admitted, Left, Permit};
+
+/// Somebody at the door.
+pub(super) struct Waiter {
+    request: Admit,
+    tell: oneshot::Sender<Result<Admitted, CniError>>,
+}
+
+impl Waiter {
+    /// He waits no longer: his time is over, or his connection is gone.
+    pub(super) fn has_left(&self) -> bool {
+        self.tell.is_closed() || self.request.caller.still_waits().is_err()
+    }
+}
+
+impl Handler<Admit> for Manager {
+    type Result = ResponseFuture<Result<Admitted, CniError>>;
+
+    fn handle(&mut self, request: Admit, ctx: &mut Context<Self>) -> Self::Result {
+        let phase = self.board.borrow().phase;
+        if phase == Phase::Draining {
+            return Box::pin(async { Err(later("the daemon is stopping")) });
+        }
+        let (tell, told) = oneshot::channel();
+        let (class, network) = (request.class, request.network.clone());
+        let deadline = request.caller.deadline();
+        if let Entry::Admitted(waiter) =
+            self.door.enter(class, &network, Waiter { request, tell })
+        {
+            self.admit_all(vec![waiter], ctx);
+        }
+        Box::pin(async move {
+            match tokio::time::timeout_at(deadline.into(), told).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Err(later("the daemon stopped while the request waited")),
+                Err(_) if phase == Phase::Starting => Err(later("the daemon is still starting")),
+                Err(_) => Err(later("other requests took all the time there was")),
+            }
+        })
+    }
+}
+
+fn later(why: &str) -> CniError {
+    CniError::new(Code::TryAgainLater, "the request was not let in").with_details(why)
+}
+
+impl Handler<Left> for Manager {
+    type Result = ();
+
+    fn handle(&mut self, event: Left, ctx: &mut Context<Self>) {
+        let admitted = self.door.leave(&event.0, Waiter::has_left);
+        self.admit_all(admitted, ctx);
+        if self.door.inside() == 0 {
+            for tell in self.empty.drain(..) {
+                let _ = tell.send(());
+            }
+        }
+    }
+}
+
+impl Manager {
+    pub(super) fn admit_all(&mut self, waiters: Vec<Waiter>, ctx: &mut Context<Self>) {
+        for Waiter { request, tell } in waiters {
+            // Made first: whatever becomes of the answer, dropping it gives the place back.
+            let permit =
+                Permit { network: request.network.clone(), door: ctx.address().recipient() };
+            let outcome = self.definition_for(&request).map(|definition| Admitted {
+                network: self.network(&request.network, ctx),
+                definition,
+                permit,
+            });
+            let _ = tell.send(outcome);
+        }
+    }
+
+    /// What the request brought along counts; one that only names its network means `config_dir`.
+    fn definition_for(&self, request: &Admit) -> Result<Option<Arc<Definition>>, CniError> {
+        if request.definition.is_some() || request.class != Class::Setup {
+            return Ok(request.definition.clone());
+        }
+        match self.definitions.get(&request.network) {
+            Some(definition) => Ok(Some(definition.clone())),
+            None => Err(self.undefined(&request.network)),
+        }
+    }
+
+    fn undefined(&self, network: &NetworkName) -> CniError {
+        CniError::new(
+            Code::InvalidNetworkConfig,
+            format!("network {:?} is not defined", network.as_str()),
+        )
+        .with_details(format!(
+            "the configuration has neither \"bridge\" nor \"ipam\", and no file in {} defines it",
+            self.folders.config_dir.display()
+        ))
+    }
+}

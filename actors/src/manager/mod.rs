@@ -1,0 +1,137 @@
+//! Manager: the door, and the way from a network's name to its actor. It owns the networks that
+//! `config_dir` defines, starts a Network for whoever asks for one, rebuilds one that died, and
+//! publishes the board.
+
+mod admit;
+mod definitions;
+mod drain;
+mod spool;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler};
+use quantum_cni::attach::{Door, Limits};
+use quantum_config::cni::Definition;
+use quantum_config::ids::NetworkName;
+use slog::{Logger, error, info, o};
+use tokio::sync::{oneshot, watch};
+
+use self::admit::Waiter;
+use crate::board::{Board, Phase};
+use crate::messages::Observe;
+use crate::messages::manager::{Changed, Died, Open};
+use crate::messages::network::NetworkMailbox;
+use crate::network::{Hands, Network};
+
+/// Requests inside at a time. The kernel makes about a thousand attachments a second, one by one:
+/// more inside would only wait there instead of at the door.
+const LIMITS: Limits = Limits { daemon: 512, network: 384 };
+/// How often the spool is looked through while the daemon runs: a plugin whose patience ended
+/// before our answer left a tombstone too.
+const SPOOL: Duration = Duration::from_secs(10);
+
+/// Where the Manager reads from.
+#[derive(Debug, Clone)]
+pub(crate) struct Folders {
+    pub(crate) config_dir: PathBuf,
+    pub(crate) spool_dir: PathBuf,
+    /// The boot we are in.
+    pub(crate) boot_id: String,
+}
+
+/// The actor.
+pub(crate) struct Manager {
+    folders: Folders,
+    hands: Hands,
+    log: Logger,
+    board: watch::Sender<Board>,
+    door: Door<Waiter>,
+    networks: HashMap<NetworkName, NetworkMailbox>,
+    definitions: BTreeMap<NetworkName, Arc<Definition>>,
+    /// Told when nobody is inside any more.
+    empty: Vec<oneshot::Sender<()>>,
+}
+
+impl Manager {
+    /// A Manager that lets no ADD in yet.
+    pub(crate) fn new(folders: Folders, hands: Hands, board: watch::Sender<Board>, log: Logger) -> Self {
+        Self {
+            folders,
+            hands,
+            log,
+            board,
+            door: Door::new(LIMITS),
+            networks: HashMap::new(),
+            definitions: BTreeMap::new(),
+            empty: Vec::new(),
+        }
+    }
+
+    /// The network's mailbox; its actor is started if there is none.
+    fn network(&mut self, name: &NetworkName, ctx: &mut Context<Self>) -> NetworkMailbox {
+        if let Some(mailbox) = self.networks.get(name) {
+            return mailbox.clone();
+        }
+        let log = self.log.new(o!("network_name" => name.to_string()));
+        let changed = ctx.address().recipient();
+        let mailbox = Network::new(name.clone(), self.hands.clone(), changed, log).open();
+        self.networks.insert(name.clone(), mailbox.clone());
+        mailbox
+    }
+}
+
+impl Actor for Manager {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(SPOOL, |manager, ctx| {
+            if manager.board.borrow().phase == Phase::Open {
+                manager.replay(ctx, None);
+            }
+        });
+    }
+}
+
+impl Handler<Open> for Manager {
+    type Result = ();
+
+    fn handle(&mut self, _: Open, ctx: &mut Self::Context) {
+        self.board.send_modify(|board| board.phase = Phase::Open);
+        info!(self.log, "open for ADD");
+        let admitted = self.door.open(Waiter::has_left);
+        self.admit_all(admitted, ctx);
+    }
+}
+
+impl Handler<Changed> for Manager {
+    type Result = ();
+
+    fn handle(&mut self, event: Changed, _: &mut Self::Context) {
+        self.board.send_modify(|board| {
+            board.networks.insert(event.network, event.status);
+        });
+    }
+}
+
+impl Handler<Died> for Manager {
+    type Result = ();
+
+    /// The next request for the network starts a new actor, which knows what the store knows.
+    fn handle(&mut self, event: Died, _: &mut Self::Context) {
+        let dead = |mailbox: &NetworkMailbox| !mailbox.attach.connected();
+        if self.networks.get(&event.0).is_some_and(dead) {
+            self.networks.remove(&event.0);
+            error!(self.log, "a network's actor died and will be rebuilt";
+                "network_name" => event.0.as_str());
+        }
+    }
+}
+
+impl Handler<Observe> for Manager {
+    type Result = ();
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) {}
+}

@@ -1,0 +1,68 @@
+//! The Cache's mailbox: what is known of attachments and networks, and stays known.
+
+use std::sync::Arc;
+
+use actix::{Message, MessageResponse};
+use quantum_cni::attach::Record;
+use quantum_cni::ipam::Known;
+use quantum_cni::store::{StoreError, Stored};
+use quantum_config::cni::Definition;
+use quantum_config::ids::{AttachmentKey, NetworkName};
+
+/// What is known of an attachment.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Option<Arc<Stored>>, StoreError>")]
+pub(crate) struct Lookup(pub(crate) AttachmentKey);
+
+/// Keeps a record. Answered when it would survive the daemon.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), StoreError>")]
+pub(crate) struct Remember(pub(crate) Box<Record>);
+
+/// Marks an attachment as being detached, so that it is finished even if the daemon dies.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), StoreError>")]
+pub(crate) struct Leave(pub(crate) AttachmentKey);
+
+/// Drops the record and releases its addresses.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), StoreError>")]
+pub(crate) struct Forget {
+    pub(crate) key: AttachmentKey,
+    /// Milliseconds since boot.
+    pub(crate) now: u64,
+}
+
+/// The keys of a network's attachments.
+#[derive(Debug, Message)]
+#[rtype(result = "Listed")]
+pub(crate) struct List(pub(crate) NetworkName);
+
+/// A network's attachments.
+#[derive(Debug, Clone, Default, MessageResponse)]
+pub(crate) struct Listed {
+    pub(crate) keys: Vec<AttachmentKey>,
+    /// Those of them that a DEL has been asked for and not finished.
+    pub(crate) leaving: Vec<AttachmentKey>,
+}
+
+
+/// The addresses of a network that somebody has or had.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Known>, StoreError>")]
+pub(crate) struct Addresses(pub(crate) NetworkName);
+
+/// Every record.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Stored>, StoreError>")]
+pub(crate) struct All;
+
+/// Keeps a network's definition.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), StoreError>")]
+pub(crate) struct Define(pub(crate) Arc<Definition>);
+
+/// Every network that was ever defined.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Definition>, StoreError>")]
+pub(crate) struct Defined;

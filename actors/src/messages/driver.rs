@@ -1,0 +1,76 @@
+//! The Driver's mailbox: everything that touches the kernel.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use actix::Message;
+use quantum_cni::attach::{BridgeEnd, Element, Observed, Plan, Record};
+use quantum_cni::kernel::KernelError;
+use quantum_cni::kernel::netns::Netns;
+use quantum_cni::kernel::route::OwnedLink;
+use quantum_config::cni::Definition;
+use quantum_config::ids::IfName;
+
+/// Makes a network's bridge, or finds it, and what the network needs besides.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<BridgeEnd, KernelError>")]
+pub(crate) struct Prepare(pub(crate) Arc<Definition>);
+
+/// Carries a plan out. On failure nothing of it is left.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), KernelError>")]
+pub(crate) struct Apply {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) netns: Arc<Netns>,
+}
+
+/// Undoes what a record says. What is gone already is fine.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), KernelError>")]
+pub(crate) struct Revert(pub(crate) Arc<Record>);
+
+/// Looks at an attachment.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Seen, KernelError>")]
+pub(crate) struct Inspect {
+    pub(crate) record: Arc<Record>,
+    /// The container's namespace; without it only the host is looked at.
+    pub(crate) netns: Option<Arc<Netns>>,
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) links: Observed,
+    /// Elements of our sets that are missing.
+    pub(crate) missing: Vec<Element>,
+}
+
+/// Every link of ours on the host.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<OwnedLink>, KernelError>")]
+pub(crate) struct Scan;
+
+/// Removes the links of ours and the elements of our sets that no record speaks of.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Swept, KernelError>")]
+pub(crate) struct Sweep {
+    /// The host ends that have a record.
+    pub(crate) hosts: HashSet<IfName>,
+    /// The elements that have one.
+    pub(crate) elements: Vec<Element>,
+}
+
+/// What was swept.
+#[derive(Debug, Default)]
+pub(crate) struct Swept {
+    /// Links that had no record and are gone now.
+    pub(crate) removed: Vec<OwnedLink>,
+    /// Host ends with a record that are not there.
+    pub(crate) missing: Vec<IfName>,
+}
+
+/// Puts our nftables tables back with these elements, after somebody took them away.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), KernelError>")]
+pub(crate) struct Restore(pub(crate) Vec<Element>);

@@ -1,0 +1,83 @@
+//! The Manager's mailbox.
+
+use std::sync::Arc;
+
+use actix::{Message, Recipient};
+use quantum_cni::attach::Class;
+use quantum_config::cni::{CniError, Definition};
+use quantum_config::ids::NetworkName;
+
+use super::network::NetworkMailbox;
+use crate::board::NetworkStatus;
+use crate::caller::Caller;
+
+/// Lets a request in and tells it where to go. Waits at the door as long as the caller does.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Admitted, CniError>")]
+pub(crate) struct Admit {
+    /// The network.
+    pub(crate) network: NetworkName,
+    /// What the request is to the door.
+    pub(crate) class: Class,
+    /// The definition that the request brought along; none if it only names its network.
+    pub(crate) definition: Option<Arc<Definition>>,
+    /// Who waits.
+    pub(crate) caller: Caller,
+}
+
+/// A request that was let in.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// Where to go.
+    pub(crate) network: NetworkMailbox,
+    /// What the network is: as the request said, or as `config_dir` does.
+    pub(crate) definition: Option<Arc<Definition>>,
+    /// Dropped when the request is done.
+    pub(crate) permit: Permit,
+}
+
+/// A place inside. Dropping it lets the next one in.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    pub(crate) network: NetworkName,
+    pub(crate) door: Recipient<Left>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.door.do_send(Left(self.network.clone()));
+    }
+}
+
+/// Event: a request that was let in is done.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Left(pub(crate) NetworkName);
+
+/// Event: how a network is now.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Changed {
+    pub(crate) network: NetworkName,
+    pub(crate) status: NetworkStatus,
+}
+
+/// Event: a network's mailbox turned out to be closed; its actor panicked.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Died(pub(crate) NetworkName);
+
+/// Reads `config_dir` again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Reload;
+
+/// Carries the DELs of the spool out.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Replay;
+
+/// The house is in order: ADDs may come in.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Open;

@@ -1,0 +1,65 @@
+//! A Network's mailbox: the verbs of the protocol.
+
+use std::sync::Arc;
+
+use actix::{Message, Recipient};
+use quantum_cni::attach::Target;
+use quantum_cni::kernel::netns::Netns;
+use quantum_config::cni::{CniError, CniResult, Definition, ValidAttachment};
+use quantum_config::ids::AttachmentKey;
+
+use super::Drain;
+use crate::caller::Caller;
+
+/// How a Network is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct NetworkMailbox {
+    pub(crate) attach: Recipient<Attach>,
+    pub(crate) detach: Recipient<Detach>,
+    pub(crate) check: Recipient<Check>,
+    pub(crate) collect: Recipient<Collect>,
+    pub(crate) drain: Recipient<Drain>,
+}
+
+/// ADD.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<CniResult, CniError>")]
+pub(crate) struct Attach {
+    pub(crate) target: Target,
+    pub(crate) netns: Arc<Netns>,
+    pub(crate) definition: Arc<Definition>,
+    pub(crate) caller: Caller,
+}
+
+/// DEL. Needs nothing but the key, and goes on when its caller has left.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Detached, CniError>")]
+pub(crate) struct Detach {
+    pub(crate) key: AttachmentKey,
+    /// Only an attachment that was made before this (milliseconds since boot): a tombstone must not
+    /// take away what was made later under the same key.
+    pub(crate) made_before: Option<u64>,
+}
+
+/// What was detached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Detached {
+    /// The addresses it had; none if there was nothing.
+    pub(crate) addresses: Vec<std::net::IpAddr>,
+}
+
+/// CHECK.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), CniError>")]
+pub(crate) struct Check {
+    pub(crate) key: AttachmentKey,
+    pub(crate) netns: Arc<Netns>,
+    pub(crate) prev_result: CniResult,
+}
+
+/// GC: everything that is not valid goes.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), CniError>")]
+pub(crate) struct Collect {
+    pub(crate) valid: Vec<ValidAttachment>,
+}

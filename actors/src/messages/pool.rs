@@ -1,0 +1,48 @@
+//! A Pool's mailbox.
+
+use actix::{Message, MessageResponse};
+use quantum_cni::attach::Assigned;
+use quantum_cni::ipam::LeaseError;
+use quantum_config::cni::RangeSet;
+use quantum_config::ids::AttachmentKey;
+
+/// Leases an address of each set.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Leased, LeaseError>")]
+pub(crate) struct Lease {
+    pub(crate) owner: AttachmentKey,
+}
+
+/// What was leased.
+#[derive(Debug)]
+pub(crate) struct Leased {
+    pub(crate) addresses: Vec<Assigned>,
+    pub(crate) level: Level,
+}
+
+/// Gives an owner's addresses back; the time is milliseconds since boot.
+#[derive(Debug, Message)]
+#[rtype(result = "Level")]
+pub(crate) struct Release {
+    pub(crate) owner: AttachmentKey,
+    pub(crate) now: u64,
+}
+
+/// The network was defined anew.
+#[derive(Debug, Message)]
+#[rtype(result = "Level")]
+pub(crate) struct Reshape {
+    pub(crate) sets: Vec<RangeSet>,
+}
+
+/// How full a pool is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, MessageResponse)]
+pub(crate) struct Level {
+    /// Addresses that are leased.
+    pub(crate) held: u128,
+    /// Addresses of the scarcest set that are free.
+    pub(crate) free: u128,
+    /// The first set that has none left, as its subnets.
+    pub(crate) exhausted: Option<String>,
+}
+

@@ -1,0 +1,138 @@
+//! The meters: counters that everybody bumps in place. The first five have the names of the module
+//! document; the others begin with `cni_` too. Labels never hold a container's name.
+
+use std::time::Duration;
+
+use prometheus::{
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry,
+};
+use quantum_config::cni::Code;
+
+/// From a tenth of a millisecond, where an undisturbed attachment is, to the patience of runtimes.
+const BUCKETS: [f64; 14] = [
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+];
+
+/// Handles of all metrics; clones count the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Meters {
+    operations: IntCounterVec,
+    errors: IntCounterVec,
+    duration: HistogramVec,
+    /// Endpoint records found in memory.
+    pub(crate) cache_hits: IntCounter,
+    /// Endpoint records read from the store.
+    pub(crate) cache_misses: IntCounter,
+    /// How long each actor's mailbox took to answer, in seconds.
+    pub(crate) lag: GaugeVec,
+    /// Jobs that wait for each lane.
+    pub(crate) lanes: IntGaugeVec,
+    /// Leased addresses of each network.
+    pub(crate) held: GaugeVec,
+    /// Free addresses of each network's scarcest set.
+    pub(crate) free: GaugeVec,
+    /// 1 while ADDs are served.
+    pub(crate) ready: Gauge,
+}
+
+impl Meters {
+    /// Makes the metrics and registers them.
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let meters = Self {
+            operations: IntCounterVec::new(
+                Opts::new("cni_operations_total", "CNI operations by type."),
+                &["command"],
+            )?,
+            errors: IntCounterVec::new(
+                Opts::new("cni_operation_errors_total", "CNI operations that failed, by type and code."),
+                &["command", "code"],
+            )?,
+            duration: HistogramVec::new(
+                HistogramOpts::new(
+                    "cni_operation_duration_seconds",
+                    "CNI operation durations, from the request read to the answer ready.",
+                )
+                .buckets(BUCKETS.to_vec()),
+                &["command"],
+            )?,
+            cache_hits: IntCounter::new("cni_cache_hits_total", "Endpoint records found in memory.")?,
+            cache_misses: IntCounter::new(
+                "cni_cache_misses_total",
+                "Endpoint records that had to be read from the store.",
+            )?,
+            lag: GaugeVec::new(
+                Opts::new("cni_actor_lag_seconds", "How long an actor's mailbox took to answer."),
+                &["actor"],
+            )?,
+            lanes: IntGaugeVec::new(
+                Opts::new("cni_lane_jobs", "Jobs that wait for a lane to the kernel or the store."),
+                &["lane"],
+            )?,
+            held: GaugeVec::new(
+                Opts::new("cni_pool_addresses_held", "Leased addresses."),
+                &["network"],
+            )?,
+            free: GaugeVec::new(
+                Opts::new("cni_pool_addresses_free", "Free addresses of the scarcest range set."),
+                &["network"],
+            )?,
+            ready: Gauge::new("cni_ready", "1 while ADDs are served.")?,
+        };
+        registry.register(Box::new(meters.operations.clone()))?;
+        registry.register(Box::new(meters.errors.clone()))?;
+        registry.register(Box::new(meters.duration.clone()))?;
+        registry.register(Box::new(meters.cache_hits.clone()))?;
+        registry.register(Box::new(meters.cache_misses.clone()))?;
+        registry.register(Box::new(meters.lag.clone()))?;
+        registry.register(Box::new(meters.lanes.clone()))?;
+        registry.register(Box::new(meters.held.clone()))?;
+        registry.register(Box::new(meters.free.clone()))?;
+        registry.register(Box::new(meters.ready.clone()))?;
+        // Shown from the first scrape on, so that a rate over them is never undefined.
+        for command in ["ADD", "DEL", "CHECK"] {
+            meters.operations.with_label_values(&[command]);
+            meters.duration.with_label_values(&[command]);
+        }
+        Ok(meters)
+    }
+
+    /// Counts an operation. Commands that do not exist are counted as one, so that nobody can fill
+    /// our memory with labels.
+    pub(crate) fn operation(&self, command: &str, took: Duration, failed: Option<Code>) {
+        let known = ["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"];
+        let command = if known.contains(&command) { command } else { "unknown" };
+        self.operations.with_label_values(&[command]).inc();
+        self.duration.with_label_values(&[command]).observe(took.as_secs_f64());
+        if let Some(code) = failed {
+            self.errors.with_label_values(&[command, &code.number().to_string()]).inc();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+
+    #[test]
+    fn the_module_documents_names_are_there_from_the_start() {
+        let registry = Registry::new();
+        let meters = Meters::new(&registry).expect("registered");
+        meters.operation("ADD", Duration::from_millis(2), Some(Code::InvalidNetworkConfig));
+        meters.operation("no such verb", Duration::ZERO, None);
+        let text = TextEncoder::new().encode_to_string(&registry.gather()).expect("text");
+        for line in [
+            "cni_operations_total{command=\"ADD\"} 1",
+            "cni_operations_total{command=\"DEL\"} 0",
+            "cni_operations_total{command=\"unknown\"} 1",
+            "cni_operation_errors_total{code=\"7\",command=\"ADD\"} 1",
+            "cni_operation_duration_seconds_count{command=\"ADD\"} 1",
+            "cni_cache_hits_total 0",
+            "cni_cache_misses_total 0",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! ADD: lease, plan, apply, remember, answer. Whatever fails, or a caller who has left, undoes what
+//! was done so far; the record is written last, so what is recorded was applied.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use quantum_cni::attach::{Assigned, BridgeEnd, Plan, Record, Repeat, Target, elements, repeat};
+use quantum_cni::errors;
+use quantum_cni::kernel::clock::boottime_ms;
+use quantum_cni::kernel::fault;
+use quantum_config::cni::{CniError, CniResult, Code, Definition};
+use slog::{Logger, info, warn};
+use tokio::sync::oneshot;
+
+use super::detach::take_down;
+use super::gate::Opened;
+use super::ticket::{Answer, Ticket};
+use super::{Hands, Network};
+use crate::messages::ask;
+use crate::messages::cache::{All, Lookup, Remember};
+use crate::messages::driver::{Apply, Inspect, Restore, Revert};
+use crate::messages::network::Attach;
+use crate::messages::pool::{Lease, Level, Release};
+
+/// How many indexes are tried before the kernel's refusal is final.
+const INDEX_ATTEMPTS: u32 = 8;
+
+impl Handler<Attach> for Network {
+    type Result = ResponseFuture<Result<CniResult, CniError>>;
+
+    fn handle(&mut self, request: Attach, ctx: &mut Context<Self>) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.hand_in(Ticket::Attach(Box::new(request), answer), ctx);
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped())) })
+    }
+}
+
+/// The answer was dropped: the actor panicked while it ran.
+pub(super) fn dropped() -> CniError {
+    CniError::new(Code::TryAgainLater, "a part of the daemon failed and is being rebuilt")
+}
+
+impl Network {
+    /// Runs an ADD whose turn has come, as soon as the gate is open for it.
+    pub(super) fn run_attach(
+        &mut self,
+        request: Box<Attach>,
+        answer: Answer<CniResult>,
+        ctx: &mut Context<Self>,
+    ) {
+        let attachment = request.target.key.clone();
+        let key = (attachment.container.clone(), attachment.ifname.clone());
+        self.gate.attach_begins(key.clone(), request.caller.clone());
+        let Some(open) = self.gate.ready_for(&request.definition) else {
+            self.park(request, answer, ctx);
+            return;
+        };
+        let work = attach(self.hands.clone(), open, *request, self.log.clone());
+        ctx.spawn(work.into_actor(self).map(move |(outcome, level), network, ctx| {
+            network.gate.attach_ends(&key);
+            if let Some(level) = level {
+                network.level_is(level);
+            }
+            let _ = answer.send(outcome);
+            network.done(&attachment, ctx);
+        }));
+    }
+}
+
+type Outcome = (Result<CniResult, CniError>, Option<Level>);
+
+async fn attach(hands: Rc<Hands>, open: Rc<Opened>, request: Attach, log: Logger) -> Outcome {
+    let target = &request.target;
+    if let Err(error) = make_room(&hands, &open, target, &log).await {
+        return (Err(error), None);
+    }
+    if let Err(error) = request.caller.still_waits() {
+        return (Err(error), None);
+    }
+    let lease = Lease { owner: target.key.clone() };
+    let leased = match ask(&open.pool.lease, lease).await {
+        Ok(Ok(leased)) => leased,
+        Ok(Err(error)) => return (Err(errors::lease(&error)), None),
+        Err(error) => return (Err(error), None),
+    };
+    let mut level = leased.level.clone();
+    let job = Job { hands, open, request };
+    let outcome = job.apply_and_remember(leased.addresses, &log).await;
+    if outcome.is_err() {
+        let release = Release { owner: job.request.target.key.clone(), now: boottime_ms() };
+        if let Ok(after) = ask(&job.open.pool.release, release).await {
+            level = after;
+        }
+    }
+    (outcome, Some(level))
+}
+
+/// Sees what became of an earlier attachment of the same key.
+async fn make_room(hands: &Hands, open: &Opened, target: &Target, log: &Logger) -> Result<(), CniError> {
+    let stored = ask(&hands.lookup, Lookup(target.key.clone())).await?.map_err(errors::store)?;
+    let Some(stored) = stored else { return Ok(()) };
+    let record = Arc::new(stored.record.clone());
+    let alive = is_alive(hands, record.clone()).await?;
+    if !stored.is_leaving() && repeat(&record, target.netns, alive) == Repeat::Exists {
+        return Err(CniError::new(
+            Code::Exists,
+            format!("attachment {} exists already", target.key),
+        )
+        .with_details("a runtime must DEL it before it ADDs it again"));
+    }
+    info!(log, "replacing an earlier attachment"; "container_id" => target.key.container.as_str());
+    let now = take_down(hands, record).await?;
+    let release = Release { owner: target.key.clone(), now };
+    ask(&open.pool.release, release).await.map(|_| ())
+}
+
+/// True if the host's end of the recorded pair is there: it goes with the container's namespace.
+async fn is_alive(hands: &Hands, record: Arc<Record>) -> Result<bool, CniError> {
+    let index = record.index;
+    let seen = ask(&hands.inspect, Inspect { record, netns: None }).await?.map_err(errors::kernel)?;
+    Ok(seen.links.host.is_some_and(|link| link.index == index))
+}
+
+/// An ADD that has its addresses.
+struct Job {
+    hands: Rc<Hands>,
+    open: Rc<Opened>,
+    request: Attach,
+}
+
+impl Job {
+    async fn apply_and_remember(
+        &self,
+        addresses: Vec<Assigned>,
+        log: &Logger,
+    ) -> Result<CniResult, CniError> {
+        fault::reach("add-leased").map_err(errors::fault)?;
+        self.request.caller.still_waits()?;
+        let plan = self.apply(addresses).await?;
+        let kept = self.keep(&plan).await;
+        if kept.is_err() {
+            let revert = Revert(Arc::new(plan.record.clone()));
+            if let Err(error) = ask(&self.hands.revert, revert).await?.map_err(errors::kernel) {
+                // The next start sweeps what has no record.
+                warn!(log, "could not undo an attachment"; "error" => %error);
+            }
+        }
+        kept.map(|()| plan.record.result.clone())
+    }
+
+    /// Has the kernel carry the plan out; on failure nothing of it is left.
+    async fn apply(&self, addresses: Vec<Assigned>) -> Result<Arc<Plan>, CniError> {
+        let mut attempt = 0;
+        loop {
+            let plan = Arc::new(self.plan(addresses.clone(), attempt)?);
+            let apply = Apply { plan: plan.clone(), netns: self.request.netns.clone() };
+            match ask(&self.hands.apply, apply).await? {
+                Ok(()) => return Ok(plan),
+                Err(error) if error.is_index_taken() && attempt < INDEX_ATTEMPTS => attempt += 1,
+                Err(error) if error.is_skeleton_lost() && attempt < INDEX_ATTEMPTS => {
+                    attempt += 1;
+                    restore(&self.hands).await?;
+                }
+                Err(error) => return Err(errors::kernel(error)),
+            }
+        }
+    }
+
+    fn plan(
+        &self,
+        addresses: Vec<Assigned>,
+        attempt: u32,
+    ) -> Result<Plan, CniError> {
+        let target = &self.request.target;
+        let definition: &Definition = &self.open.definition;
+        let bridge: BridgeEnd = self.open.bridge;
+        Plan::new(target, definition, bridge, addresses, attempt, boottime_ms())
+            .map_err(|e| CniError::new(Code::Internal, e.to_string()))
+    }
+
+    /// The last step: from here on the attachment exists.
+    async fn keep(&self, plan: &Plan) -> Result<(), CniError> {
+        fault::reach("add-applied").map_err(errors::fault)?;
+        self.request.caller.still_waits()?;
+        let remember = Remember(Box::new(plan.record.clone()));
+        ask(&self.hands.remember, remember).await?.map_err(errors::store)?;
+        fault::reach("add-remembered").map_err(errors::fault)
+    }
+}
+
+/// Somebody took our tables away: they come back with what every record says.
+async fn restore(hands: &Hands) -> Result<(), CniError> {
+    let all = ask(&hands.all, All).await?.map_err(errors::store)?;
+    let elements = all.iter().flat_map(|stored| elements(&stored.record)).collect();
+    ask(&hands.restore, Restore(elements)).await?.map_err(errors::kernel)
+}

@@ -1,0 +1,69 @@
+//! CHECK: does the kernel look like the record, and the record like the result the runtime has?
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{Context, Handler, ResponseFuture};
+use quantum_cni::attach::{Difference, Element, differences};
+use quantum_cni::errors;
+use quantum_config::cni::{CniError, CniResult, Code};
+use tokio::sync::oneshot;
+
+use super::attach::dropped;
+use super::ticket::Ticket;
+use super::{Hands, Network};
+use crate::messages::ask;
+use crate::messages::cache::Lookup;
+use crate::messages::driver::Inspect;
+use crate::messages::network::Check;
+
+impl Handler<Check> for Network {
+    type Result = ResponseFuture<Result<(), CniError>>;
+
+    fn handle(&mut self, request: Check, ctx: &mut Context<Self>) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.hand_in(Ticket::Check(Box::new(request), answer), ctx);
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped())) })
+    }
+}
+
+pub(super) async fn check(hands: Rc<Hands>, request: Check) -> Result<(), CniError> {
+    let key = &request.key;
+    let stored = ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)?;
+    let Some(stored) = stored.filter(|s| !s.is_leaving()) else {
+        return Err(CniError::new(Code::UnknownContainer, format!("attachment {key} is not known")));
+    };
+    let failed = |details: String| {
+        Err(CniError::new(Code::CheckFailed, format!("attachment {key} is not as ADD left it"))
+            .with_details(details))
+    };
+    let record = Arc::new(stored.record.clone());
+    if record.netns != request.netns.id() {
+        return failed("CNI_NETNS is another namespace than the one ADD was given".to_owned());
+    }
+    if let Some(details) = disagreement(&record.result, &request.prev_result) {
+        return failed(details);
+    }
+    let inspect = Inspect { record: record.clone(), netns: Some(request.netns) };
+    let seen = ask(&hands.inspect, inspect).await?.map_err(errors::kernel)?;
+    let mut found = differences(&record, &seen.links);
+    found.extend(seen.missing.into_iter().map(|element| match element {
+        Element::Masquerade { address, .. } => Difference::NotMasqueraded(address),
+    }));
+    if found.is_empty() {
+        return Ok(());
+    }
+    failed(found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
+/// Where the result that the runtime has does not name what ADD gave it. Plugins after us may have
+/// added to it.
+fn disagreement(ours: &CniResult, theirs: &CniResult) -> Option<String> {
+    let lost = ours.ips.iter().find(|ip| !theirs.ips.iter().any(|t| t.address == ip.address));
+    if let Some(ip) = lost {
+        return Some(format!("prevResult does not have the address {}", ip.address));
+    }
+    let lost = ours.interfaces.iter().find(|i| !theirs.interfaces.iter().any(|t| t.name == i.name));
+    lost.map(|i| format!("prevResult does not have the interface {}", i.name))
+}
+

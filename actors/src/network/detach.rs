@@ -1,0 +1,116 @@
+//! DEL: mark, take down, forget. It needs nothing but the key. Once the mark is durable the DEL has
+//! succeeded whatever the kernel says: what it refuses is tried again until it does not, also by the
+//! next daemon, and the addresses are held until then.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use quantum_cni::attach::Record;
+use quantum_cni::errors;
+use quantum_cni::kernel::clock::boottime_ms;
+use quantum_cni::kernel::fault;
+use quantum_config::cni::CniError;
+use quantum_config::ids::AttachmentKey;
+use slog::warn;
+use tokio::sync::oneshot;
+
+use super::attach::dropped;
+use super::ticket::{Answer, Ticket};
+use super::{Hands, Network};
+use crate::messages::ask;
+use crate::messages::cache::{Forget, Leave, List, Lookup};
+use crate::messages::driver::Revert;
+use crate::messages::network::{Detach, Detached};
+
+impl Handler<Detach> for Network {
+    type Result = ResponseFuture<Result<Detached, CniError>>;
+
+    fn handle(&mut self, request: Detach, ctx: &mut Context<Self>) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.hand_in(Ticket::Detach(Box::new(request), answer), ctx);
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped())) })
+    }
+}
+
+/// What a DEL came to.
+struct Done {
+    detached: Detached,
+    /// When the addresses were released; none if there were none, or the kernel refused.
+    released: Option<u64>,
+    refused: Option<CniError>,
+}
+
+impl Network {
+    pub(super) fn run_detach(
+        &mut self,
+        request: Box<Detach>,
+        answer: Answer<Detached>,
+        ctx: &mut Context<Self>,
+    ) {
+        let key = request.key.clone();
+        let work = detach(self.hands.clone(), *request);
+        ctx.spawn(work.into_actor(self).map(move |outcome, network, ctx| {
+            let outcome = outcome.map(|done| {
+                if let Some(error) = done.refused {
+                    warn!(network.log, "detaching goes on in the background";
+                        "container_id" => key.container.as_str(),
+                        "interface" => key.ifname.as_str(),
+                        "error" => %error);
+                }
+                if let Some(now) = done.released {
+                    network.give_back(key.clone(), now, ctx);
+                }
+                done.detached
+            });
+            let _ = answer.send(outcome);
+            network.done(&key, ctx);
+        }));
+    }
+
+    /// Takes up the DELs that were not finished: by a daemon that died, or because the kernel
+    /// refused.
+    pub(super) fn finish_leaving(&mut self, ctx: &mut Context<Self>) {
+        let list = self.hands.list.send(List(self.name.clone()));
+        ctx.spawn(list.into_actor(self).map(|listed, network, ctx| {
+            for key in listed.map(|l| l.leaving).unwrap_or_default() {
+                let busy = (key.container.clone(), key.ifname.clone());
+                if !network.tickets.is_busy(&busy) {
+                    let (answer, _) = oneshot::channel();
+                    let request = Detach { key, made_before: None };
+                    network.hand_in(Ticket::Detach(Box::new(request), answer), ctx);
+                }
+            }
+        }));
+    }
+}
+
+async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
+    let nothing = || Done { detached: Detached::default(), released: None, refused: None };
+    let key = request.key;
+    let stored = ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)?;
+    let Some(stored) = stored else { return Ok(nothing()) };
+    if request.made_before.is_some_and(|limit| stored.record.created > limit) {
+        return Ok(nothing());
+    }
+    let record = Arc::new(stored.record.clone());
+    let addresses = record.addresses.iter().map(|a| a.address.ip()).collect();
+    ask(&hands.leave, Leave(key)).await?.map_err(errors::store)?;
+    fault::reach("del-marked").map_err(errors::fault)?;
+    let (released, refused) = match take_down(&hands, record).await {
+        Ok(now) => (Some(now), None),
+        Err(error) => (None, Some(error)),
+    };
+    Ok(Done { detached: Detached { addresses }, released, refused })
+}
+
+/// Has the kernel undo what the record says, then forgets it. Gives the time of the release.
+pub(super) async fn take_down(hands: &Hands, record: Arc<Record>) -> Result<u64, CniError> {
+    let key: AttachmentKey = record.key.clone();
+    ask(&hands.revert, Revert(record)).await?.map_err(errors::kernel)?;
+    fault::reach("del-reverted").map_err(errors::fault)?;
+    let now = boottime_ms();
+    ask(&hands.forget, Forget { key, now }).await?.map_err(errors::store)?;
+    fault::reach("del-forgotten").map_err(errors::fault)?;
+    Ok(now)
+}

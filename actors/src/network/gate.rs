@@ -1,0 +1,215 @@
+//! The gate: a network is prepared (its bridge made or found, its pool filled from the store) before
+//! the first ADD, and again when it is defined otherwise. Until then ADDs are parked.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Recipient, WrapFuture};
+use quantum_cni::attach::BridgeEnd;
+use quantum_cni::errors;
+use quantum_config::cni::{CniError, CniResult, Definition};
+use quantum_config::ids::AttachmentKey;
+use slog::{info, warn};
+
+use super::ticket::Answer;
+use super::{Hands, Key, Network};
+use crate::board::NetworkStatus;
+use crate::caller::Caller;
+use crate::messages::ask;
+use crate::messages::cache::{Addresses, Define};
+use crate::messages::driver::Prepare;
+use crate::messages::manager::Changed;
+use crate::messages::network::Attach;
+use crate::messages::pool::{Lease, Level, Release, Reshape};
+use crate::pool::Pool;
+
+/// A request that is parked.
+type Parked = (Box<Attach>, Answer<CniResult>);
+
+/// The gate.
+#[derive(Default)]
+pub(super) struct Gate {
+    state: State,
+    /// ADDs that wait for it to open.
+    parked: Vec<Parked>,
+    /// Who waits for the ADDs that run.
+    attaching: HashMap<Key, Caller>,
+    /// Owners whose addresses were released by the store while the pool was being filled from it.
+    released: Vec<(AttachmentKey, u64)>,
+    level: Level,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Closed,
+    /// What it will be, and what it was.
+    Opening(Arc<Definition>, Option<Rc<Opened>>),
+    Open(Rc<Opened>),
+}
+
+/// A network that is ready.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) definition: Arc<Definition>,
+    pub(super) bridge: BridgeEnd,
+    pub(super) pool: PoolMailbox,
+}
+
+/// How the network's Pool is reached.
+#[derive(Debug, Clone)]
+pub(super) struct PoolMailbox {
+    pub(super) lease: Recipient<Lease>,
+    pub(super) release: Recipient<Release>,
+    reshape: Recipient<Reshape>,
+}
+
+impl Gate {
+    /// Who waits for the ADD that runs for this key.
+    pub(super) fn attaching(&self, key: &Key) -> Option<&Caller> {
+        self.attaching.get(key)
+    }
+
+    pub(super) fn attach_begins(&mut self, key: Key, caller: Caller) {
+        self.attaching.insert(key, caller);
+    }
+
+    pub(super) fn attach_ends(&mut self, key: &Key) {
+        self.attaching.remove(key);
+    }
+
+    /// The network, if it is ready and is what the request says.
+    pub(super) fn ready_for(&self, definition: &Arc<Definition>) -> Option<Rc<Opened>> {
+        match &self.state {
+            State::Open(open) if same(&open.definition, definition) => Some(open.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Every ADD brings its definition along; most often it is the very one.
+fn same(a: &Arc<Definition>, b: &Arc<Definition>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
+}
+
+impl Network {
+    /// Parks an ADD and sees that the gate opens for it.
+    pub(super) fn park(
+        &mut self,
+        request: Box<Attach>,
+        answer: Answer<CniResult>,
+        ctx: &mut Context<Self>,
+    ) {
+        let definition = request.definition.clone();
+        self.gate.parked.push((request, answer));
+        let before = match &self.gate.state {
+            State::Opening(..) => return, // looked at again when that is done
+            State::Open(open) => Some(open.clone()),
+            State::Closed => None,
+        };
+        self.gate.state = State::Opening(definition.clone(), before.clone());
+        let pool = before.map(|open| open.pool.clone());
+        let work = open(self.hands.clone(), definition, pool);
+        ctx.spawn(work.into_actor(self).map(|outcome, network, ctx| network.opened(outcome, ctx)));
+    }
+
+    fn opened(&mut self, outcome: Result<(Opened, Level), CniError>, ctx: &mut Context<Self>) {
+        let parked = std::mem::take(&mut self.gate.parked);
+        let before = match std::mem::take(&mut self.gate.state) {
+            State::Opening(_, before) => before,
+            State::Open(open) => Some(open),
+            State::Closed => None,
+        };
+        match outcome {
+            Ok((open, level)) => {
+                info!(self.log, "network open"; "bridge" => open.definition.bridge.as_str());
+                self.gate.level = level;
+                self.gate.state = State::Open(Rc::new(open));
+                for (owner, now) in std::mem::take(&mut self.gate.released) {
+                    self.give_back(owner, now, ctx);
+                }
+                self.report(None);
+                for (request, answer) in parked {
+                    self.run_attach(request, answer, ctx);
+                }
+            }
+            Err(error) => {
+                warn!(self.log, "network not open"; "error" => %error);
+                // What was there before still is, and serves those who mean it.
+                self.gate.state = before.map_or(State::Closed, State::Open);
+                self.report(Some(error.to_string()));
+                for (request, answer) in parked {
+                    let key = request.target.key.clone();
+                    self.gate.attach_ends(&(key.container.clone(), key.ifname.clone()));
+                    let _ = answer.send(Err(error.clone()));
+                    self.done(&key, ctx);
+                }
+            }
+        }
+    }
+
+    /// The store has released an owner's addresses: the pool may hand them out again.
+    pub(super) fn give_back(&mut self, owner: AttachmentKey, now: u64, ctx: &mut Context<Self>) {
+        match &self.gate.state {
+            State::Open(open) => {
+                let work = open.pool.release.send(Release { owner, now });
+                ctx.spawn(work.into_actor(self).map(|level, network, _| {
+                    if let Ok(level) = level {
+                        network.gate.level = level;
+                        network.report(None);
+                    }
+                }));
+            }
+            State::Opening(..) => self.gate.released.push((owner, now)),
+            State::Closed => {}
+        }
+    }
+
+    /// Publishes how the network is.
+    pub(super) fn report(&mut self, failed: Option<String>) {
+        let definition = match &self.gate.state {
+            State::Open(open) => Some(&open.definition),
+            State::Opening(definition, _) => Some(definition),
+            State::Closed => None,
+        };
+        let status = NetworkStatus {
+            bridge: definition.map(|d| d.bridge.to_string()).unwrap_or_default(),
+            held: self.gate.level.held,
+            free: self.gate.level.free,
+            exhausted: self.gate.level.exhausted.clone(),
+            failed,
+        };
+        self.changed.do_send(Changed { network: self.name.clone(), status });
+    }
+
+    pub(super) fn level_is(&mut self, level: Level) {
+        self.gate.level = level;
+        self.report(None);
+    }
+}
+
+/// Prepares a network. A pool that is there already is kept with its leases, and told the new sets.
+async fn open(
+    hands: Rc<Hands>,
+    definition: Arc<Definition>,
+    pool: Option<PoolMailbox>,
+) -> Result<(Opened, Level), CniError> {
+    let bridge = ask(&hands.prepare, Prepare(definition.clone())).await?.map_err(errors::kernel)?;
+    ask(&hands.define, Define(definition.clone())).await?.map_err(errors::store)?;
+    let sets = definition.pools.clone();
+    let pool = match pool {
+        Some(pool) => pool,
+        None => {
+            let known = ask(&hands.addresses, Addresses(definition.name.clone())).await?;
+            let address = Pool::new(sets.clone(), known.map_err(errors::store)?).start();
+            PoolMailbox {
+                lease: address.clone().recipient(),
+                release: address.clone().recipient(),
+                reshape: address.recipient(),
+            }
+        }
+    };
+    let level = ask(&pool.reshape, Reshape { sets }).await?;
+    Ok((Opened { definition, bridge, pool }, level))
+}

@@ -1,0 +1,132 @@
+//! Network: one for each network. It orders the work for each attachment, and decides when the
+//! network itself is made or changed; the work is done by Pool, Cache and Driver.
+//!
+//! ```text
+//!              first ADD                 prepared
+//!   Closed ───────────────► Opening ───────────────► Open
+//!      ▲                       │  ▲                    │
+//!      └───────────────────────┘  └────────────────────┘
+//!              failed                another definition
+//! ```
+//!
+//! While it is Opening, ADDs are parked; DEL, CHECK and GC need no gate, because they work from
+//! records. Requests for one attachment run one after the other (see
+//! [`Tickets`](quantum_cni::attach::Tickets)); different ones run side by side. A handler decides at
+//! once, spawns the work, and touches the state again only when the work is done.
+
+mod attach;
+mod check;
+mod collect;
+mod detach;
+mod gate;
+mod ticket;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture};
+use quantum_cni::attach::Tickets;
+use quantum_config::ids::{ContainerId, IfName, NetworkName};
+use slog::{Logger, debug};
+use tokio::sync::oneshot;
+
+use self::gate::Gate;
+use self::ticket::Ticket;
+use crate::messages::cache::{Addresses, All, Define, Forget, Leave, List, Lookup, Remember};
+use crate::messages::driver::{Apply, Inspect, Prepare, Restore, Revert};
+use crate::messages::manager::Changed;
+use crate::messages::network::NetworkMailbox;
+use crate::messages::Drain;
+
+/// How often DELs that the kernel refused are tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Whom a Network asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Hands {
+    pub(crate) lookup: Recipient<Lookup>,
+    pub(crate) remember: Recipient<Remember>,
+    pub(crate) leave: Recipient<Leave>,
+    pub(crate) forget: Recipient<Forget>,
+    pub(crate) list: Recipient<List>,
+    pub(crate) all: Recipient<All>,
+    pub(crate) addresses: Recipient<Addresses>,
+    pub(crate) define: Recipient<Define>,
+    pub(crate) prepare: Recipient<Prepare>,
+    pub(crate) apply: Recipient<Apply>,
+    pub(crate) revert: Recipient<Revert>,
+    pub(crate) inspect: Recipient<Inspect>,
+    pub(crate) restore: Recipient<Restore>,
+}
+
+/// Within one network an attachment is known by these two.
+pub(crate) type Key = (ContainerId, IfName);
+
+/// The actor.
+pub(crate) struct Network {
+    name: NetworkName,
+    hands: Rc<Hands>,
+    changed: Recipient<Changed>,
+    log: Logger,
+    gate: Gate,
+    tickets: Tickets<Key, Ticket>,
+    /// Told when the last ticket is done.
+    idle: Vec<oneshot::Sender<()>>,
+}
+
+impl Network {
+    /// A network of which only the name is known yet.
+    pub(crate) fn new(
+        name: NetworkName,
+        hands: Hands,
+        changed: Recipient<Changed>,
+        log: Logger,
+    ) -> Self {
+        Self {
+            name,
+            hands: Rc::new(hands),
+            changed,
+            log,
+            gate: Gate::default(),
+            tickets: Tickets::default(),
+            idle: Vec::new(),
+        }
+    }
+
+    /// Starts the actor and gives its mailbox.
+    pub(crate) fn open(self) -> NetworkMailbox {
+        let address = self.start();
+        NetworkMailbox {
+            attach: address.clone().recipient(),
+            detach: address.clone().recipient(),
+            check: address.clone().recipient(),
+            collect: address.clone().recipient(),
+            drain: address.recipient(),
+        }
+    }
+}
+
+impl Actor for Network {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        debug!(self.log, "network started");
+        self.finish_leaving(ctx);
+        ctx.run_interval(RETRY, Self::finish_leaving);
+    }
+}
+
+impl Handler<Drain> for Network {
+    type Result = ResponseFuture<()>;
+
+    /// Answers when the last ticket is done. Nothing new comes: the door is closed by then.
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        let (tell, told) = oneshot::channel();
+        if self.tickets.running() > 0 {
+            self.idle.push(tell);
+        }
+        Box::pin(async move {
+            let _ = told.await; // at once if nobody keeps the other end
+        })
+    }
+}

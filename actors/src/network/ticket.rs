@@ -1,0 +1,87 @@
+//! Tickets: requests that wait for their turn, and what happens when it comes.
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use quantum_cni::attach::Claim;
+use quantum_config::cni::{CniError, CniResult};
+use quantum_config::ids::AttachmentKey;
+use tokio::sync::oneshot;
+
+use super::{Key, Network};
+use crate::messages::network::{Attach, Check, Detach, Detached};
+
+/// Where an answer goes.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, CniError>>;
+
+/// A request for one attachment.
+pub(super) enum Ticket {
+    Attach(Box<Attach>, Answer<CniResult>),
+    Detach(Box<Detach>, Answer<Detached>),
+    Check(Box<Check>, Answer<()>),
+}
+
+impl Ticket {
+    fn attachment(&self) -> &AttachmentKey {
+        match self {
+            Self::Attach(request, _) => &request.target.key,
+            Self::Detach(request, _) => &request.key,
+            Self::Check(request, _) => &request.key,
+        }
+    }
+
+    fn key(&self) -> Key {
+        let key = self.attachment();
+        (key.container.clone(), key.ifname.clone())
+    }
+}
+
+impl Network {
+    /// Runs the ticket, or has it wait for its turn. A DEL overtakes the ADDs that wait, and has the
+    /// one that runs give up.
+    pub(super) fn hand_in(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
+        let key = ticket.key();
+        let is_detach = matches!(ticket, Ticket::Detach(..));
+        if is_detach && let Some(caller) = self.gate.attaching(&key) {
+            caller.overtake();
+        }
+        let voids = |waiting: &Ticket| is_detach && matches!(waiting, Ticket::Attach(..));
+        match self.tickets.claim(&key, ticket, voids) {
+            Claim::Run(ticket) => self.run(ticket, ctx),
+            Claim::Wait { overtaken } => {
+                for ticket in overtaken {
+                    if let Ticket::Attach(request, answer) = ticket {
+                        request.caller.overtake();
+                        let _ = answer.send(request.caller.still_waits().map(|()| CniResult::default()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The turn of a ticket has come.
+    pub(super) fn run(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
+        match ticket {
+            Ticket::Attach(request, answer) => self.run_attach(request, answer, ctx),
+            Ticket::Detach(request, answer) => self.run_detach(request, answer, ctx),
+            Ticket::Check(request, answer) => {
+                let key = request.key.clone();
+                let work = super::check::check(self.hands.clone(), *request);
+                ctx.spawn(work.into_actor(self).map(move |outcome, network, ctx| {
+                    let _ = answer.send(outcome);
+                    network.done(&key, ctx);
+                }));
+            }
+        }
+    }
+
+    /// The ticket that ran for this attachment is done: the next one's turn.
+    pub(super) fn done(&mut self, key: &AttachmentKey, ctx: &mut Context<Self>) {
+        let key = (key.container.clone(), key.ifname.clone());
+        if let Some(next) = self.tickets.done(&key) {
+            self.run(next, ctx);
+        } else if self.tickets.running() == 0 {
+            for tell in self.idle.drain(..) {
+                let _ = tell.send(());
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A CNI call: checked once more, carried out, counted, logged. The plugin has checked the
+//! environment already; who connects need not be our plugin.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use quantum_cni::kernel::netns::Netns;
+use quantum_config::cni::{self, CniError, Code, Command};
+use quantum_config::wire::{Call, Descriptor, Reply};
+use slog::{Logger, debug, error, info, o};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+use super::verbs::{self, Done};
+use super::{House, refuse};
+use crate::caller::Caller;
+
+/// The namespaces of a call.
+pub(super) struct Namespaces {
+    pub(super) container: Option<Netns>,
+}
+
+/// A call whose form is right.
+pub(super) struct Checked {
+    pub(super) command: Command,
+    pub(super) call: Call,
+    pub(super) conf: cni::Call,
+    pub(super) namespaces: Namespaces,
+    pub(super) caller: Caller,
+}
+
+/// Serves a call; whatever happens, there is an answer.
+pub(super) async fn serve(
+    house: &House,
+    connection: &mut UnixStream,
+    call: Call,
+    descriptors: Vec<OwnedFd>,
+) -> Reply {
+    let begun = Instant::now();
+    let version = cni::peek(&call.stdin).version;
+    let log = logger(house, &call);
+    let command = call.env.command.clone();
+    debug!(log, "request"; "traceparent" => call.traceparent.clone());
+    let caller = Caller::new(Duration::from_millis(call.deadline_ms));
+    let outcome = match check(house, call, descriptors, caller.clone()) {
+        Ok(checked) => {
+            let work = verbs::carry_out(house, checked);
+            watched(connection, &caller, work).await
+        }
+        Err(error) => Err(error),
+    };
+    house.meters.operation(&command, begun.elapsed(), outcome.as_ref().err().map(|e| e.code));
+    report(&log, begun.elapsed(), &outcome);
+    match outcome {
+        Ok(done) => Reply { exit: 0, stdout: done.stdout },
+        Err(error) => refuse(&error, Some(&version)),
+    }
+}
+
+/// Waits for the work and tells it when the caller hangs up; the work itself ends in its own time.
+async fn watched<T>(connection: &UnixStream, caller: &Caller, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        outcome = &mut work => return outcome,
+        () = hung_up(connection) => caller.leave(),
+    }
+    work.await
+}
+
+/// Returns when the peer has closed its end. It has said everything, so any byte that comes now is
+/// let pass.
+async fn hung_up(connection: &UnixStream) {
+    let mut scrap = [0; 64];
+    loop {
+        if connection.ready(Interest::READABLE).await.is_err() {
+            return;
+        }
+        match connection.try_read(&mut scrap) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn check(
+    house: &House,
+    call: Call,
+    descriptors: Vec<OwnedFd>,
+    caller: Caller,
+) -> Result<Checked, CniError> {
+    let command = call.env.validate()?;
+    let namespaces = namespaces(house, command, &call, descriptors)?;
+    let conf = cni::Call::parse(&call.stdin)?;
+    conf.version.require(command)?;
+    Ok(Checked { command, call, conf, namespaces, caller })
+}
+
+/// Checks the namespaces before anything is touched.
+fn namespaces(
+    house: &House,
+    command: Command,
+    call: &Call,
+    descriptors: Vec<OwnedFd>,
+) -> Result<Namespaces, CniError> {
+    let mut container = None;
+    for (role, fd) in call.descriptors.iter().zip(descriptors) {
+        let netns = Netns::from_fd(fd);
+        match role {
+            Descriptor::Host => {
+                let id = netns.map(|n| n.id()).map_err(|e| {
+                    CniError::new(Code::ForeignHost, "the plugin's own network namespace is not one")
+                        .with_details(e.to_string())
+                })?;
+                if id != house.host {
+                    return Err(CniError::new(
+                        Code::ForeignHost,
+                        "the plugin runs in another network namespace than quantum-cnid",
+                    )
+                    .with_details(
+                        "each host namespace needs a daemon of its own; QUANTUM_CNI_SOCKET tells the plugin which",
+                    ));
+                }
+            }
+            Descriptor::Container => match netns {
+                Ok(netns) => container = Some(netns),
+                // A DEL does not need it.
+                Err(_) if command == Command::Del => {}
+                Err(e) => {
+                    return Err(invalid_netns(call, &e.to_string()));
+                }
+            },
+        }
+    }
+    if matches!(command, Command::Add | Command::Check) {
+        match &container {
+            None => return Err(invalid_netns(call, "no descriptor of it was sent")),
+            Some(netns) if netns.id() == house.host && !call.env.netns_override => {
+                return Err(invalid_netns(call, "it is the host's own network namespace"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(Namespaces { container })
+}
+
+fn invalid_netns(call: &Call, why: &str) -> CniError {
+    CniError::new(
+        Code::InvalidNetns,
+        format!("CNI_NETNS {:?} is not a container's network namespace", call.env.netns),
+    )
+    .with_details(why)
+}
+
+/// The module document's fields, on every record of this call.
+fn logger(house: &House, call: &Call) -> Logger {
+    house.log.new(o!(
+        "container_id" => call.env.container.clone(),
+        "network_name" => cni::peek(&call.stdin).name,
+        "command" => call.env.command.clone(),
+        "interface" => call.env.ifname.clone(),
+        "request_id" => call.request_id.clone(),
+    ))
+}
+
+fn report(log: &Logger, took: Duration, outcome: &Result<Done, CniError>) {
+    let took = took.as_micros() as u64;
+    match outcome {
+        Ok(done) if done.is_routine => debug!(log, "done"; "took_us" => took),
+        Ok(done) => info!(log, "done"; "ip_address" => done.addresses(), "took_us" => took),
+        Err(e) => {
+            error!(log, "failed"; "error" => %e, "code" => e.code.number(), "took_us" => took);
+        }
+    }
+}

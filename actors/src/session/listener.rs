@@ -1,0 +1,87 @@
+//! The socket: made so that nobody unauthorised can ever connect, and accepted from only while there
+//! are places, so that a burst waits in the kernel instead of in our memory.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Actor;
+use slog::{Logger, warn};
+use thiserror::Error;
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+
+use super::{House, Session};
+
+/// How many connections are served at a time.
+const PLACES: usize = 2048;
+/// After an error such as "too many open files", before the next try.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the socket could not be made.
+#[derive(Debug, Error)]
+#[error("{doing} {}: {source}", path.display())]
+pub(crate) struct ListenError {
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// The daemon's socket.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: UnixListener,
+    path: PathBuf,
+}
+
+impl Listener {
+    /// Makes the socket: 0660 and the group's if there is one, else 0600. It gets its owner and mode
+    /// under another name and is then renamed: there is no moment in which it is open to all, nor
+    /// one without a socket when a daemon replaces another. The caller holds the lock of the state
+    /// directory, so a socket that is there already is nobody's.
+    pub(crate) fn bind(path: &Path, group: Option<u32>) -> Result<Self, ListenError> {
+        let fail = |doing| move |source| ListenError { doing, path: path.to_owned(), source };
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir).map_err(fail("making the directory of"))?;
+        }
+        let unfinished = path.with_extension("new");
+        let _ = fs::remove_file(&unfinished);
+        let socket = UnixListener::bind(&unfinished).map_err(fail("binding the socket"))?;
+        let mode = if group.is_some() { 0o660 } else { 0o600 };
+        chown(&unfinished, None, group)
+            .and_then(|()| fs::set_permissions(&unfinished, fs::Permissions::from_mode(mode)))
+            .map_err(fail("setting the owner and mode of"))?;
+        fs::rename(&unfinished, path).map_err(fail("naming the socket"))?;
+        Ok(Self { socket, path: path.to_owned() })
+    }
+
+    /// Accepts connections until `stop` is told.
+    pub(crate) async fn run(self, house: Rc<House>, stop: tokio::sync::oneshot::Receiver<()>) {
+        let log = house.log.clone();
+        tokio::select! {
+            () = accept(&self.socket, house, &log) => {}
+            _ = stop => {}
+        }
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+async fn accept(socket: &UnixListener, house: Rc<House>, log: &Logger) {
+    let places = Arc::new(Semaphore::new(PLACES));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match socket.accept().await {
+            Ok((connection, _)) => {
+                Session::new(house.clone(), connection, place).start();
+            }
+            Err(error) => {
+                warn!(log, "accepting a connection"; "error" => %error);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}

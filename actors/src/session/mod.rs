@@ -1,0 +1,104 @@
+//! Session: one for each connection. It reads one request, finds out what is asked, has it done and
+//! writes one answer; and while it is done it watches whether the caller is still there.
+//!
+//! ```text
+//!   Reading ──► Working ──► Answering ──► gone
+//!      │           └── the caller hangs up: the work is told, and undoes itself
+//!      └── not a request of ours: an answer that says why
+//! ```
+
+mod call;
+mod control;
+mod listener;
+mod read;
+mod verbs;
+
+use std::rc::Rc;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Recipient, WrapFuture};
+use quantum_cni::attach::NetnsId;
+use quantum_config::wire::{Reply, Request};
+use slog::{Logger, debug};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+pub(crate) use self::listener::{ListenError, Listener};
+use crate::board::Board;
+use crate::messages::manager::{Admit, Died};
+use crate::meters::Meters;
+
+/// What every Session needs.
+#[derive(Debug)]
+pub(crate) struct House {
+    pub(crate) admit: Recipient<Admit>,
+    pub(crate) died: Recipient<Died>,
+    pub(crate) board: watch::Receiver<Board>,
+    pub(crate) meters: Meters,
+    pub(crate) log: Logger,
+    /// The network namespace the daemon works in.
+    pub(crate) host: NetnsId,
+    /// Members of this group may use the socket, besides root.
+    pub(crate) group: Option<u32>,
+}
+
+/// The actor.
+pub(crate) struct Session {
+    house: Rc<House>,
+    /// Taken by the one future that serves it.
+    connection: Option<UnixStream>,
+    /// Lets the listener accept another connection when this one is done.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Session {
+    /// A session for a connection that was accepted.
+    pub(crate) fn new(house: Rc<House>, connection: UnixStream, place: OwnedSemaphorePermit) -> Self {
+        Self { house, connection: Some(connection), _place: place }
+    }
+}
+
+impl Actor for Session {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(connection) = self.connection.take() else { return ctx.stop() };
+        let work = serve(self.house.clone(), connection);
+        ctx.spawn(work.into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+}
+
+/// One request and its answer.
+async fn serve(house: Rc<House>, mut connection: UnixStream) {
+    let answer = match read::request(&connection, house.group).await {
+        Ok((Request::Call(call), descriptors)) => {
+            call::serve(&house, &mut connection, *call, descriptors).await.encode()
+        }
+        Ok((Request::Control(question), _)) => control::serve(&house, &question).encode(),
+        Err(error) => {
+            debug!(house.log, "no request"; "error" => %error);
+            match error.answer() {
+                Some(answer) => answer,
+                None => return, // nobody is there to hear it
+            }
+        }
+    };
+    if let Err(error) = connection.write_all(&answer).await {
+        debug!(house.log, "answer not delivered"; "error" => %error);
+    }
+    linger(&mut connection).await;
+}
+
+/// Reads what the peer still sends until it hangs up, for a moment. Closing a socket with unread
+/// bytes would reset the connection, and the peer would never see why it was refused.
+async fn linger(connection: &mut UnixStream) {
+    let _ = connection.shutdown().await;
+    let mut scrap = [0; 4096];
+    let drain = async { while connection.read(&mut scrap).await.is_ok_and(|n| n > 0) {} };
+    let _ = tokio::time::timeout(std::time::Duration::from_millis(200), drain).await;
+}
+
+/// An error as an answer.
+fn refuse(error: &quantum_config::cni::CniError, version: Option<&str>) -> Reply {
+    Reply { exit: 1, stdout: error.to_json(version) }
+}
