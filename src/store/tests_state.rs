@@ -201,7 +201,9 @@ fn measure_commits_and_opening() {
     report("one record", 500, &|n| vec![change(n)]);
     report("64 records", 100, &|n| (0..64).map(|i| change(1000 + n * 64 + i)).collect());
     report("one forgotten", 500, &|n| vec![forget(&format!("c{n}"), 9)]);
-    report("one network, on the disk", 50, &|_| vec![Change::Network(Box::new(definition("n")))]);
+    report("one network, on the disk", 50, &|n| {
+        vec![Change::Network(Box::new(definition(&format!("n{n}"))))]
+    });
     let start = Instant::now();
     store.checkpoint().expect("a checkpoint");
     println!("checkpoint: {:?}", start.elapsed());

@@ -183,10 +183,12 @@ fn remember(db: &Connection, record: &Record, turn: i64) -> Result<(), Refused> 
     Ok(())
 }
 
+/// Names its index, as SQLite would search all addresses of the network instead.
 fn release(db: &Connection, key: &AttachmentKey, at_ms: u64, turn: i64) -> rusqlite::Result<()> {
     let [network, container, ifname] = columns(key);
     db.prepare_cached(
-        "UPDATE addresses SET container = NULL, ifname = NULL, released_at = ?4, turn = ?5 \
+        "UPDATE addresses INDEXED BY owners \
+         SET container = NULL, ifname = NULL, released_at = ?4, turn = ?5 \
          WHERE network = ?1 AND container = ?2 AND ifname = ?3",
     )?
     .execute(params![network, container, ifname, whole(at_ms), turn])?;
