@@ -1,1 +1,33 @@
-//! Which address a container gets.
+//! Which address a container gets, and when it may be handed out again.
+//!
+//! ```text
+//!            lease                release
+//!   fresh ──────────►  held  ──────────────►  idle
+//!                       ▲                      │
+//!                       └──────────────────────┘
+//!                         lease, when no fresh one
+//!                         is left: longest idle first
+//! ```
+//!
+//! An address nobody has had is *fresh* and takes no memory: a cursor stands before it. What somebody
+//! has or had is *known*. Fresh ones go first, in ascending order, so an address rests for as long as
+//! its pool allows before another container answers to it; whoever still talks to the former owner
+//! (connection tracking, neighbour caches, DNS) has forgotten by then. That is the cool-down: an
+//! order, not a waiting time, and so it never makes a pool look exhausted.
+//!
+//! Nothing here is proportional to the size of a range: an IPv6 /64 costs what an IPv4 /30 costs.
+
+mod allocator;
+mod error;
+mod known;
+mod set;
+
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod model;
+
+pub use allocator::Allocator;
+pub use error::LeaseError;
+pub use known::{Known, KnownState};
+pub use set::{IDLE_MAX, Usage};

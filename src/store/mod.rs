@@ -1,4 +1,68 @@
-//! What must survive the daemon.
+//! What must survive the daemon: attachments, who has which address, and networks, in a SQLite file.
+//!
+//! ```text
+//!                Remember             Leaving               Forget
+//!   (no record) ──────────► attached ─────────► leaving ───────────► (no record)
+//!                               └────────────────────────────────────►┘
+//!
+//!   (no row)    ──────────► held     ──────────────────────────────► released at T
+//!   address                  ▲                                            │
+//!                            └──────────────── Remember ──────────────────┘
+//! ```
+//!
+//! Two kinds of durability. A commit is in the kernel's page cache when it returns, so it survives
+//! `kill -9`; that is enough for attachments, which do not outlive the machine's boot either. Networks
+//! and the order in which addresses were released do: changes of networks are synced to the disk before
+//! [`Store::commit`] returns, released addresses by the [`Store::checkpoint`] that follows when the
+//! daemon is idle.
+//!
+//! A file that cannot be read in full is not read in part: it is set aside under another name, and
+//! [`Opening::Corrupt`] tells the daemon to rebuild from the kernel before it leases anything.
+//!
+//! The type blocks; one thread owns it.
+//!
+//! Beside the database, two directories of files that others write: [`net_d`], the networks an operator
+//! defines, and [`spool`], the DELs that found no daemon.
 
+mod error;
 pub mod net_d;
+mod open;
+mod read;
+mod schema;
 pub mod spool;
+mod write;
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests_damage;
+#[cfg(test)]
+mod tests_state;
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+
+pub use error::StoreError;
+pub use open::Opening;
+pub use read::{Stored, StoredState};
+pub use write::Change;
+
+impl Stored {
+    /// A DEL has been asked for and not finished.
+    pub fn is_leaving(&self) -> bool {
+        self.state == StoredState::Leaving
+    }
+}
+
+/// The store, open and locked against every other daemon.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    path: PathBuf,
+    /// The turn of the last release; see `addresses.turn` in the schema.
+    turn: i64,
+    /// Held for its lock, which the kernel drops with the process.
+    _lock: File,
+}

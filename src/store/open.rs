@@ -1,0 +1,224 @@
+//! Opening the store: lock it, make or examine the file, end the attachments of an earlier boot.
+//!
+//! ```text
+//!   lock ──► no file ───────────────────────────────► Fresh
+//!        └─► file ──► newer than we are ────────────► error, untouched
+//!                 ├─► unreadable, even in part ─────► set aside, new file: Corrupt
+//!                 ├─► of another boot ──────────────► attachments dropped: NewBoot
+//!                 └─► of this boot ─────────────────► Resumed
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::{Store, StoreError, schema};
+
+/// How long a commit waits for an operator's `sqlite3` to end its transaction.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// What was found on opening.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opening {
+    /// There was nothing; a new store was made.
+    Fresh,
+    /// The store of this boot.
+    Resumed,
+    /// The store of an earlier boot. Its attachments were dropped, as the kernel dropped their
+    /// interfaces; their addresses were released.
+    NewBoot {
+        /// How many attachments.
+        dropped: usize,
+    },
+    /// The store could not be read in full. A new one was made, which knows nothing: what runs must be
+    /// learned from the kernel before an address is leased.
+    Corrupt {
+        /// Where the old file is now.
+        set_aside: PathBuf,
+        /// What was wrong with it.
+        why: String,
+    },
+}
+
+impl Store {
+    /// Opens the store in `dir`, which is made (mode 0700) if it is missing. `boot_id` is
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub fn open(dir: &Path, boot_id: &str) -> Result<(Self, Opening), StoreError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(StoreError::of_file("make the state directory", dir))?;
+        let lock = lock(&dir.join("lock"))?;
+        let path = dir.join("state.db");
+        let found = companions(&path).iter().any(|p| p.exists());
+        if !found {
+            create(&path, boot_id)?;
+            return Ok((examine(&path, &lock)?, Opening::Fresh));
+        }
+        match examine(&path, &lock) {
+            Ok(mut store) => {
+                let opening = match store.enter_boot(boot_id)? {
+                    None => Opening::Resumed,
+                    Some(dropped) => Opening::NewBoot { dropped },
+                };
+                Ok((store, opening))
+            }
+            Err(StoreError::Damaged { doing, why, .. }) => {
+                let set_aside = set_aside(&path)?;
+                create(&path, boot_id)?;
+                let store = examine(&path, &lock)?;
+                Ok((store, Opening::Corrupt { set_aside, why: format!("cannot {doing}: {why}") }))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Enters a boot; how many attachments were dropped if it is another one than the store's.
+    fn enter_boot(&mut self, boot_id: &str) -> Result<Option<usize>, StoreError> {
+        if self.boot()? == boot_id {
+            return Ok(None);
+        }
+        let turn = self.next_turn();
+        let run = |connection: &mut Connection| -> rusqlite::Result<usize> {
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            // The clock begins anew with the boot, the order of releases does not.
+            transaction.execute(
+                "UPDATE addresses SET container = NULL, ifname = NULL, released_at = 0, \
+                 turn = coalesce(turn, ?1)",
+                [turn],
+            )?;
+            let dropped = transaction.execute("DELETE FROM attachments", [])?;
+            transaction.execute("UPDATE boot SET id = ?1", [boot_id])?;
+            transaction.commit()?;
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            Ok(dropped)
+        };
+        let dropped = run(&mut self.connection);
+        dropped.map(Some).map_err(|e| self.failed("drop the attachments of an earlier boot", e))
+    }
+}
+
+/// Takes the lock, or says who cannot have it. The file stays: removing it would let two daemons each
+/// lock a file of that name.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(StoreError::of_file("open the lock", path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(e)) => Err(StoreError::of_file("lock", path)(e)),
+    }
+}
+
+/// Makes a new store beside `path` and moves it there, so that a file of that name is always a whole
+/// one: an empty file is one that lost its contents.
+fn create(path: &Path, boot_id: &str) -> Result<(), StoreError> {
+    let made = path.with_extension("new");
+    for leftover in companions(&made).iter().filter(|p| p.exists()) {
+        fs::remove_file(leftover).map_err(StoreError::of_file("remove the half-made", leftover))?;
+    }
+    let failed = |e| StoreError::of_database("make the tables".into(), &made, e);
+    let mut connection = Connection::open(&made).map_err(failed)?;
+    schema::create(&mut connection, boot_id).map_err(failed)?;
+    connection.close().map_err(|(_, e)| failed(e))?;
+    fs::rename(&made, path).map_err(StoreError::of_file("put in place the store", path))?;
+    let dir = path.parent().unwrap_or(path);
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(StoreError::of_file("sync the state directory", dir))
+}
+
+/// Opens the file and reads all of it once.
+fn examine(path: &Path, lock: &File) -> Result<Store, StoreError> {
+    if !path.exists() {
+        return Err(StoreError::Damaged {
+            doing: "open the file".into(),
+            path: path.to_owned(),
+            why: "it is gone and its write-ahead log is not".into(),
+        });
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|e| StoreError::of_database("open the file".into(), path, e))?;
+    let lock = lock.try_clone().map_err(StoreError::of_file("share the lock of", path))?;
+    let mut store = Store { connection, path: path.to_owned(), turn: 0, _lock: lock };
+    let keep_log = |store: &Store, on| {
+        let option = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        store.connection.set_db_config(option, on).map_err(|e| store.failed("configure", e))
+    };
+    // Should the file turn out to be damaged, closing it must not change it.
+    keep_log(&store, true)?;
+    store.prepare().map_err(|e| store.failed("read the file", e))?;
+    store.check_pages()?;
+    store.check_version()?;
+    store.check_rows()?;
+    store.turn = store.last_turn()?;
+    keep_log(&store, false)?;
+    Ok(store)
+}
+
+impl Store {
+    fn prepare(&self) -> rusqlite::Result<()> {
+        self.connection.busy_timeout(BUSY)?;
+        self.connection.pragma_update(None, "synchronous", "NORMAL")
+    }
+
+    fn check_pages(&self) -> Result<(), StoreError> {
+        let doing = "check the pages";
+        let verdict: String = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|e| self.failed(doing, e))?;
+        if verdict == "ok" { Ok(()) } else { Err(self.damaged(doing, verdict)) }
+    }
+
+    fn check_version(&self) -> Result<(), StoreError> {
+        let doing = "read the schema version";
+        let found: i64 = self
+            .connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(|e| self.failed(doing, e))?;
+        match found {
+            schema::VERSION => Ok(()),
+            newer if newer > schema::VERSION => {
+                Err(StoreError::Newer { path: self.path.clone(), found, ours: schema::VERSION })
+            }
+            _ => Err(self.damaged(doing, format!("it is {found}, as in an empty file"))),
+        }
+    }
+}
+
+/// Renames the file and its companions to the first free `state.db.corrupt-N`; together, so that
+/// `sqlite3` can still open them.
+fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let candidates = (1u32..).map(|n| path.with_extension(format!("db.corrupt-{n}")));
+    let free = candidates.into_iter().find(|p| companions(p).iter().all(|p| !p.exists()));
+    let aside = free.unwrap_or_else(|| path.with_extension("db.corrupt"));
+    for (from, to) in companions(path).iter().zip(companions(&aside)) {
+        if from.exists() {
+            fs::rename(from, to).map_err(StoreError::of_file("set aside", from))?;
+        }
+    }
+    Ok(aside)
+}
+
+/// The files of a database: itself, its write-ahead log and the log's index.
+fn companions(path: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    })
+}

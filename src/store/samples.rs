@@ -1,0 +1,89 @@
+//! Records and networks for the tests.
+
+use std::net::IpAddr;
+
+use quantum_config::cni::{Call, CniResult, Definition, Dns, Interface, IpConfig, Route};
+use quantum_config::ids::{AttachmentKey, LinkIndex, Mac, NetworkName};
+
+use super::Store;
+use crate::attach::{Assigned, NetnsId, Record};
+use crate::ipam::KnownState;
+
+pub(super) fn key(name: &str) -> AttachmentKey {
+    format!("n/{name}/eth0").parse().expect("a key")
+}
+
+pub(super) fn network() -> NetworkName {
+    NetworkName::new("n").expect("a name")
+}
+
+pub(super) fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// A record as complete as those of life.
+pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
+    let host = quantum_config::ids::IfName::new("q0123456789abc").expect("a name");
+    let mac = Mac::from_seed(7);
+    let assigned = |(set, text): (usize, &&str)| Assigned {
+        set,
+        address: text.parse().expect("an address"),
+        gateway: ip("10.0.0.1"),
+    };
+    let addresses: Vec<Assigned> = addresses.iter().enumerate().map(assigned).collect();
+    let ips = addresses.iter().map(|a| IpConfig {
+        interface: Some(1),
+        address: a.address,
+        gateway: Some(a.gateway),
+    });
+    let interface = |name: &str, sandbox: &str| Interface {
+        name: name.into(),
+        mac: Some(mac),
+        mtu: Some(1500),
+        sandbox: sandbox.into(),
+    };
+    let sandbox = "/var/run/netns/cni-0c7b1f5e-6f0e-4a39-9f4f-0c6a4f0c2a11";
+    let routes = vec![Route { dst: "0.0.0.0/0".parse().expect("dst"), gw: None }];
+    Record {
+        key: key(name),
+        netns: NetnsId { dev: 4, ino: 4_026_532_999 },
+        sandbox: sandbox.into(),
+        index: LinkIndex(12),
+        mac,
+        host_mac: mac,
+        bridge: host.clone(),
+        hairpin: true,
+        mtu: None,
+        routes: routes.clone(),
+        masquerade: true,
+        result: CniResult {
+            interfaces: vec![interface(host.as_str(), ""), interface("eth0", sandbox)],
+            ips: ips.collect(),
+            routes,
+            dns: Dns::default(),
+        },
+        host,
+        addresses,
+        created: 1000,
+    }
+}
+
+pub(super) fn definition(name: &str) -> Definition {
+    let text = include_str!("../../config/samples/net.d/10-quantum-bridge.conf");
+    let mut definition =
+        Call::parse(text.as_bytes()).and_then(|c| c.definition()).expect("a definition");
+    definition.name = NetworkName::new(name).expect("a name");
+    definition
+}
+
+/// What is known of the addresses of [`network`], as text.
+pub(super) fn known(store: &Store) -> Vec<String> {
+    let known = store.known(&network()).expect("known");
+    known
+        .iter()
+        .map(|k| match &k.state {
+            KnownState::Held(owner) => format!("{} {}", k.address, owner.container),
+            KnownState::Released(at_ms) => format!("{} at {at_ms}", k.address),
+        })
+        .collect()
+}

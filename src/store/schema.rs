@@ -1,0 +1,60 @@
+//! The tables. What a table is for stands in its text, so that it also stands in the file, for whoever
+//! opens it with `sqlite3` one day.
+
+use rusqlite::Connection;
+
+/// The version of the tables below, kept in `user_version`. A file with a higher one belongs to a newer
+/// release and is left alone; a lower one would be migrated here, and there is none yet.
+pub(super) const VERSION: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE boot (
+  -- One row: the boot that the attachments are of. They end with it.
+  id TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE networks (
+  -- Networks as they were last defined.
+  name TEXT NOT NULL PRIMARY KEY,
+  body TEXT NOT NULL              -- the definition, JSON
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE attachments (
+  -- Interfaces that exist, or are about to go.
+  network   TEXT NOT NULL,
+  container TEXT NOT NULL,
+  ifname    TEXT NOT NULL,
+  state     TEXT NOT NULL CHECK (state IN ('attached', 'leaving')),
+  created   INTEGER NOT NULL,     -- ms, the daemon's clock
+  body      TEXT NOT NULL,        -- the record, JSON
+  PRIMARY KEY (network, container, ifname)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE addresses (
+  -- Addresses that somebody has or had. The key keeps two owners apart, whatever the daemon thinks.
+  network     TEXT NOT NULL,
+  address     TEXT NOT NULL,      -- canonical text
+  set_index   INTEGER NOT NULL,   -- the range set it was leased from
+  container   TEXT,               -- the owner; none once released
+  ifname      TEXT,
+  released_at INTEGER,            -- ms, the daemon's clock; 0 if before this boot
+  turn        INTEGER,            -- order of releases, also across boots, whose clocks begin anew
+  PRIMARY KEY (network, address),
+  CHECK ((container IS NULL) = (ifname IS NULL)),
+  CHECK ((container IS NULL) = (released_at IS NOT NULL)),
+  CHECK ((container IS NULL) = (turn IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX owners ON addresses (network, container, ifname) WHERE container IS NOT NULL;
+";
+
+/// Makes the tables in an empty file.
+pub(super) fn create(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<()> {
+    // A property of the file, kept in its header.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(TABLES)?;
+    transaction.execute("INSERT INTO boot (id) VALUES (?1)", [boot_id])?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}

@@ -1,0 +1,216 @@
+//! Changing the store: a batch of changes in one transaction, all of them or none.
+
+use quantum_config::cni::Definition;
+use quantum_config::ids::{AttachmentKey, NetworkName};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::{Store, StoreError};
+use crate::attach::Record;
+
+/// One change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// An attachment was made: its record is kept, its addresses are held. What an earlier record of
+    /// the same key held and this one does not is released at the new record's `created`.
+    Remember(Box<Record>),
+    /// An attachment is about to go. One that is not there is no error.
+    Leaving(AttachmentKey),
+    /// An attachment is gone: no record, addresses released. One that is not there is no error.
+    Forget {
+        /// Whose.
+        key: AttachmentKey,
+        /// When, in milliseconds on the clock of [`Record::created`].
+        released_at: u64,
+    },
+    /// A network is defined, or defined otherwise. Survives a power cut.
+    Network(Box<Definition>),
+    /// A network is no more, nor is the memory of its released addresses. Those that are held stay
+    /// held. Survives a power cut.
+    ForgetNetwork(NetworkName),
+}
+
+impl Change {
+    /// True if it must be on the disk before anybody acts on it.
+    fn is_permanent(&self) -> bool {
+        matches!(self, Self::Network(_) | Self::ForgetNetwork(_))
+    }
+
+    fn doing(&self) -> String {
+        match self {
+            Self::Remember(record) => format!("remember attachment {}", record.key),
+            Self::Leaving(key) => format!("mark attachment {key} as leaving"),
+            Self::Forget { key, .. } => format!("forget attachment {key}"),
+            Self::Network(definition) => format!("remember network {}", definition.name),
+            Self::ForgetNetwork(name) => format!("forget network {name}"),
+        }
+    }
+}
+
+impl Store {
+    /// Makes all changes, in order, or none. When it returns they survive `kill -9`, and a power cut if
+    /// one of them is about a network: then all wait for the disk.
+    pub fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let permanent = changes.iter().any(Change::is_permanent);
+        if permanent {
+            self.synchronous("FULL")?;
+        }
+        let outcome = self.apply_all(changes);
+        if permanent {
+            self.synchronous("NORMAL")?;
+        }
+        outcome
+    }
+
+    /// Brings the write-ahead log home: all that was committed survives a power cut from here on, and
+    /// the log begins anew. Takes a few milliseconds, so it is for when nothing else waits.
+    pub fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(|e| self.failed("bring the write-ahead log home", e))
+    }
+
+    fn synchronous(&self, level: &str) -> Result<(), StoreError> {
+        self.connection
+            .pragma_update(None, "synchronous", level)
+            .map_err(|e| self.failed("choose the durability", e))
+    }
+
+    fn apply_all(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let (path, turn) = (&self.path, &mut self.turn);
+        let failed = |doing: String| |e| StoreError::of_database(doing, path, e);
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failed("begin a transaction".into()))?;
+        for change in changes {
+            *turn += 1;
+            match apply(&transaction, change, *turn) {
+                Ok(()) => {}
+                Err(Refused::Database(e)) => return Err(failed(change.doing())(e)),
+                Err(Refused::Encode(source)) => {
+                    return Err(StoreError::Encode { doing: change.doing(), source });
+                }
+                Err(Refused::Taken(error)) => return Err(*error),
+            }
+        }
+        transaction.commit().map_err(failed("commit a transaction".into()))
+    }
+}
+
+/// Why one change was not made, before it is known where.
+#[derive(Debug)]
+enum Refused {
+    Database(rusqlite::Error),
+    Encode(serde_json::Error),
+    Taken(Box<StoreError>),
+}
+
+impl From<rusqlite::Error> for Refused {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<serde_json::Error> for Refused {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Encode(error)
+    }
+}
+
+fn apply(db: &Connection, change: &Change, turn: i64) -> Result<(), Refused> {
+    match change {
+        Change::Remember(record) => remember(db, record, turn)?,
+        Change::Leaving(key) => {
+            db.prepare_cached(
+                "UPDATE attachments SET state = 'leaving' \
+                 WHERE network = ?1 AND container = ?2 AND ifname = ?3",
+            )?
+            .execute(columns(key))?;
+        }
+        Change::Forget { key, released_at } => {
+            db.prepare_cached(
+                "DELETE FROM attachments WHERE network = ?1 AND container = ?2 AND ifname = ?3",
+            )?
+            .execute(columns(key))?;
+            release(db, key, *released_at, turn)?;
+        }
+        Change::Network(definition) => {
+            let body = serde_json::to_string(definition)?;
+            db.prepare_cached("INSERT OR REPLACE INTO networks (name, body) VALUES (?1, ?2)")?
+                .execute(params![definition.name.as_str(), body])?;
+        }
+        Change::ForgetNetwork(name) => {
+            db.prepare_cached("DELETE FROM networks WHERE name = ?1")?.execute([name.as_str()])?;
+            db.prepare_cached("DELETE FROM addresses WHERE network = ?1 AND container IS NULL")?
+                .execute([name.as_str()])?;
+        }
+    }
+    Ok(())
+}
+
+fn remember(db: &Connection, record: &Record, turn: i64) -> Result<(), Refused> {
+    let key = &record.key;
+    let [network, container, ifname] = columns(key);
+    release(db, key, record.created, turn)?;
+    let body = serde_json::to_string(record)?;
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO attachments (network, container, ifname, state, created, body) \
+         VALUES (?1, ?2, ?3, 'attached', ?4, ?5)",
+    )?
+    .execute(params![network, container, ifname, whole(record.created), body])?;
+    for assigned in &record.addresses {
+        let ip = assigned.address.ip();
+        let address = ip.to_string();
+        // Does nothing if somebody has the address.
+        let held = db
+            .prepare_cached(
+                "INSERT INTO addresses (network, address, set_index, container, ifname) \
+                 VALUES (?1, ?2, ?3, ?4, ?5) \
+                 ON CONFLICT (network, address) DO UPDATE SET set_index = ?3, container = ?4, \
+                 ifname = ?5, released_at = NULL, turn = NULL WHERE container IS NULL",
+            )?
+            .execute(params![network, address, whole(assigned.set as u64), container, ifname])?;
+        if held == 0 {
+            let holder = holder(db, network, &address)?;
+            let owner = key.clone();
+            let taken = StoreError::AddressTaken { owner, address: ip, holder };
+            return Err(Refused::Taken(Box::new(taken)));
+        }
+    }
+    Ok(())
+}
+
+/// Names its index, as SQLite would search all addresses of the network instead.
+fn release(db: &Connection, key: &AttachmentKey, at_ms: u64, turn: i64) -> rusqlite::Result<()> {
+    let [network, container, ifname] = columns(key);
+    db.prepare_cached(
+        "UPDATE addresses INDEXED BY owners \
+         SET container = NULL, ifname = NULL, released_at = ?4, turn = ?5 \
+         WHERE network = ?1 AND container = ?2 AND ifname = ?3",
+    )?
+    .execute(params![network, container, ifname, whole(at_ms), turn])?;
+    Ok(())
+}
+
+fn holder(db: &Connection, network: &str, address: &str) -> rusqlite::Result<String> {
+    db.query_row(
+        "SELECT container || '/' || ifname FROM addresses WHERE network = ?1 AND address = ?2",
+        [network, address],
+        |row| row.get(0),
+    )
+    .optional()
+    .map(Option::unwrap_or_default)
+}
+
+/// A key as the three columns it is kept in.
+pub(super) fn columns(key: &AttachmentKey) -> [&str; 3] {
+    [key.network.as_str(), key.container.as_str(), key.ifname.as_str()]
+}
+
+/// SQLite's integers have a sign; no clock of ours reaches it in 292 million years.
+fn whole(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
