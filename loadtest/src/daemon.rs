@@ -50,7 +50,9 @@ impl Daemon {
         let mut command = Command::new(binary);
         command.args(["--log-level", "error", "--http-listen", HTTP]);
         command.arg("--socket-path").arg(socket(work));
-        for (flag, name) in [("--config-dir", "net.d"), ("--state-dir", "state"), ("--spool-dir", "spool")] {
+        for (flag, name) in
+            [("--config-dir", "net.d"), ("--state-dir", "state"), ("--spool-dir", "spool")]
+        {
             let folder = work.join(name);
             fs::create_dir_all(&folder).doing(|| format!("creating {}", folder.display()))?;
             command.arg(flag).arg(folder);
@@ -65,15 +67,25 @@ impl Daemon {
     }
 
     /// Asks by STATUS, as a runtime does, until an ADD could succeed.
-    pub(crate) fn wait_until_ready(&mut self, subject: &Subject, container: &Container) -> Result<()> {
+    pub(crate) fn wait_until_ready(
+        &mut self,
+        subject: &Subject,
+        container: &Container,
+    ) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let Err(why) = subject.call(Verb::Status, container, None).outcome else { return Ok(()) };
+            let Err(why) = subject.call(Verb::Status, container, None).outcome else {
+                return Ok(());
+            };
             if let Some(status) = self.child.try_wait().doing(|| "asking for the daemon's exit")? {
-                return Err(self.failure("waiting for the daemon", &format!("it ended with {status}")));
+                return Err(
+                    self.failure("waiting for the daemon", &format!("it ended with {status}"))
+                );
             }
             if Instant::now() > deadline {
-                return Err(self.failure("waiting for the daemon", &format!("STATUS still says {why}")));
+                return Err(
+                    self.failure("waiting for the daemon", &format!("STATUS still says {why}"))
+                );
             }
             sleep(POLL);
         }
@@ -92,7 +104,9 @@ impl Daemon {
         while Instant::now() < deadline {
             match self.child.try_wait().doing(|| "waiting for the daemon's exit")? {
                 Some(status) if status.success() => return Ok(()),
-                Some(status) => return Err(self.failure("stopping the daemon", &status.to_string())),
+                Some(status) => {
+                    return Err(self.failure("stopping the daemon", &status.to_string()));
+                }
                 None => sleep(POLL),
             }
         }

@@ -37,7 +37,8 @@ fn bench(options: &Bench) -> Result<bool> {
     let report = scenario::bench(options)?;
     print!("{report}");
     if let Some(path) = &options.json {
-        fs::write(path, format!("{:#}\n", report.to_json())).doing(|| format!("writing {}", path.display()))?;
+        fs::write(path, format!("{:#}\n", report.to_json()))
+            .doing(|| format!("writing {}", path.display()))?;
     }
     Ok(report.sound())
 }

@@ -36,7 +36,9 @@ fn raw(finished: &Finished) -> String {
 
 /// The addresses that a result gives to an interface of the container.
 pub(crate) fn addresses_of(result: &Value, ifname: &str) -> Result<Vec<IpAddr>, String> {
-    let list = |key: &str| result.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let list = |key: &str| {
+        result.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    };
     let in_container = |interface: &Value| {
         let text = |key: &str| interface.get(key).and_then(Value::as_str).unwrap_or_default();
         text("name") == ifname && !text("sandbox").is_empty()
@@ -88,19 +90,25 @@ mod tests {
                 {"interface": 2, "address": "fd00::7/64"},
             ],
         });
-        let expected: Vec<IpAddr> = vec!["10.0.0.7".parse().expect("v4"), "fd00::7".parse().expect("v6")];
+        let expected: Vec<IpAddr> =
+            vec!["10.0.0.7".parse().expect("v4"), "fd00::7".parse().expect("v6")];
         assert_eq!(addresses_of(&result, "eth0"), Ok(expected));
 
         result["ips"] = json!([{"interface": 1, "address": "10.0.0.1/16"}]);
-        assert!(addresses_of(&result, "eth0").expect_err("none left").contains("no address for eth0"));
+        assert!(
+            addresses_of(&result, "eth0").expect_err("none left").contains("no address for eth0")
+        );
         result["ips"] = json!([{"interface": 2, "address": "10.0.0/16"}]);
         assert!(addresses_of(&result, "eth0").expect_err("bad").contains("\"10.0.0/16\""));
-        assert!(addresses_of(&Value::Null, "eth0").expect_err("nothing").contains("no interface eth0"));
+        assert!(
+            addresses_of(&Value::Null, "eth0").expect_err("nothing").contains("no interface eth0")
+        );
     }
 
     #[test]
     fn a_failed_call_is_told_in_the_plugins_words() {
-        let error = r#"{"cniVersion":"1.0.0","code":7,"msg":"no address","details":"pool is empty"}"#;
+        let error =
+            r#"{"cniVersion":"1.0.0","code":7,"msg":"no address","details":"pool is empty"}"#;
         let text = document(&finished(1, error, "")).expect_err("failed");
         assert!(text.ends_with("CNI error 7: no address pool is empty"), "{text}");
         let text = document(&finished(2, "", "panic: oh")).expect_err("failed");

@@ -18,7 +18,9 @@ pub(crate) fn run<T: Send>(jobs: usize, at_once: usize, job: impl Fn(usize) -> T
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         threads
             .into_iter()
-            .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .flat_map(|thread| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
             .collect()
     });
     done.sort_unstable_by_key(|(number, _)| *number);

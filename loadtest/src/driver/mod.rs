@@ -11,4 +11,4 @@ pub(crate) use burst::run as all;
 pub(crate) use peak::{of_one_call as peak_of_one_call, status_kib};
 pub(crate) use process::run as run_process;
 pub(crate) use subject::{Answer, Plugin, Subject, Verb};
-pub(crate) use verify::{attached, detached};
+pub(crate) use verify::{Checked, attached, detached};

@@ -30,14 +30,18 @@ pub(crate) fn of_one_call(command: &mut Command, input: &[u8], limit: Duration) 
     }
     let status = child.wait().doing(|| "waiting for the plugin")?;
     match peak {
-        Ok(_) if !status.success() => Err(Failure::new("running a plugin to read its peak memory", status)),
+        Ok(_) if !status.success() => {
+            Err(Failure::new("running a plugin to read its peak memory", status))
+        }
         other => other,
     }
 }
 
 fn watch(child: &mut Child, input: &[u8], deadline: Instant) -> Result<u64> {
     let pid = Pid::from_raw(child.id().try_into().doing(|| "reading a process id")?);
-    ptrace::seize(pid, Options::PTRACE_O_TRACEEXIT).doing(|| "tracing the plugin")?;
+    ptrace::seize(pid, Options::PTRACE_O_TRACEEXIT).doing(|| "tracing the plugin").map_err(
+        |e| e.with_remedy("ptrace must be allowed, and the plugin must wait for its input"),
+    )?;
     feed(child, input)?;
     while Instant::now() < deadline {
         let event = waitpid(pid, Some(WaitPidFlag::WNOHANG)).doing(|| "waiting for the plugin")?;
@@ -47,10 +51,19 @@ fn watch(child: &mut Child, input: &[u8], deadline: Instant) -> Result<u64> {
                 ptrace::cont(pid, None).doing(|| "letting the plugin exit")?;
                 return peak;
             }
-            WaitStatus::PtraceEvent(..) => ptrace::cont(pid, None).doing(|| "tracing the plugin")?,
-            WaitStatus::Stopped(_, signal) => ptrace::cont(pid, signal).doing(|| "tracing the plugin")?,
+            WaitStatus::PtraceEvent(..) => {
+                ptrace::cont(pid, None).doing(|| "tracing the plugin")?
+            }
+            WaitStatus::Stopped(_, signal) => {
+                ptrace::cont(pid, signal).doing(|| "tracing the plugin")?
+            }
             WaitStatus::StillAlive => sleep(POLL),
-            other => return Err(Failure::new("tracing the plugin", format!("it ended unseen: {other:?}"))),
+            other => {
+                return Err(Failure::new(
+                    "tracing the plugin",
+                    format!("it ended unseen: {other:?}"),
+                ));
+            }
         }
     }
     Err(Failure::new("tracing the plugin", "it did not end in time and was killed"))
@@ -60,7 +73,8 @@ fn watch(child: &mut Child, input: &[u8], deadline: Instant) -> Result<u64> {
 pub(crate) fn status_kib(pid: u32, field: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path).doing(|| format!("reading {path}"))?;
-    parse_kib(&text, field).ok_or_else(|| Failure::new(format!("reading {path}"), format!("no {field}")))
+    parse_kib(&text, field)
+        .ok_or_else(|| Failure::new(format!("reading {path}"), format!("no {field}")))
 }
 
 fn parse_kib(status: &str, field: &str) -> Option<u64> {
@@ -86,6 +100,10 @@ mod tests {
         let ballast = vec![1_u8; 64 << 20];
         let mut command = Command::new("/bin/cat");
         let peak = of_one_call(&mut command, b"in", Duration::from_secs(10)).expect("peak");
-        assert!(peak > 0 && peak < 32 << 10, "{peak} KiB beside a parent with {} bytes", ballast.len());
+        assert!(
+            peak > 0 && peak < 32 << 10,
+            "{peak} KiB beside a parent with {} bytes",
+            ballast.len()
+        );
     }
 }

@@ -56,11 +56,15 @@ pub(crate) fn feed(child: &mut Child, input: &[u8]) -> Result<()> {
 
 /// Reads both outputs to their end.
 fn drain(child: &mut Child, deadline: Instant) -> Result<(Vec<u8>, Vec<u8>)> {
-    let (mut stdout, mut stderr) = (Output::new(child.stdout.take()), Output::new(child.stderr.take()));
+    let (mut stdout, mut stderr) =
+        (Output::new(child.stdout.take()), Output::new(child.stderr.take()));
     while stdout.pipe.is_some() || stderr.pipe.is_some() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Failure::new("waiting for the plugin", "it did not end in time and was killed"));
+            return Err(Failure::new(
+                "waiting for the plugin",
+                "it did not end in time and was killed",
+            ));
         }
         let (out, err) = ready(&stdout, &stderr, left)?;
         if out {
@@ -125,14 +129,16 @@ mod tests {
 
     #[test]
     fn both_outputs_and_the_exit_code_come_back() {
-        let done = run(&mut shell("cat; echo no >&2; exit 3"), b"in", Duration::from_secs(10)).expect("run");
+        let done = run(&mut shell("cat; echo no >&2; exit 3"), b"in", Duration::from_secs(10))
+            .expect("run");
         assert_eq!((done.stdout.as_slice(), done.stderr.as_slice()), (&b"in"[..], &b"no\n"[..]));
         assert_eq!(done.status.code(), Some(3));
     }
 
     #[test]
     fn a_plugin_that_does_not_end_is_killed() {
-        let error = run(&mut shell("exec sleep 100"), b"", Duration::from_millis(50)).expect_err("killed");
+        let error =
+            run(&mut shell("exec sleep 100"), b"", Duration::from_millis(50)).expect_err("killed");
         assert!(error.to_string().contains("did not end in time"), "{error}");
     }
 

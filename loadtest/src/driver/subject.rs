@@ -9,10 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::answer::document;
 use super::process;
-use crate::world::Container;
+use crate::world::{Container, IFNAME};
 
-/// The interface every container gets.
-pub(crate) const IFNAME: &str = "eth0";
 /// The version the configurations are written in.
 const CNI_VERSION: &str = "1.0.0";
 /// STATUS exists from this version on.
@@ -78,7 +76,12 @@ pub(crate) struct Answer {
 impl Subject {
     /// Calls the chain as libcni does: ADD in order, each plugin with the result of the one before;
     /// DEL in reverse, each with the final result of ADD, `previous`.
-    pub(crate) fn call(&self, verb: Verb, container: &Container, previous: Option<&Value>) -> Answer {
+    pub(crate) fn call(
+        &self,
+        verb: Verb,
+        container: &Container,
+        previous: Option<&Value>,
+    ) -> Answer {
         let mut order: Vec<&Plugin> = self.plugins.iter().collect();
         if verb == Verb::Del {
             order.reverse();
@@ -93,7 +96,8 @@ impl Subject {
                 .and_then(|finished| document(&finished));
             let Ok(result) = &outcome else { break };
             let handed_on = if verb == Verb::Add { Some(result) } else { previous };
-            next = order.get(position).map(|plugin| self.prepare(plugin, verb, container, handed_on));
+            next =
+                order.get(position).map(|plugin| self.prepare(plugin, verb, container, handed_on));
         }
         Answer { started, ended: Instant::now(), outcome }
     }

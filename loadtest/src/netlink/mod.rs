@@ -51,7 +51,12 @@ impl Route {
             Ok::<_, std::io::Error>(socket)
         };
         let socket = connect().doing(|| "opening a route netlink socket")?;
-        Ok(Self { socket, sequence: 0, sent: Vec::new(), received: Vec::with_capacity(RECEIVE_BUFFER) })
+        Ok(Self {
+            socket,
+            sequence: 0,
+            sent: Vec::new(),
+            received: Vec::with_capacity(RECEIVE_BUFFER),
+        })
     }
 
     /// Sends all steps in one datagram and waits until the kernel has taken the last of them.
@@ -83,7 +88,8 @@ impl Route {
                     done |= sequence == last;
                     if answer.code.is_some() && refused.is_none() {
                         let step = names.get(sequence.wrapping_sub(first) as usize).copied();
-                        refused = Some(Failure::new(step.unwrap_or("an unknown step"), answer.to_io()));
+                        refused =
+                            Some(Failure::new(step.unwrap_or("an unknown step"), answer.to_io()));
                     }
                 }
                 Ok(())
@@ -93,7 +99,11 @@ impl Route {
     }
 
     /// Asks for a table and hands every entry to `each`.
-    fn dump(&mut self, ask: RouteNetlinkMessage, mut each: impl FnMut(RouteNetlinkMessage)) -> Result<()> {
+    fn dump(
+        &mut self,
+        ask: RouteNetlinkMessage,
+        mut each: impl FnMut(RouteNetlinkMessage),
+    ) -> Result<()> {
         self.sent.clear();
         self.push(ask, NLM_F_REQUEST | NLM_F_DUMP);
         self.send()?;

@@ -115,7 +115,11 @@ pub(crate) fn address(index: u32, address: Ipv4Addr, prefix: u8) -> Step {
         AddressAttribute::Address(IpAddr::V4(address)),
         AddressAttribute::Flags(AddressFlags::Nodad),
     ];
-    Step { what: "adding an address", flags: NEW, message: RouteNetlinkMessage::NewAddress(message) }
+    Step {
+        what: "adding an address",
+        flags: NEW,
+        message: RouteNetlinkMessage::NewAddress(message),
+    }
 }
 
 /// Adds the default route.
@@ -131,7 +135,11 @@ pub(crate) fn default_route(index: u32, gateway: Ipv4Addr) -> Step {
     };
     message.attributes =
         vec![RouteAttribute::Gateway(RouteAddress::Inet(gateway)), RouteAttribute::Oif(index)];
-    Step { what: "adding the default route", flags: NEW, message: RouteNetlinkMessage::NewRoute(message) }
+    Step {
+        what: "adding the default route",
+        flags: NEW,
+        message: RouteNetlinkMessage::NewRoute(message),
+    }
 }
 
 fn link(what: &'static str, flags: u16, message: LinkMessage) -> Step {

@@ -54,10 +54,15 @@ impl Figure {
     }
 
     /// How many times `whole` is of `part`.
-    pub(crate) fn ratio(name: impl Into<String>, asked: Asked, whole: Option<f64>, part: Option<f64>) -> Self {
+    pub(crate) fn ratio(
+        name: impl Into<String>,
+        asked: Asked,
+        whole: Option<f64>,
+        part: Option<f64>,
+    ) -> Self {
         let value = match (whole, part) {
             (Some(whole), Some(part)) if part > 0.0 => Ok(whole / part),
-            _ => Err("a phase has no figure, see above".to_owned()),
+            _ => Err("calls were lost, see the checks".to_owned()),
         };
         Self::new(name, Unit::Times, asked, value)
     }
@@ -140,9 +145,10 @@ impl fmt::Display for Figure {
         if self.asked != Asked::Nothing {
             write!(f, " (asked {}{symbol}): {}", self.asked, self.verdict())?;
         }
-        match &self.value {
-            Ok(_) => Ok(()),
-            Err(why) => write!(f, ", {why}"),
+        match (&self.value, self.asked) {
+            (Ok(_), _) => Ok(()),
+            (Err(why), Asked::Nothing) => write!(f, ": not measured, {why}"),
+            (Err(why), _) => write!(f, ", {why}"),
         }
     }
 }
@@ -153,12 +159,13 @@ mod tests {
 
     #[test]
     fn a_promise_is_printed_with_its_verdict() {
-        let add = |p50| Figure::ratio("ADD p50 / floor", Asked::AtMost(2.5), p50, Some(1.0)).to_string();
+        let add =
+            |p50| Figure::ratio("ADD p50 / floor", Asked::AtMost(2.5), p50, Some(1.0)).to_string();
         assert_eq!(add(Some(1.62)), "ADD p50 / floor = 1.62x (asked <= 2.5x): reached");
         assert_eq!(add(Some(2.51)), "ADD p50 / floor = 2.51x (asked <= 2.5x): NOT REACHED");
         assert_eq!(
             add(None),
-            "ADD p50 / floor (asked <= 2.5x): NOT MEASURED, a phase has no figure, see above"
+            "ADD p50 / floor (asked <= 2.5x): NOT MEASURED, calls were lost, see the checks"
         );
     }
 
@@ -174,6 +181,9 @@ mod tests {
 
     #[test]
     fn a_ratio_to_nothing_is_no_figure() {
-        assert_eq!(Figure::ratio("r", Asked::AtLeast(8.0), Some(1.0), Some(0.0)).verdict(), Verdict::NotMeasured);
+        assert_eq!(
+            Figure::ratio("r", Asked::AtLeast(8.0), Some(1.0), Some(0.0)).verdict(),
+            Verdict::NotMeasured
+        );
     }
 }

@@ -58,7 +58,10 @@ impl fmt::Display for Report {
         self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))?;
         writeln!(f)?;
         if self.sound() {
-            return writeln!(f, "checks: every call succeeded, every address was distinct, nothing was left behind");
+            return writeln!(
+                f,
+                "checks: every call succeeded, every address was distinct, nothing was left behind"
+            );
         }
         writeln!(f, "checks: {} FAILED", self.wrong.len())?;
         self.wrong.iter().take(SHOWN).try_for_each(|wrong| writeln!(f, "  {wrong}"))?;

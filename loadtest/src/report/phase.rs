@@ -60,7 +60,14 @@ impl Phase {
         wall: Duration,
     ) -> Self {
         let calls = samples.len();
-        Self { subject: subject.into(), what: what.into(), calls, lost, wall, times: Times::of(samples) }
+        Self {
+            subject: subject.into(),
+            what: what.into(),
+            calls,
+            lost,
+            wall,
+            times: Times::of(samples),
+        }
     }
 
     /// The median, in seconds.
@@ -76,7 +83,7 @@ impl Phase {
 
     /// How long it took until all was done, in seconds; meaningless when calls were lost.
     pub(crate) fn all_done(&self) -> Option<f64> {
-        (self.lost == 0 && self.calls > 0).then(|| self.wall.as_secs_f64())
+        (self.lost == 0 && self.calls > 0).then_some(self.wall.as_secs_f64())
     }
 
     pub(crate) fn to_json(&self) -> Value {

@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::netlink::{
     Route, Veth, address, bridge, default_route, delete, delete_group, regroup, up, veth,
 };
 use crate::report::Phase;
-use crate::world::{Container, LOOPBACK, Visitor, as_handed_over, remove_link, visiting};
+use crate::world::{Container, IFNAME, LOOPBACK, Visitor, as_handed_over, remove_link, visiting};
 
 const NAME: &str = "floor";
 const BRIDGE: &str = "floor0";
@@ -44,7 +44,12 @@ pub(crate) struct Floor {
 
 impl Floor {
     /// Runs every step once for each container.
-    pub(crate) fn run(&mut self, noop: Option<&Path>, containers: &[Container], limit: Duration) -> Result<()> {
+    pub(crate) fn run(
+        &mut self,
+        noop: Option<&Path>,
+        containers: &[Container],
+        limit: Duration,
+    ) -> Result<()> {
         eprintln!("floor: {} times each step", containers.len());
         if let Some(noop) = noop {
             for _ in containers {
@@ -60,7 +65,7 @@ impl Floor {
                 host.commit([delete(index)])?;
                 self.singly.push(started.elapsed());
             }
-            containers.iter().try_for_each(|container| as_handed_over(visitor, container))?;
+            as_handed_over(visitor, containers)?;
 
             self.add_all(visitor, &mut host, containers)?;
             let moves = indexes(containers).map(|index| regroup(index, SCRATCH_GROUP));
@@ -69,12 +74,17 @@ impl Floor {
             let all = started.elapsed();
             self.grouped_wall += all;
             self.grouped.extend(containers.iter().map(|_| all));
-            containers.iter().try_for_each(|container| as_handed_over(visitor, container))
+            as_handed_over(visitor, containers)
         })?;
         remove_link(BRIDGE)
     }
 
-    fn add_all(&mut self, visitor: &Visitor, host: &mut Route, containers: &[Container]) -> Result<()> {
+    fn add_all(
+        &mut self,
+        visitor: &Visitor,
+        host: &mut Route,
+        containers: &[Container],
+    ) -> Result<()> {
         for (container, index) in containers.iter().zip(indexes(containers)) {
             let started = Instant::now();
             add(visitor, host, container, index)
@@ -94,7 +104,13 @@ impl Floor {
             exec: sequential("exec of nothing", self.exec),
             add: sequential("netlink add", self.add),
             singly: sequential("netlink delete, singly", self.singly),
-            grouped: Phase::new(NAME, "netlink delete, grouped", self.grouped, 0, self.grouped_wall),
+            grouped: Phase::new(
+                NAME,
+                "netlink delete, grouped",
+                self.grouped,
+                0,
+                self.grouped_wall,
+            ),
         }
     }
 }
@@ -148,7 +164,7 @@ fn add(visitor: &Visitor, host: &mut Route, container: &Container, index: u32) -
         index,
         bridge: Some(BRIDGE_INDEX),
         group: GROUP,
-        peer_name: "eth0",
+        peer_name: IFNAME,
         peer_index: INDEX_INSIDE,
         peer_mac: [0x02, 0, 0, 1, high, low],
         netns: container.netns.as_fd(),
@@ -160,44 +176,4 @@ fn add(visitor: &Visitor, host: &mut Route, container: &Container, index: u32) -
         up(INDEX_INSIDE),
         default_route(INDEX_INSIDE, GATEWAY),
     ])
-}
-
-/// The no-op to measure with: the one that was named, else the one beside this program.
-pub(crate) fn find_noop(named: Option<&Path>) -> Option<PathBuf> {
-    let beside = || Some(std::env::current_exe().ok()?.with_file_name("quantum-noop"));
-    named.map(Path::to_path_buf).or_else(|| beside().filter(|path| path.exists()))
-}
-
-/// Does this ELF program need no dynamic linker? One that does takes twice as long to exec, which
-/// would raise the floor.
-pub(crate) fn is_static(elf: &[u8]) -> bool {
-    // Offsets of the 64-bit little-endian header: elf(5), Elf64_Ehdr and Elf64_Phdr.
-    const PT_INTERP: u64 = 3;
-    let number = |at: usize, size: usize| {
-        let bytes = elf.get(at..at.checked_add(size)?)?;
-        Some(bytes.iter().rev().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)))
-    };
-    let program_headers = || {
-        let (start, size, count) = (number(32, 8)? as usize, number(54, 2)? as usize, number(56, 2)? as usize);
-        (0..count).map(|i| number(start.checked_add(i * size)?, 4)).collect::<Option<Vec<_>>>()
-    };
-    elf.starts_with(b"\x7fELF\x02\x01") && program_headers().is_some_and(|kinds| !kinds.contains(&PT_INTERP))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_with_an_interpreter_is_not_static() {
-        let mut elf = vec![0_u8; 64 + 2 * 56];
-        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        (elf[32], elf[54], elf[56]) = (64, 56, 2);
-        (elf[64], elf[64 + 56]) = (6, 1);
-        assert!(is_static(&elf));
-        elf[64 + 56] = 3;
-        assert!(!is_static(&elf));
-        assert!(!is_static(&elf[..100]), "cut short");
-        assert!(!is_static(b"#!/bin/sh\n"));
-    }
 }

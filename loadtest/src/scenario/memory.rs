@@ -4,20 +4,60 @@ use super::round::round;
 use crate::daemon::Daemon;
 use crate::driver::{Subject, Verb, peak_of_one_call};
 use crate::failure::{Failure, Result};
-use crate::report::{Asked, Figure, Report, Unit};
-use crate::world::Container;
+use crate::report::Report;
+use crate::world::{Container, as_handed_over, visiting};
 
-/// Promised for one call of the plugin, in MiB.
-const PLUGIN_LIMIT: f64 = 3.0;
-/// Promised for the daemon, in MiB.
-const DAEMON_LIMIT: f64 = 32.0;
-const KIB_PER_MIB: f64 = 1024.0;
+/// In MiB, or why it is not known.
+pub(crate) type Size = std::result::Result<f64, String>;
 
-/// The greatest peak of an ADD and a DEL of each container.
-pub(crate) fn plugin(subject: &Subject, containers: &[Container], report: &mut Report) {
-    let value = plugin_peak(subject, containers).map(mebibytes).map_err(|failure| failure.to_string());
-    let asked = Asked::Below(PLUGIN_LIMIT);
-    report.figures.push(Figure::new("peak memory of one plugin call", Unit::MebiBytes, asked, value));
+/// The sizes that are reported.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// The peak of one call of the plugin.
+    pub(crate) plugin: Size,
+    /// The daemon, resident, with everything attached that was to be.
+    pub(crate) daemon: Size,
+    /// The daemon's peak until then.
+    pub(crate) daemon_peak: Size,
+}
+
+impl Memory {
+    /// Nothing is known, for this reason.
+    pub(crate) fn unknown(why: &str) -> Self {
+        let unknown = || Err(why.to_owned());
+        Self { plugin: unknown(), daemon: unknown(), daemon_peak: unknown() }
+    }
+
+    /// Finds the greatest peak of an ADD and a DEL of each container.
+    pub(crate) fn read_plugin(
+        &mut self,
+        subject: &Subject,
+        containers: &[Container],
+    ) -> Result<()> {
+        self.plugin = mebibytes(plugin_peak(subject, containers));
+        visiting(|visitor| as_handed_over(visitor, containers))
+    }
+
+    /// Attaches every container, looks at the daemon, and detaches them.
+    pub(crate) fn read_daemon(
+        &mut self,
+        daemon: &Daemon,
+        subject: &Subject,
+        containers: &[Container],
+        at_once: usize,
+        report: &mut Report,
+    ) -> Result<()> {
+        round(subject, containers, at_once, report, |attached| {
+            if attached < containers.len() {
+                *self =
+                    Self { plugin: self.plugin.clone(), ..Self::unknown("not all were attached") };
+            } else {
+                self.daemon = mebibytes(daemon.memory_kib("VmRSS"));
+                self.daemon_peak = mebibytes(daemon.memory_kib("VmHWM"));
+            }
+        })?;
+        Ok(())
+    }
 }
 
 fn plugin_peak(subject: &Subject, containers: &[Container]) -> Result<u64> {
@@ -26,37 +66,15 @@ fn plugin_peak(subject: &Subject, containers: &[Container]) -> Result<u64> {
         for verb in [Verb::Add, Verb::Del] {
             for plugin in &subject.plugins {
                 let (mut command, input) = subject.prepare(plugin, verb, container, None);
-                greatest = greatest.max(Some(peak_of_one_call(&mut command, &input, subject.limit)?));
+                let peak = peak_of_one_call(&mut command, &input, subject.limit)?;
+                greatest = greatest.max(Some(peak));
             }
         }
     }
-    greatest.ok_or_else(|| Failure::new("reading the plugin's peak memory", "there was nothing to call"))
+    greatest.ok_or_else(|| Failure::new("reading the plugin's peak", "there was nothing to call"))
 }
 
-/// The daemon's resident memory while every container is attached.
-pub(crate) fn daemon(
-    daemon: &Daemon,
-    subject: &Subject,
-    containers: &[Container],
-    at_once: usize,
-    report: &mut Report,
-) -> Result<()> {
-    round(subject, containers, at_once, report, |report| {
-        let held = containers.len();
-        let value = |field| daemon.memory_kib(field).map(mebibytes).map_err(|failure| failure.to_string());
-        report.figures.extend([
-            Figure::new(
-                format!("daemon with {held} attachments, resident"),
-                Unit::MebiBytes,
-                Asked::Below(DAEMON_LIMIT),
-                value("VmRSS"),
-            ),
-            Figure::new("daemon, its peak so far", Unit::MebiBytes, Asked::Nothing, value("VmHWM")),
-        ]);
-    })?;
-    Ok(())
-}
-
-fn mebibytes(kib: u64) -> f64 {
-    kib as f64 / KIB_PER_MIB
+fn mebibytes(kib: Result<u64>) -> Size {
+    const KIB_PER_MIB: f64 = 1024.0;
+    kib.map(|kib| kib as f64 / KIB_PER_MIB).map_err(|failure| failure.to_string())
 }

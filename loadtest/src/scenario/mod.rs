@@ -1,25 +1,25 @@
 //! What is run, in which order, and which figures come of it.
 
+mod figures;
 mod floor;
 mod memory;
 mod networks;
+mod noop;
 mod round;
-
-use std::fs;
-use std::path::PathBuf;
 
 use crate::daemon::{self, Daemon};
 use crate::driver::Subject;
 use crate::failure::{Failure, Result};
 use crate::options::Bench;
-use crate::report::{Asked, Figure, Report, Unit};
+use crate::report::Report;
 use crate::world::{Container, World, isolation, remove_link};
 
-use floor::{Floor, Phases, find_noop, is_static};
+use floor::{Floor, Phases};
+use memory::Memory;
 use round::{Round, round, warm_up};
 
-/// A Linux bridge holds 1023 ports, one of them is spent on caution.
-const MOST_CONTAINERS: usize = 1022;
+/// A Linux bridge holds so many ports (`BR_MAX_PORTS` less the unused 0).
+const MOST_CONTAINERS: usize = 1023;
 /// So many calls are held for a moment to read their memory.
 const MEMORY_CALLS: usize = 5;
 
@@ -30,40 +30,49 @@ struct Rounds {
     together: Round,
 }
 
+/// What was measured of the plugin under test.
+#[derive(Debug)]
+struct Measured {
+    floor: Phases,
+    /// None when not even a single call succeeded.
+    rounds: Option<Rounds>,
+    memory: Memory,
+}
+
 /// Runs everything that `bench` promises. The process is in namespaces of its own already.
 pub(crate) fn bench(options: &Bench) -> Result<Report> {
     let count = options.count.get();
     let hold = if options.daemon.is_some() { options.hold } else { 0 };
     let most = count.max(hold).max(options.peer_count);
     if most > MOST_CONTAINERS {
-        return Err(Failure::new(format!("preparing {most} containers"), "a Linux bridge holds 1023 ports")
-            .with_remedy("lower --count, --hold or --peer-count"));
+        return Err(Failure::new(
+            format!("preparing {most} containers"),
+            "a Linux bridge holds 1023 ports",
+        )
+        .with_remedy("lower --count, --hold or --peer-count"));
     }
     isolation::allow_open_files(options.at_once(most))?;
     let parent = options.work_dir.clone().unwrap_or_else(std::env::temp_dir);
     let world = World::build(&parent, most)?;
     let mut report = Report::default();
 
-    let (floor, ours) = ours_beside_the_floor(options, &world, hold, &mut report)?;
+    let Measured { floor, rounds, memory } = ours(options, &world, hold, &mut report)?;
     let peers = peers(options, &world, &mut report)?;
 
-    let mut figures = promised(count, &floor, ours.as_ref());
-    figures.append(&mut report.figures);
-    figures.extend(beside_the_floor(&floor, ours.as_ref()));
-    figures.extend(peers.iter().flat_map(|(name, peer)| beside_a_peer(name, peer, ours.as_ref())));
-    report.figures = figures;
+    let ours = rounds.as_ref();
+    report.figures.extend(figures::promised(count, options.hold, &floor, ours, &memory));
+    report.figures.extend(figures::beside(&floor, ours, &memory));
+    let comparisons =
+        peers.iter().flat_map(|(name, peer)| figures::beside_a_peer(name, peer, ours));
+    report.figures.extend(comparisons);
     Ok(report)
 }
 
 /// Ours between two runs of the floor, so that a machine that gets slower or faster does not decide.
-fn ours_beside_the_floor(
-    options: &Bench,
-    world: &World,
-    hold: usize,
-    report: &mut Report,
-) -> Result<(Phases, Option<Rounds>)> {
+/// The floor has the kernel to itself: a daemon that watches links would raise it.
+fn ours(options: &Bench, world: &World, hold: usize, report: &mut Report) -> Result<Measured> {
     let containers = world.some(options.count.get());
-    let noop = noop(options, report);
+    let noop = noop::choose(options, report);
     let mut floor = Floor::default();
     floor.run(noop.as_deref(), containers, options.call_limit())?;
 
@@ -71,17 +80,18 @@ fn ours_beside_the_floor(
     let mut running = None;
     if let (Some(binary), Some(container)) = (&options.daemon, containers.first()) {
         subject.variables = daemon::variables(&world.work);
-        running.insert(Daemon::start(binary, &world.work)?).wait_until_ready(&subject, container)?;
+        let daemon = running.insert(Daemon::start(binary, &world.work)?);
+        daemon.wait_until_ready(&subject, container)?;
     }
     let mut measured = Report::default();
-    let ours = rounds(&subject, containers, options, &mut measured)?;
-    floor.run(noop.as_deref(), containers, options.call_limit())?;
-
-    if ours.is_some() {
-        memory::plugin(&subject, world.some(MEMORY_CALLS), &mut measured);
-    }
-    if let (Some(daemon), Some(_), 1..) = (&running, &ours, hold) {
-        memory::daemon(daemon, &subject, world.some(hold), options.at_once(hold), &mut measured)?;
+    let rounds = rounds(&subject, containers, options, &mut measured)?;
+    let mut memory = Memory::unknown("it needs --daemon, --hold and a plugin whose calls succeed");
+    if rounds.is_some() {
+        memory.read_plugin(&subject, world.some(MEMORY_CALLS))?;
+        if let (Some(daemon), 1..) = (&running, hold) {
+            let at_once = options.at_once(containers.len());
+            memory.read_daemon(daemon, &subject, world.some(hold), at_once, &mut measured)?;
+        }
     }
     if let Some(daemon) = running {
         if !measured.sound() {
@@ -90,11 +100,12 @@ fn ours_beside_the_floor(
         daemon.stop()?;
     }
     remove_link(&subject.bridge)?;
+    floor.run(noop.as_deref(), containers, options.call_limit())?;
 
     let floor = floor.phases();
     report.phases.extend(floor.list());
     report.absorb(measured);
-    Ok((floor, ours))
+    Ok(Measured { floor, rounds, memory })
 }
 
 /// One at a time, then all together. None when not even a single call succeeds.
@@ -105,7 +116,7 @@ fn rounds(
     report: &mut Report,
 ) -> Result<Option<Rounds>> {
     let Some(first) = containers.first() else { return Ok(None) };
-    if !warm_up(subject, first, report) {
+    if !warm_up(subject, first, report)? {
         return Ok(None);
     }
     let singly = round(subject, containers, 1, report, |_| {})?;
@@ -128,70 +139,19 @@ fn peers(options: &Bench, world: &World, report: &mut Report) -> Result<Vec<(Str
     if options.chain {
         subjects.push(networks::chain(folder, &world.work, options.call_limit())?);
     }
-    let mut measured = Vec::new();
+    let mut all = Vec::new();
     for subject in subjects {
-        let rounds = rounds(&subject, world.some(options.peer_count), options, report)?;
+        let mut measured = Report::default();
+        let rounds = rounds(&subject, world.some(options.peer_count), options, &mut measured)?;
         remove_link(&subject.bridge)?;
-        measured.extend(rounds.map(|rounds| (subject.name, rounds)));
+        // What a peer does wrong is worth a word, and is not what is being tested.
+        let failed = measured.wrong.len();
+        let first = std::mem::take(&mut measured.wrong).into_iter().next();
+        measured
+            .notes
+            .extend(first.map(|first| format!("{failed} checks failed, the first: {first}")));
+        report.absorb(measured);
+        all.extend(rounds.map(|rounds| (subject.name, rounds)));
     }
-    Ok(measured)
-}
-
-/// The no-op, with a note when it is missing or would flatter.
-fn noop(options: &Bench, report: &mut Report) -> Option<PathBuf> {
-    let noop = find_noop(options.noop.as_deref());
-    match &noop {
-        None => report.notes.push("the floor has no exec: build quantum-noop or give --noop".to_owned()),
-        Some(path) if !fs::read(path).is_ok_and(|elf| is_static(&elf)) => report.notes.push(format!(
-            "{} is not a static program: its exec is slower than the floor, and so every figure beside \
-             the floor looks better than it is",
-            path.display()
-        )),
-        Some(_) => {}
-    }
-    noop
-}
-
-/// The figures that were promised for calls.
-fn promised(count: usize, floor: &Phases, ours: Option<&Rounds>) -> Vec<Figure> {
-    let singly = ours.map(|rounds| &rounds.singly);
-    let together = ours.map(|rounds| &rounds.together);
-    let attached = together.map(|round| round.add.calls as f64).ok_or("no call succeeded".to_owned());
-    vec![
-        Figure::ratio("ADD p50 / floor", Asked::AtMost(2.5), singly.and_then(|r| r.add.p50()), floor.add()),
-        Figure::new(
-            format!("ADDs that succeeded of {count} together"),
-            Unit::Calls,
-            Asked::AtLeast(count as f64),
-            attached,
-        ),
-        Figure::ratio(
-            format!("DEL of {count}, one after the other / together"),
-            Asked::AtLeast(8.0),
-            singly.and_then(|r| r.del.all_done()),
-            together.and_then(|r| r.del.all_done()),
-        ),
-    ]
-}
-
-fn beside_the_floor(floor: &Phases, ours: Option<&Rounds>) -> Vec<Figure> {
-    let del = ours.and_then(|rounds| rounds.singly.del.p50());
-    vec![Figure::ratio("DEL p50 / floor", Asked::Nothing, del, floor.del())]
-}
-
-/// How many times faster ours is.
-fn beside_a_peer(name: &str, peer: &Rounds, ours: Option<&Rounds>) -> Vec<Figure> {
-    let Some(ours) = ours else { return Vec::new() };
-    let latency = |verb, peer: Option<f64>, ours: Option<f64>| {
-        Figure::ratio(format!("{name}: {verb} p50, one at a time, its / ours"), Asked::Nothing, peer, ours)
-    };
-    let throughput = |verb, ours: Option<f64>, peer: Option<f64>| {
-        Figure::ratio(format!("{name}: {verb} per second, together, ours / its"), Asked::Nothing, ours, peer)
-    };
-    vec![
-        latency("ADD", peer.singly.add.p50(), ours.singly.add.p50()),
-        latency("DEL", peer.singly.del.p50(), ours.singly.del.p50()),
-        throughput("ADD", ours.together.add.throughput(), peer.together.add.throughput()),
-        throughput("DEL", ours.together.del.throughput(), peer.together.del.throughput()),
-    ]
+    Ok(all)
 }

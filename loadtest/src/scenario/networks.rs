@@ -19,7 +19,8 @@ pub(crate) fn ours(options: &Bench, work: &WorkDir) -> Result<Subject> {
         .canonicalize()
         .doing(|| format!("looking for the plugin {}", options.plugin.display()))
         .map_err(|e| e.with_remedy("build it, or name another with --plugin"))?;
-    let kind = binary.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let kind =
+        binary.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let conf = json!({
         "type": kind,
         "bridge": "quantum0",
@@ -45,17 +46,30 @@ pub(crate) fn bridge(folder: &Path, work: &WorkDir, limit: Duration) -> Result<S
 
 /// The peers that together do what we do.
 pub(crate) fn chain(folder: &Path, work: &WorkDir, limit: Duration) -> Result<Subject> {
-    let portmap = json!({ "type": "portmap", "capabilities": { "portMappings": true }, "snat": true });
+    let portmap =
+        json!({ "type": "portmap", "capabilities": { "portMappings": true }, "snat": true });
     let firewall = json!({ "type": "firewall" });
     let plugins = vec![
         bridge_plugin(folder, "chain0", "172.22.0.0/16", true, work)?,
         Plugin { binary: folder.join("portmap"), conf: object(portmap)?, maps_ports: true },
         Plugin { binary: folder.join("firewall"), conf: object(firewall)?, maps_ports: false },
     ];
-    Ok(subject("bridge, masq + portmap + firewall".to_owned(), "peer-chain", "chain0", plugins, limit))
+    Ok(subject(
+        "bridge, masq + portmap + firewall".to_owned(),
+        "peer-chain",
+        "chain0",
+        plugins,
+        limit,
+    ))
 }
 
-fn bridge_plugin(folder: &Path, bridge: &str, subnet: &str, masquerade: bool, work: &WorkDir) -> Result<Plugin> {
+fn bridge_plugin(
+    folder: &Path,
+    bridge: &str,
+    subnet: &str,
+    masquerade: bool,
+    work: &WorkDir,
+) -> Result<Plugin> {
     let conf = json!({
         "type": "bridge",
         "bridge": bridge,
@@ -76,13 +90,28 @@ fn host_local(subnet: &str, work: &WorkDir) -> Value {
     })
 }
 
-fn subject(name: String, network: &str, bridge: &str, plugins: Vec<Plugin>, limit: Duration) -> Subject {
-    Subject { name, network: network.to_owned(), bridge: bridge.to_owned(), plugins, variables: Vec::new(), limit }
+fn subject(
+    name: String,
+    network: &str,
+    bridge: &str,
+    plugins: Vec<Plugin>,
+    limit: Duration,
+) -> Subject {
+    Subject {
+        name,
+        network: network.to_owned(),
+        bridge: bridge.to_owned(),
+        plugins,
+        variables: Vec::new(),
+        limit,
+    }
 }
 
 fn object(conf: Value) -> Result<Map<String, Value>> {
     match conf {
         Value::Object(map) => Ok(map),
-        other => Err(Failure::new("writing a network configuration", format!("{other} is no object"))),
+        other => {
+            Err(Failure::new("writing a network configuration", format!("{other} is no object")))
+        }
     }
 }

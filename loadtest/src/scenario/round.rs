@@ -1,9 +1,10 @@
 //! A round: every container is attached, then every one is detached, and all of it is checked.
 //! One at a time or all together is the same round.
 
+use std::slice::from_ref;
 use std::time::Duration;
 
-use crate::driver::{Answer, Subject, Verb, all, attached, detached};
+use crate::driver::{Answer, Checked, Subject, Verb, all, attached, detached};
 use crate::failure::Result;
 use crate::netlink::{Route, link_names};
 use crate::report::{Phase, Report};
@@ -16,51 +17,56 @@ pub(crate) struct Round {
     pub(crate) del: Phase,
 }
 
-/// Runs a round with `at_once` calls at the same time. `held` is called while all are attached.
+/// Runs a round with `at_once` calls at the same time. `held` is called
+/// with the number of containers that are attached, while they are.
 pub(crate) fn round(
     subject: &Subject,
     containers: &[Container],
     at_once: usize,
     report: &mut Report,
-    held: impl FnOnce(&mut Report),
+    held: impl FnOnce(usize),
 ) -> Result<Round> {
     let how = match at_once {
         1 => "one at a time".to_owned(),
         _ if at_once >= containers.len() => format!("{} together", containers.len()),
-        _ => format!("{} of {} together", at_once, containers.len()),
+        _ => format!("{}, {at_once} at a time", containers.len()),
     };
     let host_before = link_names(&mut Route::open()?)?;
 
     let added = calls(subject, Verb::Add, containers, at_once, |_| None);
-    report.wrong.extend(visiting(|visitor| attached(visitor, containers, &added))?);
-    held(report);
+    let checked = visiting(|visitor| attached(visitor, containers, &added))?;
+    let add = phase(subject, format!("ADD, {how}"), &added, checked, report);
+    held(add.calls);
 
     // A runtime detaches also what it could not attach.
-    let result_of = |number: usize| added.get(number).and_then(|answer| answer.outcome.as_ref().ok());
+    let result_of =
+        |number| added.get(number).and_then(|answer: &Answer| answer.outcome.as_ref().ok());
     let deleted = calls(subject, Verb::Del, containers, at_once, result_of);
-    report.wrong.extend(visiting(|visitor| {
-        let wrong = detached(visitor, containers, &deleted, &host_before);
-        containers.iter().try_for_each(|container| as_handed_over(visitor, container)).and(wrong)
-    })?);
-
-    let round = Round {
-        add: phase(subject, format!("ADD, {how}"), &added),
-        del: phase(subject, format!("DEL, {how}"), &deleted),
-    };
-    report.phases.extend([round.add.clone(), round.del.clone()]);
-    Ok(round)
+    let checked = visiting(|visitor| {
+        let checked = detached(visitor, containers, &deleted, &host_before)?;
+        as_handed_over(visitor, containers)?;
+        Ok(checked)
+    })?;
+    let del = phase(subject, format!("DEL, {how}"), &deleted, checked, report);
+    Ok(Round { add, del })
 }
 
 /// Attaches and detaches one container, unmeasured: what a network does only once is done then, its
 /// bridge above all. False when that failed, so that nothing after it would say anything.
-pub(crate) fn warm_up(subject: &Subject, container: &Container, report: &mut Report) -> bool {
+pub(crate) fn warm_up(
+    subject: &Subject,
+    container: &Container,
+    report: &mut Report,
+) -> Result<bool> {
+    let mut sound = true;
     for verb in [Verb::Add, Verb::Del] {
         if let Err(why) = subject.call(verb, container, None).outcome {
             report.wrong.push(format!("{}: the first {}: {why}", subject.name, verb.as_str()));
-            return false;
+            sound = false;
         }
     }
-    true
+    visiting(|visitor| as_handed_over(visitor, from_ref(container)))?;
+    Ok(sound)
 }
 
 fn calls<'a>(
@@ -77,15 +83,27 @@ fn calls<'a>(
     all(containers.len(), at_once, call).into_iter().flatten().collect()
 }
 
-fn phase(subject: &Subject, what: String, answers: &[Answer]) -> Phase {
+/// Puts the calls of one phase, and what is wrong with them, into the report. A call that does not
+/// stand up to its check counts as lost, however quick it was.
+fn phase(
+    subject: &Subject,
+    what: String,
+    answers: &[Answer],
+    checked: Checked,
+    report: &mut Report,
+) -> Phase {
     let samples: Vec<Duration> = answers
         .iter()
-        .filter(|answer| answer.outcome.is_ok())
-        .map(|answer| answer.ended.duration_since(answer.started))
+        .zip(&checked.sound)
+        .filter(|(_, sound)| **sound)
+        .map(|(answer, _)| answer.ended.duration_since(answer.started))
         .collect();
     let first = answers.iter().map(|answer| answer.started).min();
     let last = answers.iter().map(|answer| answer.ended).max();
     let wall = first.zip(last).map_or(Duration::ZERO, |(first, last)| last.duration_since(first));
     let lost = answers.len() - samples.len();
-    Phase::new(&subject.name, what, samples, lost, wall)
+    let phase = Phase::new(&subject.name, what, samples, lost, wall);
+    report.wrong.extend(checked.wrong.iter().map(|why| format!("{}: {why}", subject.name)));
+    report.phases.push(phase.clone());
+    phase
 }

@@ -50,7 +50,8 @@ fn become_root_inside(uid: Uid, gid: Gid) -> Result<()> {
 pub(crate) fn allow_open_files(calls: usize) -> Result<()> {
     const PER_CALL: u64 = 6;
     const OURS: u64 = 64;
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).doing(|| "reading the limit of open files")?;
+    let (_, most) =
+        getrlimit(Resource::RLIMIT_NOFILE).doing(|| "reading the limit of open files")?;
     let needed = calls as u64 * PER_CALL + OURS;
     if most < needed {
         return Err(Failure::new(

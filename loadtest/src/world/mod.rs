@@ -26,6 +26,9 @@ const UPLINK: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 const UPLINK_PREFIX: u8 = 24;
 const UPLINK_INDEX: u32 = 1000;
 
+/// `CNI_IFNAME`: the interface every container gets.
+pub(crate) const IFNAME: &str = "eth0";
+
 /// A container as far as a network plugin can see it.
 #[derive(Debug)]
 pub(crate) struct Container {
@@ -35,6 +38,13 @@ pub(crate) struct Container {
     pub(crate) number: u16,
     /// Its network namespace.
     pub(crate) netns: Netns,
+}
+
+impl Container {
+    /// The first digits of its id, as people are shown it.
+    pub(crate) fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
 }
 
 /// Everything that must be there before the first call.
@@ -72,9 +82,9 @@ impl World {
     }
 }
 
-/// As long as the ids of the runtimes: 64 hexadecimal digits, different from the first ones on.
+/// As long as the ids of the runtimes: 64 hexadecimal digits, different within the first twelve.
 fn container_id(number: usize) -> String {
-    format!("{number:04x}{:060x}", u64::MAX ^ number as u64)
+    format!("{number:012x}{:052x}", u64::MAX ^ number as u64)
 }
 
 fn connect_uplink(visitor: &Visitor, upstream: &Netns) -> Result<()> {
@@ -98,9 +108,15 @@ fn connect_uplink(visitor: &Visitor, upstream: &Netns) -> Result<()> {
     host.commit([default_route(UPLINK_INDEX, UPSTREAM)])
 }
 
-/// Sets `lo` down again, so that the next ADD finds the namespace as a runtime hands it over.
-pub(crate) fn as_handed_over(visitor: &Visitor, container: &Container) -> Result<()> {
-    visitor.route_in(&container.netns)?.commit([down(LOOPBACK)])
+/// Brings the namespaces of containers back to what a runtime hands over: `lo` down, and nothing of what a
+/// failed DEL may have left there. Otherwise one failure would spoil all that comes after it.
+pub(crate) fn as_handed_over(visitor: &Visitor, containers: &[Container]) -> Result<()> {
+    for container in containers {
+        let mut inside = visitor.route_in(&container.netns)?;
+        let left = link_index(&mut inside, IFNAME)?;
+        inside.commit(left.map(delete).into_iter().chain([down(LOOPBACK)]))?;
+    }
+    Ok(())
 }
 
 /// Deletes an interface of the host, if it is there: a bridge that a network left behind.

@@ -44,8 +44,9 @@ impl WorkDir {
 impl Drop for WorkDir {
     /// What cannot be removed stays, and is said: nothing depends on it.
     fn drop(&mut self) {
-        let unmounted = umount2(&self.namespaces, MntFlags::MNT_DETACH).map_err(Into::into);
-        if let Err(why) = unmounted.and_then(|()| fs::remove_dir_all(&self.path)) {
+        // A mount that is still there shows at once, in a folder that cannot be removed.
+        let _ = umount2(&self.namespaces, MntFlags::MNT_DETACH);
+        if let Err(why) = fs::remove_dir_all(&self.path) {
             eprintln!("removing {}: {why}; remove it by hand", self.path.display());
         }
     }
