@@ -85,7 +85,10 @@ fn ours(options: &Bench, world: &World, hold: usize, report: &mut Report) -> Res
     }
     let mut measured = Report::default();
     let rounds = rounds(&subject, containers, options, &mut measured)?;
-    let mut memory = Memory::unknown("it needs --daemon, --hold and a plugin whose calls succeed");
+    let mut memory = Memory::unknown(match rounds {
+        Some(_) => "it needs --daemon and --hold",
+        None => "no call succeeded",
+    });
     if rounds.is_some() {
         memory.read_plugin(&subject, world.some(MEMORY_CALLS))?;
         if let (Some(daemon), 1..) = (&running, hold) {
