@@ -1,4 +1,5 @@
-//! The daemon of the run: started in the run's folder, waited for until it is ready, stopped at the end.
+//! The daemon of the run: started in the run's folder, waited for until it is ready, stopped at the
+//! end.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -14,7 +14,8 @@ pub(crate) enum Options {
     /// Measures a plugin, the peers and the kernel floor, side by side, in private namespaces.
     ///
     /// The exit code says whether every call succeeded, every address was distinct and nothing was
-    /// left behind. It never depends on timing: the figures are printed with what was asked of them.
+    /// left behind. It never depends on timing: the figures are printed with what was asked of
+    /// them.
     Bench(Bench),
 }
 
@@ -25,12 +26,13 @@ pub(crate) struct Bench {
     #[structopt(long, value_name = "PATH", parse(from_os_str))]
     pub(crate) plugin: PathBuf,
 
-    /// The daemon behind the plugin: started before and stopped after. Without it the plugin is taken
-    /// to work alone, as the reference plugins do
+    /// The daemon behind the plugin: started before and stopped after. Without it the plugin is
+    /// taken to work alone, as the reference plugins do
     #[structopt(long, value_name = "PATH", parse(from_os_str))]
     pub(crate) daemon: Option<PathBuf>,
 
-    /// A static program that does nothing, for the floor [default: quantum-noop beside this program]
+    /// A static program that does nothing, for the floor [default: quantum-noop beside this
+    /// program]
     #[structopt(long, value_name = "PATH", parse(from_os_str))]
     pub(crate) noop: Option<PathBuf>,
 

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::process::Finished;
 
-/// The document a plugin printed, or why there is none: every text says what went wrong and is meant
-/// for the report.
+/// The document a plugin printed, or why there is none: every text says what went wrong and is
+/// meant for the report.
 pub(crate) fn document(finished: &Finished) -> Result<Value, String> {
     let parsed = serde_json::from_slice::<Value>(&finished.stdout);
     if !finished.status.success() {
@@ -83,7 +83,11 @@ mod tests {
     #[test]
     fn an_address_counts_only_for_the_containers_own_interface() {
         let mut result = json!({
-            "interfaces": [{"name": "eth0"}, {"name": "br0"}, {"name": "eth0", "sandbox": "/run/netns/a"}],
+            "interfaces": [
+                {"name": "eth0"},
+                {"name": "br0"},
+                {"name": "eth0", "sandbox": "/run/netns/a"},
+            ],
             "ips": [
                 {"interface": 1, "address": "10.0.0.1/16"},
                 {"interface": 2, "address": "10.0.0.7/16"},

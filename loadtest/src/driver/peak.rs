@@ -1,8 +1,9 @@
 //! How much memory one call of a plugin needs at most.
 //!
-//! Not by `getrusage`: its maximum for a child begins at what the parent had at exec, and the parent,
-//! this program, is the bigger of the two. Instead the plugin is traced, just enough to be held for a
-//! moment when it exits, when `VmHWM` in its own `/proc/PID/status` has the peak and nothing but it.
+//! Not by `getrusage`: its maximum for a child begins at what the parent had at exec, and the
+//! parent, this program, is the bigger of the two. Instead the plugin is traced, just enough to be
+//! held for a moment when it exits, when `VmHWM` in its own `/proc/PID/status` has the peak and
+//! nothing but it.
 
 use std::fs;
 use std::process::{Child, Command};

@@ -18,8 +18,8 @@ pub(crate) struct Finished {
     pub(crate) stderr: Vec<u8>,
 }
 
-/// Runs `command` to its end: spawned with three pipes, fed with `input`, drained, waited for. After
-/// `limit` it is killed, and that is an error.
+/// Runs `command` to its end: spawned with three pipes, fed with `input`, drained, waited for.
+/// After `limit` it is killed, and that is an error.
 pub(crate) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Result<Finished> {
     let deadline = Instant::now() + limit;
     let mut child = spawn(command)?;
@@ -44,7 +44,8 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
         .doing(|| format!("running {}", command.get_program().to_string_lossy()))
 }
 
-/// Writes all input, which fits a pipe, and closes it. A plugin that ends without reading is no error.
+/// Writes all input, which fits a pipe, and closes it. A plugin that ends without reading is no
+/// error.
 pub(crate) fn feed(child: &mut Child, input: &[u8]) -> Result<()> {
     match child.stdin.take().map(|mut pipe| pipe.write_all(input)) {
         Some(Err(error)) if error.kind() != ErrorKind::BrokenPipe => {

@@ -1,4 +1,5 @@
-//! What is driven: one plugin or a chain of them, with their configurations, called as libcni calls.
+//! What is driven: one plugin or a chain of them, with their configurations, called as libcni
+//! calls.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -119,13 +120,16 @@ impl Subject {
         }
         if plugin.maps_ports {
             let mapping = json!({
-                "hostPort": FIRST_HOST_PORT + container.number, "containerPort": 80, "protocol": "tcp"
+                "hostPort": FIRST_HOST_PORT + container.number,
+                "containerPort": 80,
+                "protocol": "tcp",
             });
             conf.insert("runtimeConfig".to_owned(), json!({ "portMappings": [mapping] }));
         }
 
         let args = format!(
-            "IgnoreUnknown=1;K8S_POD_NAMESPACE=loadtest;K8S_POD_NAME=pod-{};K8S_POD_INFRA_CONTAINER_ID={}",
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE=loadtest;K8S_POD_NAME=pod-{};\
+             K8S_POD_INFRA_CONTAINER_ID={}",
             container.number, container.id
         );
         let mut command = Command::new(&plugin.binary);

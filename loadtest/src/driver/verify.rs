@@ -26,8 +26,8 @@ impl Checked {
     }
 }
 
-/// Checks a round of ADD: every call succeeded, its result gives `eth0` an address, the interface in
-/// the container has it, and no two have the same.
+/// Checks a round of ADD: every call succeeded, its result gives `eth0` an address, the interface
+/// in the container has it, and no two have the same.
 pub(crate) fn attached(
     visitor: &Visitor,
     containers: &[Container],

@@ -61,8 +61,8 @@ impl Route {
 
     /// Sends all steps in one datagram and waits until the kernel has taken the last of them.
     ///
-    /// Only the last asks for an acknowledgement. A step that fails is answered all the same, before
-    /// the steps after it, and does not stop these: the first refusal is what is returned.
+    /// Only the last asks for an acknowledgement. A step that fails is answered all the same,
+    /// before the steps after it, and does not stop these: the first refusal is what is returned.
     pub(crate) fn commit(&mut self, steps: impl IntoIterator<Item = Step>) -> Result<()> {
         let first = self.sequence.wrapping_add(1);
         let mut names = Vec::new();

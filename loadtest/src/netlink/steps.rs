@@ -38,9 +38,9 @@ pub(crate) struct Veth<'a> {
     pub(crate) netns: BorrowedFd<'a>,
 }
 
-/// Creates both ends where they belong: an end that is created in one namespace and moved to another
-/// costs some 20 ms more. The far end stays down, as the kernel refuses to set it up before the two
-/// are joined (ENOTCONN).
+/// Creates both ends where they belong: an end that is created in one namespace and moved to
+/// another costs some 20 ms more. The far end stays down, as the kernel refuses to set it up before
+/// the two are joined (ENOTCONN).
 pub(crate) fn veth(veth: &Veth<'_>) -> Step {
     let mut peer = LinkMessage::default();
     peer.header.index = veth.peer_index;

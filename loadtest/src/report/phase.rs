@@ -88,7 +88,12 @@ impl Phase {
 
     pub(crate) fn to_json(&self) -> Value {
         let times = self.times.map(|times| {
-            json!({ "p50": ms(times.p50), "p90": ms(times.p90), "p99": ms(times.p99), "max": ms(times.max) })
+            json!({
+                "p50": ms(times.p50),
+                "p90": ms(times.p90),
+                "p99": ms(times.p99),
+                "max": ms(times.max),
+            })
         });
         json!({
             "subject": self.subject,

@@ -14,8 +14,8 @@ const PLUGIN_MEMORY: Asked = Asked::Below(3.0);
 /// The daemon must need less, in MiB.
 const DAEMON_MEMORY: Asked = Asked::Below(32.0);
 
-/// The promised figures. `count` containers were attached together, `hold` while the daemon's memory
-/// was read.
+/// The promised figures. `count` containers were attached together, `hold` while the daemon's
+/// memory was read.
 pub(super) fn promised(
     count: usize,
     hold: usize,

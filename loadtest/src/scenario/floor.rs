@@ -1,4 +1,5 @@
-//! The floor: what the kernel asks for the same steps, with no plugin, no daemon and no bookkeeping.
+//! The floor: what the kernel asks for the same steps, with no plugin, no daemon and no
+//! bookkeeping.
 //!
 //! ADD cannot be cheaper than one exec of a static program and the two datagrams that make the
 //! interface and set it up; DEL not cheaper than one exec and one deletion.
@@ -31,8 +32,8 @@ const SCRATCH_GROUP: u32 = 0x7363_7261;
 /// As many bytes as a small network configuration.
 const INPUT: [u8; 512] = [b' '; 512];
 
-/// Collects samples over several runs, so that the floor can be measured before and after what it is
-/// compared with.
+/// Collects samples over several runs, so that the floor can be measured before and after what it
+/// is compared with.
 #[derive(Debug, Default)]
 pub(crate) struct Floor {
     exec: Vec<Duration>,

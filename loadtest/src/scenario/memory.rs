@@ -1,4 +1,5 @@
-//! Memory: what one call of the plugin needs at most, and what the daemon holds for many attachments.
+//! Memory: what one call of the plugin needs at most, and what the daemon holds for many
+//! attachments.
 
 use super::round::round;
 use crate::daemon::Daemon;

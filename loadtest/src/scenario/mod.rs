@@ -68,8 +68,8 @@ pub(crate) fn bench(options: &Bench) -> Result<Report> {
     Ok(report)
 }
 
-/// Ours between two runs of the floor, so that a machine that gets slower or faster does not decide.
-/// The floor has the kernel to itself: a daemon that watches links would raise it.
+/// Ours between two runs of the floor, so that a machine that gets slower or faster does not
+/// decide. The floor has the kernel to itself: a daemon that watches links would raise it.
 fn ours(options: &Bench, world: &World, hold: usize, report: &mut Report) -> Result<Measured> {
     let containers = world.some(options.count.get());
     let noop = noop::choose(options, report);
@@ -100,7 +100,7 @@ fn ours(options: &Bench, world: &World, hold: usize, report: &mut Report) -> Res
         if !measured.sound() {
             report.notes.push(format!("the daemon's log ends with:\n{}", daemon.last_words()));
         }
-        daemon.stop()?;
+        measured.wrong.extend(daemon.stop().err().map(|failure| failure.to_string()));
     }
     remove_link(&subject.bridge)?;
     floor.run(noop.as_deref(), containers, options.call_limit())?;

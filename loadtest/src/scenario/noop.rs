@@ -9,15 +9,16 @@ use crate::report::Report;
 /// The no-op to measure with, with a note in the report when it is missing or would flatter.
 pub(crate) fn choose(options: &Bench, report: &mut Report) -> Option<PathBuf> {
     let noop = find(options.noop.as_deref());
-    match &noop {
-        None => report.notes.push("the floor has no exec: build quantum-noop or give --noop".to_owned()),
-        Some(path) if !fs::read(path).is_ok_and(|elf| is_static(&elf)) => report.notes.push(format!(
-            "{} is not a static program: its exec is slower than the floor, and so every figure beside \
-             the floor looks better than it is",
+    let is_cheap = |path: &PathBuf| fs::read(path).is_ok_and(|elf| is_static(&elf));
+    report.notes.extend(match &noop {
+        None => Some("the floor has no exec: build quantum-noop or give --noop".to_owned()),
+        Some(path) if !is_cheap(path) => Some(format!(
+            "{} is not a static program: its exec is slower than the floor, and so every figure \
+             beside the floor looks better than it is",
             path.display()
         )),
-        Some(_) => {}
-    }
+        Some(_) => None,
+    });
     noop
 }
 

@@ -45,8 +45,8 @@ fn become_root_inside(uid: Uid, gid: Gid) -> Result<()> {
     Ok(())
 }
 
-/// Raises the limit of open files as far as it goes: a call that runs holds three pipes, and `calls`
-/// of them run together.
+/// Raises the limit of open files as far as it goes: a call that runs holds three pipes, and
+/// `calls` of them run together.
 pub(crate) fn allow_open_files(calls: usize) -> Result<()> {
     const PER_CALL: u64 = 6;
     const OURS: u64 = 64;

@@ -108,8 +108,9 @@ fn connect_uplink(visitor: &Visitor, upstream: &Netns) -> Result<()> {
     host.commit([default_route(UPLINK_INDEX, UPSTREAM)])
 }
 
-/// Brings the namespaces of containers back to what a runtime hands over: `lo` down, and nothing of what a
-/// failed DEL may have left there. Otherwise one failure would spoil all that comes after it.
+/// Brings the namespaces of containers back to what a runtime hands over: `lo` down, and nothing of
+/// what a failed DEL may have left there. Otherwise one failure would spoil all that comes after
+/// it.
 pub(crate) fn as_handed_over(visitor: &Visitor, containers: &[Container]) -> Result<()> {
     for container in containers {
         let mut inside = visitor.route_in(&container.netns)?;

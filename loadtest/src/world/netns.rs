@@ -59,8 +59,8 @@ pub(crate) struct Visitor {
     thread: PhantomData<*const ()>,
 }
 
-/// Runs `work` on a thread that may visit namespaces, and waits for it. No other thread ever does, so
-/// none is ever found in the wrong one.
+/// Runs `work` on a thread that may visit namespaces, and waits for it. No other thread ever does,
+/// so none is ever found in the wrong one.
 pub(crate) fn visiting<T: Send>(work: impl FnOnce(&Visitor) -> Result<T> + Send) -> Result<T> {
     apart(|| {
         let home = File::open(CURRENT).doing(|| format!("opening {CURRENT}"))?;
