@@ -52,6 +52,7 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
         mac,
         host_mac: mac,
         bridge: host.clone(),
+        gateway: true,
         hairpin: true,
         mtu: None,
         routes: routes.clone(),
