@@ -1,1 +1,61 @@
-fn main() {}
+//! `quantum-cnid`, the daemon: a graph of actors, one for each thing that owns state. `wiring` is the
+//! graph, `ranks` says who may ask whom, `lifecycle` is the order of start and stop; each actor has a
+//! folder of its name, and `messages` a file for each mailbox.
+#![forbid(unsafe_code)]
+
+mod board;
+mod cache;
+mod caller;
+mod driver;
+mod http;
+mod lanes;
+mod lifecycle;
+mod logging;
+mod manager;
+mod messages;
+mod meters;
+mod metrics;
+mod network;
+mod options;
+mod pool;
+mod ranks;
+mod session;
+mod wiring;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use structopt::StructOpt;
+
+use crate::options::Options;
+
+fn main() -> ExitCode {
+    let options = Options::from_args();
+    if options.graph {
+        return print(&ranks::graph());
+    }
+    if options.list_crash_points {
+        return print(&quantum_cni::kernel::fault::POINTS.join("\n"));
+    }
+    let settings = match options.settings() {
+        Ok(settings) => settings,
+        Err(error) => return fail(&error.to_string()),
+    };
+    let log = logging::logger(&settings);
+    // One thread for every actor that holds state: a message costs half a microsecond there.
+    let outcome = actix_rt::System::new().block_on(lifecycle::run(settings, log));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+    ExitCode::SUCCESS
+}
+
+fn fail(why: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "quantum-cnid: {why}");
+    ExitCode::FAILURE
+}

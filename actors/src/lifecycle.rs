@@ -1,0 +1,227 @@
+//! From start to stop. The order is what keeps addresses and containers safe:
+//!
+//! ```text
+//!   lock and store ──► socket: DEL and STATUS are served, ADD waits
+//!                  ──► what the kernel has against what the store knows: sweep
+//!                  ──► config_dir ──► spool ──► ADD is served
+//!   …
+//!   SIGTERM ──► socket closed ──► who is inside finishes ──► store on disk ──► lanes ──► gone
+//! ```
+//!
+//! Links and rules stay as they are when the daemon stops: containers do not notice.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use quantum_cni::attach::{elements, naming, recover};
+use quantum_cni::errors;
+use quantum_cni::kernel::lane::Lane;
+use quantum_cni::kernel::netns::Netns;
+use quantum_cni::kernel::{clock, peer};
+use quantum_cni::store::{Opening, Store, Stored};
+use quantum_config::settings::CniServerConfig;
+use slog::{Logger, error, info, warn};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use crate::board::Board;
+use crate::driver::Lanes;
+use crate::http::{self, Pages};
+use crate::manager::Folders;
+use crate::messages::cache::{All, Defined, Remember};
+use crate::messages::driver::{Scan, Sweep};
+use crate::messages::manager::{Open, Reload, Replay};
+use crate::messages::{Drain, ask};
+use crate::meters::Meters;
+use crate::session::{House, Listener};
+use crate::wiring::{self, Graph, Parts};
+
+/// The group whose members may use the socket, besides root.
+const GROUP: &str = "quantum";
+/// How long each rank has to finish when the daemon stops.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What stops the daemon before it has begun, in words.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// Runs the daemon until it is told to stop.
+pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Failure> {
+    let boot_id = clock::boot_id()?;
+    let host = Netns::current()?.id();
+    let (store, opening) = Store::open(&settings.state_dir, &boot_id)?;
+    let known = store.all()?;
+    say_how(&opening, known.len(), &log);
+
+    let registry = Registry::new();
+    let meters = Meters::new(&registry)?;
+    let (board, seen) = watch::channel(Board::default());
+    if let Opening::Corrupt { .. } = &opening {
+        board.send_modify(|b| b.degraded.push("the store was damaged and is being rebuilt".into()));
+    }
+    let pages_listener = http::bind(settings.http_listen)
+        .await
+        .map_err(|e| format!("http_listen {}: {e}", settings.http_listen))?;
+    let group = peer::group(GROUP);
+    let listener = Listener::bind(Path::new(&settings.socket_path), group)?;
+
+    let graph = wiring::start(Parts {
+        folders: Folders {
+            config_dir: settings.config_dir.clone().into(),
+            spool_dir: settings.spool_dir.clone(),
+            boot_id,
+        },
+        store: Lane::own("store", store)?,
+        known: known.iter().map(|s| (s.record.key.clone(), s.state)).collect(),
+        lanes: Lanes::start()?,
+        board: board.clone(),
+        registry,
+        meters: meters.clone(),
+        log: log.clone(),
+        settings: settings.clone(),
+    });
+    let pages = Rc::new(Pages {
+        board: seen.clone(),
+        render: settings.metrics_enabled.then(|| graph.render.clone()),
+        health: graph.health.clone(),
+        log: log.clone(),
+    });
+    actix_rt::spawn(http::run(pages_listener, pages));
+    let house = Rc::new(House {
+        admit: graph.admit.clone(),
+        died: graph.died.clone(),
+        board: seen,
+        meters,
+        log: log.clone(),
+        host,
+        group,
+    });
+    let (stop_listening, stopped) = oneshot::channel();
+    let listening = actix_rt::spawn(listener.run(house, stopped));
+    info!(log, "listening"; "socket" => &settings.socket_path, "http" => %settings.http_listen);
+
+    put_in_order(&graph, &opening, &board, &log).await?;
+    until_told(&graph, &log).await?;
+
+    let _ = stop_listening.send(());
+    let _ = listening.await;
+    drain(&graph, &log).await;
+    Ok(())
+}
+
+fn say_how(opening: &Opening, attachments: usize, log: &Logger) {
+    match opening {
+        Opening::Fresh => info!(log, "store made"),
+        Opening::Resumed => info!(log, "store opened"; "attachments" => attachments),
+        Opening::NewBoot { dropped } => {
+            info!(log, "the machine was rebooted: attachments dropped"; "attachments" => dropped);
+        }
+        Opening::Corrupt { set_aside, why } => {
+            error!(log, "the store was damaged and set aside; rebuilding from the kernel";
+                "file" => %set_aside.display(), "error" => why);
+        }
+    }
+}
+
+/// Everything between the socket and the first ADD.
+async fn put_in_order(
+    graph: &Graph,
+    opening: &Opening,
+    board: &watch::Sender<Board>,
+    log: &Logger,
+) -> Result<(), Failure> {
+    ask(&graph.reload, Reload).await?;
+    if let Opening::Corrupt { .. } = opening {
+        rebuild(graph, board, log).await?;
+    }
+    sweep(graph, log).await?;
+    ask(&graph.replay, Replay).await?;
+    ask(&graph.open, Open).await?;
+    Ok(())
+}
+
+/// Compares the kernel with the records. A link of ours without a record is what a daemon left that
+/// died in the middle of an ADD: nobody was told of it. A record without a link is only reported:
+/// its container may be gone, and its DEL is still to come.
+async fn sweep(graph: &Graph, log: &Logger) -> Result<(), Failure> {
+    let records: Vec<Stored> = ask(&graph.all, All).await?.map_err(errors::store)?;
+    let hosts: HashSet<_> = records.iter().map(|s| s.record.host.clone()).collect();
+    let elements = records.iter().flat_map(|s| elements(&s.record)).collect();
+    let swept = ask(&graph.sweep, Sweep { hosts, elements }).await?.map_err(errors::kernel)?;
+    for link in &swept.removed {
+        warn!(log, "removed an interface without a record";
+            "interface" => link.name.as_str(), "alias" => &link.alias);
+    }
+    let keys: HashMap<_, _> = records.iter().map(|s| (&s.record.host, &s.record.key)).collect();
+    for host in &swept.missing {
+        let container = keys.get(host).map(|k| k.container.to_string()).unwrap_or_default();
+        warn!(log, "an attachment has no interface any more; its address is held until DEL or GC";
+            "container_id" => container, "interface" => host.as_str());
+    }
+    Ok(())
+}
+
+/// After a damaged store: every link of ours gives its record back as far as it can.
+async fn rebuild(graph: &Graph, board: &watch::Sender<Board>, log: &Logger) -> Result<(), Failure> {
+    let defined = ask(&graph.defined, Defined).await?.map_err(errors::store)?;
+    let links = ask(&graph.scan, Scan).await?.map_err(errors::kernel)?;
+    let (mut recovered, mut lost) = (0, Vec::new());
+    for link in links {
+        let network = naming::read_alias(&link.alias).and_then(|a| a.key).map(|k| k.network);
+        let definition = defined.iter().find(|d| Some(&d.name) == network.as_ref());
+        let pools = definition.map(|d| d.pools.as_slice()).unwrap_or_default();
+        let bridge = link.bridge.clone().or_else(|| definition.map(|d| d.bridge.clone()));
+        let record = bridge.and_then(|bridge| {
+            let (host, index) = (link.name.clone(), link.index);
+            // Whether it was masqueraded is not known; undoing what is not there is harmless.
+            recover(host, index, &link.alias, bridge, pools, |_| true)
+        });
+        match record {
+            Some(record) => {
+                ask(&graph.remember, Remember(Box::new(record))).await?.map_err(errors::store)?;
+                recovered += 1;
+            }
+            None => lost.push(link.name.to_string()),
+        }
+    }
+    warn!(log, "rebuilt the records from the kernel"; "attachments" => recovered, "lost" => lost.len());
+    board.send_modify(|b| {
+        b.degraded.clear();
+        if !lost.is_empty() {
+            b.degraded.push(format!(
+                "the store was damaged, and these interfaces could not be told whose they are: {}",
+                lost.join(", ")
+            ));
+        }
+    });
+    Ok(())
+}
+
+/// Serves until SIGTERM or SIGINT; SIGHUP reads `config_dir` again.
+async fn until_told(graph: &Graph, log: &Logger) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => {
+                info!(log, "reading config_dir again");
+                ask(&graph.reload, Reload).await?;
+            }
+        }
+    }
+}
+
+/// Rank by rank, each within its time; who does not answer is named and left behind.
+async fn drain(graph: &Graph, log: &Logger) {
+    for (actor, mailbox) in &graph.drains {
+        if let Err(e) = mailbox.send(Drain).timeout(DRAIN).await {
+            error!(log, "did not finish in time"; "actor" => actor, "error" => %e);
+        }
+    }
+    info!(log, "stopped; networks are left as they are");
+}

@@ -1,0 +1,112 @@
+//! The graph: every actor is made here, from the highest rank down, each with the mailboxes of those
+//! it asks. This file is the diagram of docs/actors.md in code.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+
+use actix::{Actor, Recipient};
+use prometheus::Registry;
+use quantum_cni::store::StoredState;
+use quantum_config::ids::AttachmentKey;
+use quantum_config::settings::CniServerConfig;
+use slog::{Logger, o};
+use tokio::sync::watch;
+
+use crate::board::Board;
+use crate::cache::{Cache, StoreLane};
+use crate::driver::{Driver, Lanes};
+use crate::manager::{Folders, Manager};
+use crate::messages::cache::{All, Defined, Remember};
+use crate::messages::driver::{Scan, Sweep};
+use crate::messages::manager::{Admit, Died, Open, Reload, Replay};
+use crate::messages::metrics::{Health, Render};
+use crate::messages::{Drain, Observe};
+use crate::meters::Meters;
+use crate::metrics::Metrics;
+use crate::network::Hands;
+
+/// What the graph is made of.
+pub(crate) struct Parts {
+    pub(crate) settings: CniServerConfig,
+    pub(crate) folders: Folders,
+    pub(crate) store: StoreLane,
+    /// The attachments that the store holds.
+    pub(crate) known: HashMap<AttachmentKey, StoredState>,
+    pub(crate) lanes: Lanes,
+    pub(crate) board: watch::Sender<Board>,
+    pub(crate) registry: Registry,
+    pub(crate) meters: Meters,
+    pub(crate) log: Logger,
+}
+
+/// How the graph is reached from outside: by sessions, by HTTP and by the life cycle.
+#[derive(Debug, Clone)]
+pub(crate) struct Graph {
+    pub(crate) admit: Recipient<Admit>,
+    pub(crate) died: Recipient<Died>,
+    pub(crate) reload: Recipient<Reload>,
+    pub(crate) replay: Recipient<Replay>,
+    pub(crate) open: Recipient<Open>,
+    pub(crate) all: Recipient<All>,
+    pub(crate) defined: Recipient<Defined>,
+    pub(crate) remember: Recipient<Remember>,
+    pub(crate) scan: Recipient<Scan>,
+    pub(crate) sweep: Recipient<Sweep>,
+    pub(crate) render: Recipient<Render>,
+    pub(crate) health: Recipient<Health>,
+    /// In the order in which they are to be drained.
+    pub(crate) drains: Vec<(&'static str, Recipient<Drain>)>,
+}
+
+/// Starts every actor but the networks, which the Manager starts, and the sessions.
+pub(crate) fn start(parts: Parts) -> Graph {
+    let Parts { settings, folders, store, known, lanes, board, registry, meters, log } = parts;
+    let named = |actor: &'static str| log.new(o!("actor" => actor));
+    let seen = board.subscribe();
+    let size = NonZeroUsize::new(settings.cache_size).unwrap_or(NonZeroUsize::MIN);
+
+    let driver = Driver::new(lanes, meters.clone(), named("driver")).start();
+    let cache = Cache::new(store, known, size, meters.clone(), named("cache")).start();
+    let hands = Hands {
+        lookup: cache.clone().recipient(),
+        remember: cache.clone().recipient(),
+        leave: cache.clone().recipient(),
+        forget: cache.clone().recipient(),
+        list: cache.clone().recipient(),
+        all: cache.clone().recipient(),
+        addresses: cache.clone().recipient(),
+        define: cache.clone().recipient(),
+        prepare: driver.clone().recipient(),
+        apply: driver.clone().recipient(),
+        revert: driver.clone().recipient(),
+        inspect: driver.clone().recipient(),
+        restore: driver.clone().recipient(),
+    };
+    let manager = Manager::new(folders, hands, board, named("manager")).start();
+    let watched: Vec<(&'static str, Recipient<Observe>)> = vec![
+        ("manager", manager.clone().recipient()),
+        ("cache", cache.clone().recipient()),
+        ("driver", driver.clone().recipient()),
+    ];
+    let metrics = Metrics::new(registry, meters, seen, watched, named("metrics")).start();
+
+    Graph {
+        admit: manager.clone().recipient(),
+        died: manager.clone().recipient(),
+        reload: manager.clone().recipient(),
+        replay: manager.clone().recipient(),
+        open: manager.clone().recipient(),
+        all: cache.clone().recipient(),
+        defined: cache.clone().recipient(),
+        remember: cache.clone().recipient(),
+        scan: driver.clone().recipient(),
+        sweep: driver.clone().recipient(),
+        render: metrics.clone().recipient(),
+        health: metrics.recipient(),
+        drains: vec![
+            ("manager", manager.recipient()),
+            ("cache", cache.recipient()),
+            ("driver", driver.recipient()),
+        ],
+    }
+}
