@@ -23,9 +23,7 @@ pub enum Setting<'a> {
     AcceptRa(&'a IfName),
     /// The link keeps its IPv6 addresses when it goes down.
     KeepAddrOnDown(&'a IfName),
-    /// The link announces its IPv4 addresses when it comes up or its hardware address is set.
-    ArpNotify(&'a IfName),
-    /// The same for IPv6 addresses.
+    /// The link announces its IPv6 addresses when it comes up or its hardware address is set.
     NdiscNotify(&'a IfName),
 }
 
@@ -33,18 +31,16 @@ impl Setting<'_> {
     /// Its file.
     pub fn path(&self) -> PathBuf {
         // A name cannot hold a slash, and as a path (unlike in `sysctl a.b.c`) dots in it are safe.
-        let of = |family: &str, link: &IfName, key: &str| {
-            ["/proc/sys/net", family, "conf", link.as_str(), key].iter().collect()
-        };
+        let of =
+            |link: &IfName, key| ["/proc/sys/net/ipv6/conf", link.as_str(), key].iter().collect();
         match self {
             Self::Forward4 => "/proc/sys/net/ipv4/ip_forward".into(),
             Self::Forward6 => "/proc/sys/net/ipv6/conf/all/forwarding".into(),
-            Self::DisableIpv6(link) => of("ipv6", link, "disable_ipv6"),
+            Self::DisableIpv6(link) => of(link, "disable_ipv6"),
             Self::LoopbackDisableIpv6 => "/proc/sys/net/ipv6/conf/lo/disable_ipv6".into(),
-            Self::AcceptRa(link) => of("ipv6", link, "accept_ra"),
-            Self::KeepAddrOnDown(link) => of("ipv6", link, "keep_addr_on_down"),
-            Self::ArpNotify(link) => of("ipv4", link, "arp_notify"),
-            Self::NdiscNotify(link) => of("ipv6", link, "ndisc_notify"),
+            Self::AcceptRa(link) => of(link, "accept_ra"),
+            Self::KeepAddrOnDown(link) => of(link, "keep_addr_on_down"),
+            Self::NdiscNotify(link) => of(link, "ndisc_notify"),
         }
     }
 
@@ -85,7 +81,7 @@ mod tests {
     fn a_setting_is_that_of_the_threads_own_namespace() {
         in_private_netns(|| {
             let lo = IfName::new("lo").unwrap();
-            let setting = Setting::ArpNotify(&lo);
+            let setting = Setting::NdiscNotify(&lo);
             assert_eq!(setting.read().unwrap(), "0");
             setting.ensure(true).unwrap();
             assert_eq!(setting.read().unwrap(), "1");

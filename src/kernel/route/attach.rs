@@ -4,7 +4,7 @@
 //! host       1  NEWLINK pair, peer in the container, port of the bridge, up
 //!            2  NEWLINK alias and port flags     (only after 1: the index may be somebody else's)
 //! container  3  visit: open a socket, write settings
-//!            4  lo up, addresses, link up, routes                      (one datagram)
+//!            4  lo up, link up, addresses, routes                      (one datagram)
 //! host       5  see that the port forwards
 //! container  6  announce the addresses
 //! ```
@@ -61,7 +61,7 @@ impl Host {
         self.configure(link, inside, netns).map_err(|error| self.undo(link, error))
     }
 
-    fn create(
+    pub(super) fn create(
         &mut self,
         link: &LinkPlan,
         inside: &InsidePlan,
@@ -78,7 +78,7 @@ impl Host {
         })
     }
 
-    fn configure(
+    pub(super) fn configure(
         &mut self,
         link: &LinkPlan,
         inside: &InsidePlan,
@@ -94,6 +94,9 @@ impl Host {
 
         if !inside.addresses.is_empty() {
             forward::settle(host, link)?;
+            // Setting the address that it has makes the kernel announce the link's addresses: a
+            // gratuitous ARP or an unsolicited neighbour advertisement each. A packet socket would
+            // do as well, but closing one waits for RCU.
             let mut batch = Batch::new();
             let again = message::set_mac(link.index, inside.mac);
             batch.push(Step::Announce, inside.ifname.as_str(), 0, again);
@@ -120,18 +123,19 @@ impl Host {
     }
 }
 
-/// All that is done inside in one datagram. The order matters: addresses before the link is up, so
-/// that it is announced with them; routes after, as a next hop must be reachable.
+/// All that is done inside in one datagram. The order matters: the link is up before it has
+/// addresses, so that they are not announced before the port forwards; routes come last, as a next
+/// hop must be reachable.
 fn inside_batch(link: &LinkPlan, inside: &InsidePlan) -> Batch {
     let name = &inside.ifname;
     let mut batch = Batch::new();
     batch.push(Step::LoopbackUp, name.as_str(), 0, message::link_up(message::LOOPBACK));
+    batch.push(Step::LinkUp, name.as_str(), 0, message::announcing_link_up(link.index));
     for &address in &inside.addresses {
         let object = format!("{address} on {name}");
         let request = message::add_address(link.index, address);
         batch.push(Step::AddAddress, object, NLM_F_CREATE | NLM_F_EXCL, request);
     }
-    batch.push(Step::LinkUp, name.as_str(), 0, message::link_up(link.index));
     for &(destination, next_hop) in &inside.routes {
         let object = match next_hop {
             Some(hop) => format!("{destination} via {hop} on {name}"),
@@ -164,9 +168,6 @@ fn visit(inside: &InsidePlan, netns: &Netns) -> Result<RouteSocket, StepError> {
 fn settings(inside: &InsidePlan) -> Vec<(Setting<'_>, bool)> {
     let name = &inside.ifname;
     let mut settings = Vec::new();
-    if inside.addresses.iter().any(|address| address.is_ipv4()) {
-        settings.push((Setting::ArpNotify(name), true));
-    }
     if inside.addresses.iter().any(|address| address.is_ipv6()) {
         settings.extend([
             (Setting::LoopbackDisableIpv6, false),

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use ipnetwork::IpNetwork;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet, AfSpecUnspec, InetDevConf, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -60,6 +60,18 @@ pub(super) fn set_port(link: &LinkPlan) -> RouteNetlinkMessage {
 /// Brings a link up.
 pub(super) fn link_up(index: LinkIndex) -> RouteNetlinkMessage {
     let mut message = link_message(index, Vec::new());
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    RouteNetlinkMessage::SetLink(message)
+}
+
+/// Brings up the container's end, and has the kernel announce its IPv4 addresses whenever its
+/// hardware address is set (`arp_notify`; netlink costs a hundredth of the file in `/proc/sys`).
+pub(super) fn announcing_link_up(index: LinkIndex) -> RouteNetlinkMessage {
+    let mut conf = InetDevConf::default();
+    conf.arp_notify = 1;
+    let conf = AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(conf)]);
+    let mut message = link_message(index, vec![LinkAttribute::AfSpecUnspec(vec![conf])]);
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
     RouteNetlinkMessage::SetLink(message)

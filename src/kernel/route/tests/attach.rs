@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Bridge, GROUP, link_names, name};
 use crate::kernel::netns::inside;
+use crate::kernel::route::forward::settle;
 use crate::kernel::route::{Cause, Step};
 use crate::kernel::testing::{in_private_netns, ip, ip_json, new_netns};
 
@@ -100,6 +101,36 @@ fn neighbours_learn_a_reused_address_at_once() {
         };
         learned("br0");
         inside(&witness, || learned("eth0")).unwrap();
+    });
+}
+
+#[test]
+fn an_announcement_waits_for_the_port() {
+    in_private_netns(|| {
+        let mut bridge = Bridge::new();
+        // Held to the end: with its last port the bridge would lose its carrier and its neighbours.
+        let mut containers = vec![new_netns()];
+        bridge.attach(8, &containers[0]).unwrap();
+        // Without the wait the kernel is quick enough most of the time, so this is done often.
+        for number in 20..60 {
+            ip(&format!(
+                "neigh add 10.9.0.{number} lladdr 02:00:00:00:00:99 dev br0 nud reachable"
+            ));
+            let container = new_netns();
+            let (link, plan) = bridge.plan(number);
+            bridge.host.create(&link, &plan, &container).unwrap();
+            // What happens when this thread is held up here: the kernel notices that the port has
+            // no carrier yet, and disables it.
+            let error = settle(bridge.host.socket().unwrap(), &link).unwrap_err();
+            assert_eq!((error.step, error.errno), (Step::Forward, libc::ENETDOWN));
+            let shown = ip(&format!("-d link show {}", link.host));
+            assert!(shown.contains("state disabled"), "{shown}");
+
+            bridge.host.configure(&link, &plan, &container).unwrap();
+            let entry = ip(&format!("neigh show 10.9.0.{number} dev br0"));
+            assert!(entry.contains(&plan.mac.to_string()), "{entry}");
+            containers.push(container);
+        }
     });
 }
 
