@@ -1,0 +1,42 @@
+//! The two clocks that survive a restart of the daemon but not one of the machine: the time since
+//! boot, and which boot it is.
+
+use std::io;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Milliseconds since the machine booted, time asleep included (`CLOCK_BOOTTIME`). Nobody can set
+/// this clock, so a cool-down measured with it never ends early.
+pub fn boottime_ms() -> u64 {
+    // The call fails only for a clock that does not exist; this one exists since Linux 2.6.39.
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(std::time::Duration::from);
+    now.map_or(0, |since_boot| u64::try_from(since_boot.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The UUID the kernel chose for this boot. A record that carries another one describes links that
+/// no longer exist.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_since_boot_is_that_of_proc_uptime() {
+        let before = boottime_ms();
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let after = boottime_ms();
+        let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        let shown = (seconds * 1000.0) as u64; // two decimals, cut off
+        assert!((before.saturating_sub(10)..=after).contains(&shown), "{before} {shown} {after}");
+    }
+
+    #[test]
+    fn a_boot_has_one_name() {
+        let id = boot_id().unwrap();
+        assert_eq!(id.len(), 36, "a UUID without the newline: {id:?}");
+        assert_eq!(id, boot_id().unwrap());
+    }
+}

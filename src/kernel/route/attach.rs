@@ -1,0 +1,215 @@
+//! Makes a container's link as planned, or leaves nothing.
+//!
+//! ```text
+//! host       1  NEWLINK pair, peer in the container, port of the bridge, up
+//!            2  NEWLINK alias and port flags     (only after 1: the index may be somebody else's)
+//! container  3  visit: open a socket, write settings
+//!            4  lo up, link up, addresses, routes                      (one datagram)
+//! host       5  see that the port forwards
+//! container  6  announce the addresses
+//! ```
+//!
+//! Whatever fails after 1, the host's end is deleted, and with it the peer and all that hangs on it.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use nix::libc;
+use quantum_config::ids::IfName;
+
+use super::batch::first_error;
+use super::{Batch, Cause, RouteSocket, Step, StepError, forward, look, message};
+use crate::attach::{InsidePlan, LinkPlan};
+use crate::kernel::netns::{self, Netns};
+use crate::kernel::sysctl::Setting;
+
+/// The host's side of the work, on one thread. It belongs to the network namespace it was opened in
+/// and must be used by a thread that is there.
+#[derive(Debug)]
+pub struct Host {
+    socket: RouteSocket,
+}
+
+impl Host {
+    /// Opens the socket in the network namespace of the calling thread.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { socket: RouteSocket::open()? })
+    }
+
+    /// The socket, opened again if the last one lost an answer.
+    pub(super) fn socket(&mut self) -> Result<&mut RouteSocket, StepError> {
+        if self.socket.is_spent() {
+            self.socket =
+                RouteSocket::open().map_err(|e| StepError::io(Step::OpenSocket, "the host", &e))?;
+        }
+        Ok(&mut self.socket)
+    }
+
+    /// Makes the pair, configures the container's end and announces its addresses. When this
+    /// returns, the bridge forwards what the container sends.
+    ///
+    /// On failure nothing is left of it and the error is that of the first step that failed. Its
+    /// [`Cause`] tells whether another index, another name or the bridge is to blame.
+    pub fn attach(
+        &mut self,
+        link: &LinkPlan,
+        inside: &InsidePlan,
+        netns: &Netns,
+    ) -> Result<(), StepError> {
+        self.create(link, inside, netns)?;
+        self.configure(link, inside, netns).map_err(|error| self.undo(link, error))
+    }
+
+    pub(super) fn create(
+        &mut self,
+        link: &LinkPlan,
+        inside: &InsidePlan,
+        netns: &Netns,
+    ) -> Result<(), StepError> {
+        let socket = self.socket()?;
+        let object = format!("{} (in the container: {})", link.host, inside.ifname);
+        let request = message::create_pair(link, inside, netns.as_fd());
+        let mut batch = Batch::new();
+        batch.push(Step::CreateLink, object, NLM_F_CREATE | NLM_F_EXCL, request);
+        first_error(socket.send(batch)).map_err(|error| {
+            let cause = find_cause(socket, &error, link, inside, netns);
+            error.because(cause)
+        })
+    }
+
+    pub(super) fn configure(
+        &mut self,
+        link: &LinkPlan,
+        inside: &InsidePlan,
+        netns: &Netns,
+    ) -> Result<(), StepError> {
+        let host = self.socket()?;
+        let mut batch = Batch::new();
+        batch.push(Step::SetPort, link.host.as_str(), 0, message::set_port(link));
+        first_error(host.send(batch))?;
+
+        let mut container = visit(inside, netns)?;
+        first_error(container.send(inside_batch(link, inside)))?;
+
+        if !inside.addresses.is_empty() {
+            forward::settle(host, link)?;
+            // Setting the address that it has makes the kernel announce the link's addresses: a
+            // gratuitous ARP or an unsolicited neighbour advertisement each. A packet socket would
+            // do as well, but closing one waits for RCU.
+            let mut batch = Batch::new();
+            let again = message::set_mac(link.index, inside.mac);
+            batch.push(Step::Announce, inside.ifname.as_str(), 0, again);
+            first_error(container.send(batch))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the link that this very call has made, so its index is enough to know it by.
+    fn undo(&mut self, link: &LinkPlan, mut error: StepError) -> StepError {
+        let mut batch = Batch::new();
+        batch.push(Step::DeleteLinks, link.host.as_str(), 0, message::delete_link(link.index));
+        let undone = self.socket().and_then(|socket| first_error(socket.send(batch)));
+        match undone {
+            Err(undo) if !undo.is_absent() => {
+                if !error.detail.is_empty() {
+                    error.detail.push_str("; ");
+                }
+                error.detail.push_str(&undo.to_string());
+            }
+            _ => {}
+        }
+        error
+    }
+}
+
+/// All that is done inside in one datagram. The order matters: the link is up before it has
+/// addresses, so that they are not announced before the port forwards; routes come last, as a next
+/// hop must be reachable.
+fn inside_batch(link: &LinkPlan, inside: &InsidePlan) -> Batch {
+    let name = &inside.ifname;
+    let mut batch = Batch::new();
+    batch.push(Step::LoopbackUp, name.as_str(), 0, message::link_up(message::LOOPBACK));
+    batch.push(Step::LinkUp, name.as_str(), 0, message::announcing_link_up(link.index));
+    for &address in &inside.addresses {
+        let object = format!("{address} on {name}");
+        let request = message::add_address(link.index, address);
+        batch.push(Step::AddAddress, object, NLM_F_CREATE | NLM_F_EXCL, request);
+    }
+    for &(destination, next_hop) in &inside.routes {
+        let object = match next_hop {
+            Some(hop) => format!("{destination} via {hop} on {name}"),
+            None => format!("{destination} on {name}"),
+        };
+        // Without NLM_F_EXCL, as another interface of the container may have a route to the same
+        // destination by another next hop; that is what the reference plugins do.
+        let request = message::add_route(link.index, destination, next_hop);
+        batch.push(Step::AddRoute, object, NLM_F_CREATE, request);
+    }
+    batch
+}
+
+/// Goes into the container for as long as it takes to open a socket and write the settings that
+/// netlink cannot reach. The socket works from outside afterwards.
+fn visit(inside: &InsidePlan, netns: &Netns) -> Result<RouteSocket, StepError> {
+    let name = &inside.ifname;
+    netns::inside(netns, || {
+        for (setting, value) in settings(inside) {
+            setting
+                .ensure(value)
+                .map_err(|e| StepError::io(Step::SetSysctl, setting.to_string(), &e))?;
+        }
+        RouteSocket::open().map_err(|e| StepError::io(Step::OpenSocket, name.as_str(), &e))
+    })
+    .map_err(|e| StepError::new(Step::EnterNamespace, name.as_str(), e.errno(), e.to_string()))?
+}
+
+/// The settings that the addresses of a plan need.
+fn settings(inside: &InsidePlan) -> Vec<(Setting<'_>, bool)> {
+    let name = &inside.ifname;
+    let mut settings = Vec::new();
+    if inside.addresses.iter().any(|address| address.is_ipv6()) {
+        settings.extend([
+            (Setting::LoopbackDisableIpv6, false),
+            (Setting::DisableIpv6(name), false),
+            (Setting::KeepAddrOnDown(name), true),
+            (Setting::NdiscNotify(name), true),
+        ]);
+    }
+    settings
+}
+
+/// Finds out what an error of the creating request means, by looking at what there is.
+fn find_cause(
+    host: &mut RouteSocket,
+    error: &StepError,
+    link: &LinkPlan,
+    inside: &InsidePlan,
+    netns: &Netns,
+) -> Option<Cause> {
+    match error.errno {
+        libc::EEXIST | libc::EBUSY => {
+            let taken = |socket: &mut RouteSocket, name: &IfName| {
+                matches!(look::link_by_name(socket, name), Ok(Some(_)))
+            };
+            let mut container = netns::inside(netns, RouteSocket::open).ok()?.ok()?;
+            if taken(host, &link.host) {
+                Some(Cause::HostNameTaken)
+            } else if taken(&mut container, &inside.ifname) {
+                Some(Cause::ContainerNameTaken)
+            } else {
+                // Nothing else is unique. It may be free again by now: that is no reason to look.
+                Some(Cause::IndexTaken)
+            }
+        }
+        libc::EXFULL => Some(Cause::BridgeFull),
+        libc::EINVAL | libc::ENODEV | libc::EOPNOTSUPP => {
+            match look::link_by_index(host, link.bridge) {
+                Ok(Some(bridge)) if bridge.is_bridge => None,
+                Ok(_) => Some(Cause::BridgeMissing),
+                Err(_) => None,
+            }
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,215 @@
+//! What there is: links, addresses and routes as plain data.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use quantum_config::ids::{IfName, LinkIndex, Mac};
+
+use super::{RouteSocket, Step, StepError, message};
+
+/// A link as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its index in its namespace.
+    pub index: LinkIndex,
+    /// Its name.
+    pub name: String,
+    /// Its alias; empty if it has none.
+    pub alias: String,
+    /// Its link group.
+    pub group: u32,
+    /// The bridge or other master it belongs to.
+    pub master: Option<LinkIndex>,
+    /// Its hardware address, if it has one of six bytes.
+    pub mac: Option<Mac>,
+    /// Its MTU.
+    pub mtu: u32,
+    /// It was brought up (which does not say that it has a carrier).
+    pub up: bool,
+    /// It is one end of a veth pair.
+    pub is_veth: bool,
+    /// It is a bridge.
+    pub is_bridge: bool,
+    /// As a bridge port: frames may leave by the port they came in.
+    pub hairpin: bool,
+}
+
+impl Link {
+    /// Reads an answer.
+    pub(super) fn read(message: &LinkMessage) -> Self {
+        let mut link = Self {
+            index: LinkIndex(message.header.index),
+            name: String::new(),
+            alias: String::new(),
+            group: 0,
+            master: None,
+            mac: None,
+            mtu: 0,
+            up: message.header.flags.contains(LinkFlags::Up),
+            is_veth: false,
+            is_bridge: false,
+            hairpin: false,
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name.clone(),
+                LinkAttribute::IfAlias(alias) => link.alias = alias.clone(),
+                LinkAttribute::Group(group) => link.group = *group,
+                LinkAttribute::Controller(index) => link.master = Some(LinkIndex(*index)),
+                LinkAttribute::Address(bytes) => {
+                    link.mac = bytes.as_slice().try_into().ok().map(Mac);
+                }
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.note(info)),
+                _ => {}
+            }
+        }
+        link
+    }
+
+    fn note(&mut self, info: &LinkInfo) {
+        match info {
+            LinkInfo::Kind(kind) => {
+                self.is_veth = *kind == InfoKind::Veth;
+                self.is_bridge = *kind == InfoKind::Bridge;
+            }
+            LinkInfo::PortData(InfoPortData::BridgePort(flags)) => {
+                self.hairpin = flags.contains(&InfoBridgePort::HairpinMode(true));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A route as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSeen {
+    /// Where to.
+    pub destination: IpNetwork,
+    /// The next hop; none if the destination is on the link.
+    pub next_hop: Option<IpAddr>,
+    /// The routing table.
+    pub table: u32,
+}
+
+/// The link with this index, if there is one.
+pub(in crate::kernel) fn link_by_index(
+    socket: &mut RouteSocket,
+    index: LinkIndex,
+) -> Result<Option<Link>, StepError> {
+    find_link(socket, &format!("with index {index}"), message::get_link(index))
+}
+
+/// The link with this name, if there is one.
+pub(in crate::kernel) fn link_by_name(
+    socket: &mut RouteSocket,
+    name: &IfName,
+) -> Result<Option<Link>, StepError> {
+    find_link(socket, name.as_str(), message::get_link_by_name(name))
+}
+
+/// All links.
+pub(in crate::kernel) fn links(socket: &mut RouteSocket) -> Result<Vec<Link>, StepError> {
+    let found = socket.list("links", &message::list_links())?;
+    let links = found.iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewLink(link) => Some(Link::read(link)),
+        _ => None,
+    });
+    Ok(links.collect())
+}
+
+/// The addresses of a link, each with the prefix length of its subnet.
+pub(in crate::kernel) fn addresses(
+    socket: &mut RouteSocket,
+    index: LinkIndex,
+) -> Result<Vec<IpNetwork>, StepError> {
+    let found = socket.list("addresses", &message::list_addresses(index))?;
+    let addresses = found.iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewAddress(m) if m.header.index == index.0 => read_address(m),
+        _ => None,
+    });
+    Ok(addresses.collect())
+}
+
+/// The unicast routes over a link, of both families and all tables. Routes with several next hops
+/// are not among them.
+pub(in crate::kernel) fn routes(
+    socket: &mut RouteSocket,
+    index: LinkIndex,
+) -> Result<Vec<RouteSeen>, StepError> {
+    let mut routes = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let found = socket.list("routes", &message::list_routes(index, family))?;
+        routes.extend(found.iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewRoute(route) => read_route(route, index),
+            _ => None,
+        }));
+    }
+    Ok(routes)
+}
+
+fn find_link(
+    socket: &mut RouteSocket,
+    object: &str,
+    question: RouteNetlinkMessage,
+) -> Result<Option<Link>, StepError> {
+    match socket.ask(Step::FindLink, object, question) {
+        Ok(RouteNetlinkMessage::NewLink(link)) => Ok(Some(Link::read(&link))),
+        Ok(_) => Ok(None),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn read_address(message: &AddressMessage) -> Option<IpNetwork> {
+    // IPv4 has both, and where they differ (point-to-point) the local one is the link's own.
+    let own = |a: &AddressAttribute| match a {
+        AddressAttribute::Local(ip) => Some(*ip),
+        _ => None,
+    };
+    let address = |a: &AddressAttribute| match a {
+        AddressAttribute::Address(ip) => Some(*ip),
+        _ => None,
+    };
+    let attributes = &message.attributes;
+    let ip = attributes.iter().find_map(own).or_else(|| attributes.iter().find_map(address))?;
+    IpNetwork::new(ip, message.header.prefix_len).ok()
+}
+
+fn read_route(message: &RouteMessage, index: LinkIndex) -> Option<RouteSeen> {
+    if message.header.kind != RouteType::Unicast {
+        return None;
+    }
+    let mut destination = match message.header.address_family {
+        AddressFamily::Inet => IpAddr::from([0; 4]),
+        _ => IpAddr::from([0; 16]),
+    };
+    let (mut next_hop, mut table, mut over) = (None, u32::from(message.header.table), None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(to) => destination = read_ip(to)?,
+            RouteAttribute::Gateway(hop) => next_hop = read_ip(hop),
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Oif(link) => over = Some(*link),
+            _ => {}
+        }
+    }
+    let destination = IpNetwork::new(destination, message.header.destination_prefix_length).ok()?;
+    (over == Some(index.0)).then_some(RouteSeen { destination, next_hop, table })
+}
+
+fn read_ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
+        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    }
+}

@@ -1,0 +1,207 @@
+//! The requests that we send, as functions of values.
+
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use ipnetwork::IpNetwork;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::link::{
+    AfSpecInet, AfSpecUnspec, InetDevConf, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use quantum_config::ids::{IfName, LinkIndex, Mac};
+
+use crate::attach::{InsidePlan, LinkPlan};
+
+/// `lo` has index 1 in every network namespace (the kernel refuses to boot otherwise).
+pub(super) const LOOPBACK: LinkIndex = LinkIndex(1);
+
+/// Makes the pair in one request: the host's end up and a port of the bridge, its peer in the
+/// container's namespace. The peer cannot be up yet: it is made before the two are joined.
+pub(super) fn create_pair(
+    link: &LinkPlan,
+    inside: &InsidePlan,
+    netns: BorrowedFd<'_>,
+) -> RouteNetlinkMessage {
+    let mut peer = link_message(link.index, identity(&inside.ifname, inside.mac, link.mtu));
+    peer.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
+
+    let mut host = link_message(link.index, identity(&link.host, link.mac, link.mtu));
+    host.header.flags = LinkFlags::Up;
+    host.header.change_mask = LinkFlags::Up;
+    host.attributes.extend([
+        LinkAttribute::Group(link.group),
+        LinkAttribute::Controller(link.bridge.0),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
+    ]);
+    RouteNetlinkMessage::NewLink(host)
+}
+
+/// Alias and port flags. The kernel ignores them in the request that makes the link.
+pub(super) fn set_port(link: &LinkPlan) -> RouteNetlinkMessage {
+    let mut attributes = vec![LinkAttribute::IfAlias(link.alias.clone())];
+    if link.hairpin {
+        attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+        ]));
+    }
+    // NEWLINK without NLM_F_CREATE changes a link; SETLINK would ignore the port's flags.
+    RouteNetlinkMessage::NewLink(link_message(link.index, attributes))
+}
+
+/// Brings a link up.
+pub(super) fn link_up(index: LinkIndex) -> RouteNetlinkMessage {
+    let mut message = link_message(index, Vec::new());
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    RouteNetlinkMessage::SetLink(message)
+}
+
+/// Brings up the container's end, and has the kernel announce its IPv4 addresses whenever its
+/// hardware address is set (`arp_notify`; netlink costs a hundredth of the file in `/proc/sys`).
+pub(super) fn announcing_link_up(index: LinkIndex) -> RouteNetlinkMessage {
+    let mut conf = InetDevConf::default();
+    conf.arp_notify = 1;
+    let conf = AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(conf)]);
+    let mut message = link_message(index, vec![LinkAttribute::AfSpecUnspec(vec![conf])]);
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    RouteNetlinkMessage::SetLink(message)
+}
+
+/// Sets a link's hardware address.
+pub(super) fn set_mac(index: LinkIndex, mac: Mac) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::SetLink(link_message(index, vec![LinkAttribute::Address(mac.0.to_vec())]))
+}
+
+/// Moves a link to a link group.
+pub(super) fn set_group(index: LinkIndex, group: u32) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::SetLink(link_message(index, vec![LinkAttribute::Group(group)]))
+}
+
+/// Deletes one link.
+pub(super) fn delete_link(index: LinkIndex) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::DelLink(link_message(index, Vec::new()))
+}
+
+/// Deletes all links of a link group.
+pub(super) fn delete_group(group: u32) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::DelLink(link_message(LinkIndex(0), vec![LinkAttribute::Group(group)]))
+}
+
+/// Asks for a link by index.
+pub(super) fn get_link(index: LinkIndex) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetLink(link_message(index, vec![without_statistics()]))
+}
+
+/// Asks for a link by name.
+pub(super) fn get_link_by_name(name: &IfName) -> RouteNetlinkMessage {
+    let name = LinkAttribute::IfName(name.as_str().to_owned());
+    RouteNetlinkMessage::GetLink(link_message(LinkIndex(0), vec![name, without_statistics()]))
+}
+
+/// Asks for all links.
+pub(super) fn list_links() -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetLink(link_message(LinkIndex(0), vec![without_statistics()]))
+}
+
+/// Asks for the addresses of a link.
+pub(super) fn list_addresses(index: LinkIndex) -> RouteNetlinkMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index.0;
+    RouteNetlinkMessage::GetAddress(message)
+}
+
+/// Asks for the routes over a link, of one family, in all tables.
+pub(super) fn list_routes(index: LinkIndex, family: AddressFamily) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family;
+    message.attributes = vec![RouteAttribute::Oif(index.0)];
+    RouteNetlinkMessage::GetRoute(message)
+}
+
+/// Adds an address to a link.
+pub(super) fn add_address(index: LinkIndex, address: IpNetwork) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::NewAddress(address_message(index, address))
+}
+
+/// An address as it is added: IPv4 with its broadcast address where the subnet has one, IPv6
+/// without duplicate address detection, which would keep it unusable for a second and more. We gave
+/// the address out ourselves, so there is nothing to detect.
+pub(super) fn address_message(index: LinkIndex, address: IpNetwork) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family_of(address.ip());
+    message.header.prefix_len = address.prefix();
+    message.header.index = index.0;
+    message.attributes =
+        vec![AddressAttribute::Address(address.ip()), AddressAttribute::Local(address.ip())];
+    match address {
+        IpNetwork::V4(v4) if v4.prefix() < 31 => {
+            message.attributes.push(AddressAttribute::Broadcast(v4.broadcast()));
+        }
+        IpNetwork::V4(_) => {}
+        IpNetwork::V6(_) => message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
+    }
+    message
+}
+
+/// Adds a route to the main table.
+pub(super) fn add_route(
+    index: LinkIndex,
+    destination: IpNetwork,
+    next_hop: Option<IpAddr>,
+) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family_of(destination.ip());
+    message.header.destination_prefix_length = destination.prefix();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.kind = RouteType::Unicast;
+    // IPv4 wants to be told that a destination is on the link; IPv6 has no scopes for routes.
+    message.header.scope = match next_hop {
+        None => RouteScope::Link,
+        Some(_) => RouteScope::Universe,
+    };
+    message.attributes = vec![RouteAttribute::Oif(index.0)];
+    if destination.prefix() > 0 {
+        message.attributes.push(RouteAttribute::Destination(destination.network().into()));
+    }
+    message.attributes.extend(next_hop.map(|hop| RouteAttribute::Gateway(hop.into())));
+    RouteNetlinkMessage::NewRoute(message)
+}
+
+pub(super) fn family_of(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn link_message(index: LinkIndex, attributes: Vec<LinkAttribute>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index.0;
+    message.attributes = attributes;
+    message
+}
+
+/// Counters are half of an answer and nobody here reads them.
+fn without_statistics() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
+}
+
+fn identity(name: &IfName, mac: Mac, mtu: Option<u32>) -> Vec<LinkAttribute> {
+    let mut attributes = vec![
+        LinkAttribute::IfName(name.as_str().to_owned()),
+        LinkAttribute::Address(mac.0.to_vec()),
+    ];
+    attributes.extend(mtu.map(LinkAttribute::Mtu));
+    attributes
+}

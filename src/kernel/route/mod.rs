@@ -1,0 +1,31 @@
+//! Links, addresses and routes, by route netlink.
+//!
+//! | file      | what it does                                                          |
+//! |-----------|-----------------------------------------------------------------------|
+//! | `step`    | what can go wrong: one step on one object, and what the kernel said   |
+//! | `batch`   | many requests in one datagram, one answer each                        |
+//! | `socket`  | the blocking socket behind it, and its questions and listings         |
+//! | `message` | the requests that we send, as functions of values                     |
+//! | `attach`  | makes a container's link as planned, or leaves nothing                |
+//! | `forward` | sees that the bridge forwards what a new port sends                    |
+//! | `detach`  | removes many links in the time of one                                 |
+//! | `look`    | what there is: links, addresses and routes as plain data              |
+//! | `scan`    | the links of the host that are ours                                   |
+//! | `bridge`  | the bridge of a network (asynchronous: the slow path)                 |
+
+mod attach;
+mod batch;
+mod forward;
+pub(super) mod look;
+mod message;
+mod socket;
+mod step;
+
+pub use attach::Host;
+pub use batch::Batch;
+pub use look::{Link, RouteSeen};
+pub use socket::RouteSocket;
+pub use step::{Cause, Step, StepError};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! The settings below `/proc/sys/net` that we write, and no others.
+//!
+//! `/proc/sys/net` shows the network namespace of the thread that opens a file in it, so a setting
+//! of a container is written during a visit (`netns::inside`).
+
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
+
+use quantum_config::ids::IfName;
+
+/// A setting that we write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting<'a> {
+    /// IPv4 packets are forwarded between links.
+    Forward4,
+    /// IPv6 packets are forwarded between links.
+    Forward6,
+    /// The link has no IPv6 at all.
+    DisableIpv6(&'a IfName),
+    /// The same for `lo`.
+    LoopbackDisableIpv6,
+    /// The link takes addresses and routes from router advertisements.
+    AcceptRa(&'a IfName),
+    /// The link keeps its IPv6 addresses when it goes down.
+    KeepAddrOnDown(&'a IfName),
+    /// The link announces its IPv6 addresses when it comes up or its hardware address is set.
+    NdiscNotify(&'a IfName),
+}
+
+impl Setting<'_> {
+    /// Its file.
+    pub fn path(&self) -> PathBuf {
+        // A name cannot hold a slash, and as a path (unlike in `sysctl a.b.c`) dots in it are safe.
+        let of =
+            |link: &IfName, key| ["/proc/sys/net/ipv6/conf", link.as_str(), key].iter().collect();
+        match self {
+            Self::Forward4 => "/proc/sys/net/ipv4/ip_forward".into(),
+            Self::Forward6 => "/proc/sys/net/ipv6/conf/all/forwarding".into(),
+            Self::DisableIpv6(link) => of(link, "disable_ipv6"),
+            Self::LoopbackDisableIpv6 => "/proc/sys/net/ipv6/conf/lo/disable_ipv6".into(),
+            Self::AcceptRa(link) => of(link, "accept_ra"),
+            Self::KeepAddrOnDown(link) => of(link, "keep_addr_on_down"),
+            Self::NdiscNotify(link) => of(link, "ndisc_notify"),
+        }
+    }
+
+    /// Its value in the network namespace of this thread.
+    pub fn read(&self) -> io::Result<String> {
+        fs::read_to_string(self.path()).map(|text| text.trim_end().to_owned())
+    }
+
+    /// Writes a value.
+    pub fn write(&self, value: bool) -> io::Result<()> {
+        fs::write(self.path(), if value { "1" } else { "0" })
+    }
+
+    /// Writes a value unless it is in force: writing has effects of its own (turning forwarding on
+    /// again resets other settings) and is refused where `/proc/sys` is mounted read-only.
+    pub fn ensure(&self, value: bool) -> io::Result<()> {
+        if self.read()? == if value { "1" } else { "0" } { Ok(()) } else { self.write(value) }
+    }
+}
+
+impl fmt::Display for Setting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path().display().fmt(f)
+    }
+}
+
+/// The kernel has IPv6 (it may still be disabled on a link).
+pub fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::testing::in_private_netns;
+
+    #[test]
+    fn a_setting_is_that_of_the_threads_own_namespace() {
+        in_private_netns(|| {
+            let lo = IfName::new("lo").unwrap();
+            let setting = Setting::NdiscNotify(&lo);
+            assert_eq!(setting.read().unwrap(), "0");
+            setting.ensure(true).unwrap();
+            assert_eq!(setting.read().unwrap(), "1");
+            in_private_netns(|| assert_eq!(setting.read().unwrap(), "0"));
+        });
+    }
+
+    #[test]
+    fn a_missing_link_is_an_error() {
+        in_private_netns(|| {
+            let gone = IfName::new("gone.0").unwrap();
+            let error = Setting::AcceptRa(&gone).ensure(false).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        });
+    }
+}

@@ -1,0 +1,50 @@
+//! What the tests of this module share: private network namespaces and a look with `ip`.
+
+use std::process::Command;
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+
+use super::netns::Netns;
+
+/// Runs a test on a thread of its own in a network namespace of its own. The namespace goes with
+/// the thread. Without the right to make one the test is skipped, and says so.
+pub(crate) fn in_private_netns(test: impl FnOnce() + Send) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root");
+        return;
+    }
+    let result = thread::scope(|scope| {
+        let run = || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            test();
+        };
+        scope.spawn(run).join()
+    });
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Another network namespace, empty, that lives as long as the value.
+pub(crate) fn new_netns() -> Netns {
+    let made = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        Netns::current().unwrap()
+    });
+    made.join().unwrap()
+}
+
+/// `ip ARGS`, run in the network namespace of this thread; what it printed.
+pub(crate) fn ip(args: &str) -> String {
+    let output = Command::new("ip").args(args.split_whitespace()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {args}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// `ip -j ARGS` as JSON.
+pub(crate) fn ip_json(args: &str) -> serde_json::Value {
+    let text = ip(&format!("-j -d {args}"));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("ip -j {args}: {e}: {text}"))
+}
