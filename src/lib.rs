@@ -11,6 +11,7 @@
 //! Pure modules touch no file, socket, clock or thread; `tests/tidy.rs` holds them to it.
 
 pub mod attach;
+pub mod errors;
 pub mod ipam;
 pub mod kernel;
 pub mod store;

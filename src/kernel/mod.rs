@@ -2,8 +2,17 @@
 #![allow(unsafe_code)] // each use says why
 
 pub mod clock;
+mod error;
+pub mod fault;
+pub mod identity;
+pub mod inspect;
+pub mod lane;
 pub mod netns;
+pub mod nft;
+pub mod peer;
 pub mod route;
 pub mod sysctl;
 #[cfg(test)]
 mod testing;
+
+pub use error::KernelError;

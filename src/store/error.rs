@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use quantum_config::ids::AttachmentKey;
 use rusqlite::ErrorCode;
 
+use crate::kernel::lane::LaneError;
+
 /// What went wrong with the store. Nothing of a failed commit is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -93,6 +95,9 @@ pub enum StoreError {
         /// Why.
         source: serde_json::Error,
     },
+    /// The lane that the store lives on is not working.
+    #[error(transparent)]
+    Lane(#[from] LaneError),
     /// Two owners for one address; the allocator should have prevented it.
     #[error("cannot remember attachment {owner}: its address {address} is held by {holder}")]
     AddressTaken {

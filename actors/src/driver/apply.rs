@@ -1,0 +1,78 @@
+//! Carrying a plan out: the pair and the elements side by side, all of it or nothing.
+
+use std::sync::Arc;
+
+use actix::{Context, Handler, ResponseFuture};
+use futures_util::future::join;
+use quantum_cni::attach::{Element, Plan};
+use quantum_cni::kernel::nft::skeleton;
+use quantum_cni::kernel::{KernelError, fault};
+use slog::error;
+
+use super::{Driver, Lanes};
+use crate::messages::driver::{Apply, Restore};
+
+impl Handler<Apply> for Driver {
+    type Result = ResponseFuture<Result<(), KernelError>>;
+
+    fn handle(&mut self, Apply { plan, netns }: Apply, _: &mut Context<Self>) -> Self::Result {
+        let (lanes, log) = (self.lanes.clone(), self.log.clone());
+        Box::pin(async move {
+            let linking = {
+                let plan = plan.clone();
+                lanes.route(move |host| {
+                    host.attach(&plan.link, &plan.inside, &netns)?;
+                    fault::reach("add-linked")?;
+                    Ok::<_, KernelError>(())
+                })
+            };
+            let (linked, filtered) = join(linking, filter(&lanes, &plan)).await;
+            let linked = linked.and_then(|l| l);
+            let Err(failure) = linked.and(filtered) else { return Ok(()) };
+            // Whichever of the two went well; undoing what is not there is fine.
+            for undone in [unfilter(&lanes, plan.netfilter.clone()).await, lanes.remove(&plan.record).await] {
+                if let Err(e) = undone {
+                    error!(log, "could not undo a part of a failed ADD"; "error" => %e);
+                }
+            }
+            Err(failure)
+        })
+    }
+}
+
+impl Handler<Restore> for Driver {
+    type Result = ResponseFuture<Result<(), KernelError>>;
+
+    fn handle(&mut self, Restore(elements): Restore, _: &mut Context<Self>) -> Self::Result {
+        let lanes = self.lanes.clone();
+        Box::pin(async move {
+            lanes
+                .netfilter(move |table| {
+                    skeleton::apply()?;
+                    table.add(&elements)
+                })
+                .await?
+                .map_err(Into::into)
+        })
+    }
+}
+
+async fn filter(lanes: &Lanes, plan: &Arc<Plan>) -> Result<(), KernelError> {
+    if plan.netfilter.is_empty() {
+        return Ok(());
+    }
+    let plan = plan.clone();
+    let job = move |table: &mut quantum_cni::kernel::nft::Table| {
+        table.add(&plan.netfilter)?;
+        fault::reach("add-filtered")?;
+        Ok(())
+    };
+    lanes.netfilter(job).await?
+}
+
+pub(super) async fn unfilter(lanes: &Lanes, elements: Vec<Element>) -> Result<(), KernelError> {
+    if elements.is_empty() {
+        return Ok(());
+    }
+    lanes.netfilter(move |table| table.remove(&elements)).await?.map_err(Into::into)
+}

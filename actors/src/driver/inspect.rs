@@ -1,0 +1,38 @@
+//! Looking at an attachment.
+
+use actix::{Context, Handler, ResponseFuture};
+use quantum_cni::attach::elements;
+use quantum_cni::kernel::{KernelError, inspect};
+
+use super::Driver;
+use crate::messages::driver::{Inspect, Seen};
+
+impl Handler<Inspect> for Driver {
+    type Result = ResponseFuture<Result<Seen, KernelError>>;
+
+    fn handle(&mut self, request: Inspect, _: &mut Context<Self>) -> Self::Result {
+        let lanes = self.lanes.clone();
+        Box::pin(async move {
+            let Inspect { record, netns } = request;
+            // Without the namespace somebody only wants to know whether the link is there.
+            let wanted = if netns.is_some() { elements(&record) } else { Vec::new() };
+            let links = lanes.inspect(move || inspect::observe(&record, netns.as_deref())).await??;
+            let missing = if wanted.is_empty() {
+                Vec::new()
+            } else {
+                lanes
+                    .netfilter(move |table| {
+                        let mut missing = Vec::new();
+                        for element in wanted {
+                            if !table.has(&element)? {
+                                missing.push(element);
+                            }
+                        }
+                        Ok::<_, KernelError>(missing)
+                    })
+                    .await??
+            };
+            Ok(Seen { links, missing })
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! Driver: the one door to the kernel. It holds the lanes, splits a request among them, and sees that
+//! what one of them did is undone when another fails.
+//!
+//! | lane           | does                                                            |
+//! |----------------|-----------------------------------------------------------------|
+//! | `route`        | makes and configures the pairs                                  |
+//! | `route-delete` | removes pairs, all that have arrived while it was busy at a time |
+//! | `netfilter`    | elements of our nftables sets                                   |
+//! | `inspect`      | looks, for CHECK and at start                                   |
+//! | `slow`         | an arbiter of its own, for what is rare: bridges                |
+
+mod apply;
+mod inspect;
+mod lanes;
+mod prepare;
+mod revert;
+mod sweep;
+
+use std::rc::Rc;
+
+use actix::{Actor, Context, Handler, ResponseFuture};
+use slog::{Logger, debug};
+
+pub(crate) use self::lanes::Lanes;
+use crate::messages::{Drain, Observe};
+use crate::meters::Meters;
+
+/// The actor.
+pub(crate) struct Driver {
+    lanes: Rc<Lanes>,
+    meters: Meters,
+    log: Logger,
+}
+
+impl Driver {
+    /// A driver in front of the lanes.
+    pub(crate) fn new(lanes: Lanes, meters: Meters, log: Logger) -> Self {
+        Self { lanes: Rc::new(lanes), meters, log }
+    }
+}
+
+impl Actor for Driver {
+    type Context = Context<Self>;
+}
+
+impl Handler<Observe> for Driver {
+    type Result = ();
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) {
+        for (lane, waiting) in self.lanes.waiting() {
+            self.meters.lanes.with_label_values(&[lane]).set(waiting as i64);
+        }
+    }
+}
+
+impl Handler<Drain> for Driver {
+    type Result = ResponseFuture<()>;
+
+    /// Everybody who asks has been drained before, so the lanes are empty; their threads end with
+    /// the process.
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        debug!(self.log, "lanes are idle"; "waiting" => ?self.lanes.waiting());
+        Box::pin(async {})
+    }
+}

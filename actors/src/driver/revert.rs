@@ -1,0 +1,25 @@
+//! Undoing what a record says: first the rules, so that no address is served that is about to go,
+//! then the pair. One that fails does not stop the other.
+
+use actix::{Context, Handler, ResponseFuture};
+use quantum_cni::attach::elements;
+use quantum_cni::kernel::{KernelError, fault};
+
+use super::Driver;
+use super::apply::unfilter;
+use crate::messages::driver::Revert;
+
+impl Handler<Revert> for Driver {
+    type Result = ResponseFuture<Result<(), KernelError>>;
+
+    fn handle(&mut self, Revert(record): Revert, _: &mut Context<Self>) -> Self::Result {
+        let lanes = self.lanes.clone();
+        Box::pin(async move {
+            let unfiltered = unfilter(&lanes, elements(&record)).await;
+            fault::reach("del-unfiltered")?;
+            let unlinked = lanes.remove(&record).await;
+            fault::reach("del-unlinked")?;
+            unfiltered.and(unlinked)
+        })
+    }
+}

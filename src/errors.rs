@@ -1,0 +1,110 @@
+//! The one place where our errors become CNI errors. Each function takes a closed list, so a new
+//! kind of failure does not compile before it has a code here.
+
+use quantum_config::cni::{CniError, Code};
+
+use crate::ipam::LeaseError;
+use crate::kernel::KernelError;
+use crate::kernel::fault::Fault;
+use crate::kernel::lane::LaneError;
+use crate::kernel::nft::NftError;
+use crate::kernel::route::{BridgeError, Cause, StepError};
+use crate::store::StoreError;
+
+/// No address.
+pub fn lease(error: &LeaseError) -> CniError {
+    let code = match error {
+        LeaseError::Exhausted { subnets, .. } => {
+            // The module document's own words; operators search for them.
+            return CniError::new(Code::InvalidNetworkConfig, "Failed to allocate IP address")
+                .with_details(format!("No IP addresses available in pool {subnets}"));
+        }
+        LeaseError::Held { .. } => Code::Exists,
+        LeaseError::OutOfRange { .. }
+        | LeaseError::Gateway { .. }
+        | LeaseError::Taken { .. }
+        | LeaseError::SameSet { .. } => Code::InvalidNetworkConfig,
+    };
+    CniError::new(code, "Failed to allocate IP address").with_details(error.to_string())
+}
+
+/// The kernel refused, or could not be asked.
+pub fn kernel(error: KernelError) -> CniError {
+    match error {
+        KernelError::Step(error) => step(&error),
+        KernelError::Bridge(error) => bridge(&error),
+        KernelError::Nft(error) => nft(&error),
+        KernelError::Netns(error) => {
+            CniError::new(Code::InvalidNetns, "cannot use the container's network namespace")
+                .with_details(error.to_string())
+        }
+        KernelError::Lane(error) => lane(&error),
+        KernelError::Fault(error) => fault(error),
+    }
+}
+
+fn step(error: &StepError) -> CniError {
+    let code = match error.cause {
+        Some(Cause::ContainerNameTaken | Cause::HostNameTaken) => Code::Exists,
+        Some(Cause::BridgeMissing | Cause::BridgeFull | Cause::IndexTaken) => Code::TryAgainLater,
+        None => Code::Kernel,
+    };
+    CniError::new(code, "cannot configure the network of the container")
+        .with_details(error.to_string())
+}
+
+fn bridge(error: &BridgeError) -> CniError {
+    let code = if error.is_configuration() { Code::InvalidNetworkConfig } else { Code::Kernel };
+    CniError::new(code, "cannot prepare the bridge of the network").with_details(error.to_string())
+}
+
+fn nft(error: &NftError) -> CniError {
+    CniError::new(Code::Kernel, "cannot change the nftables rules").with_details(error.to_string())
+}
+
+fn lane(error: &LaneError) -> CniError {
+    CniError::new(Code::TryAgainLater, "a part of the daemon is not working")
+        .with_details(error.to_string())
+}
+
+/// What must survive the daemon could not be written or read.
+pub fn store(error: StoreError) -> CniError {
+    let code = match &error {
+        StoreError::DiskFull { .. } | StoreError::Busy { .. } | StoreError::Lane(_) => {
+            Code::TryAgainLater
+        }
+        StoreError::Locked { .. }
+        | StoreError::Newer { .. }
+        | StoreError::Damaged { .. }
+        | StoreError::ReadOnly { .. }
+        | StoreError::Database { .. }
+        | StoreError::File { .. }
+        | StoreError::Encode { .. }
+        | StoreError::AddressTaken { .. } => Code::Internal,
+    };
+    CniError::new(code, "cannot keep or read the state of the daemon").with_details(error.to_string())
+}
+
+/// A test made a step fail.
+pub fn fault(error: Fault) -> CniError {
+    CniError::new(Code::Internal, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exhausted_pool_is_the_module_documents_example() {
+        let error = lease(&LeaseError::Exhausted {
+            set: 0,
+            subnets: "172.20.0.0/16".into(),
+            ranges: "172.20.0.1-172.20.255.254".into(),
+        });
+        let json = error.to_json(Some("1.0.0"));
+        assert_eq!(
+            json,
+            r#"{"cniVersion":"1.0.0","code":7,"msg":"Failed to allocate IP address","details":"No IP addresses available in pool 172.20.0.0/16"}"#
+        );
+    }
+}

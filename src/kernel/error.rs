@@ -1,0 +1,42 @@
+//! Everything that can go wrong behind the door.
+
+use super::fault::Fault;
+use super::lane::LaneError;
+use super::netns::NetnsError;
+use super::nft::NftError;
+use super::route::{BridgeError, Cause, StepError};
+
+/// What the kernel, or the way to it, refused.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// A step on a link, an address or a route.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The bridge of a network.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+    /// Our nftables tables.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    /// A namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The lane that was to do it.
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+    /// A test made it fail.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl KernelError {
+    /// The chosen index is taken by another link: another one will do.
+    pub fn is_index_taken(&self) -> bool {
+        matches!(self, Self::Step(e) if e.cause == Some(Cause::IndexTaken))
+    }
+
+    /// Somebody took our tables away: they must be made again.
+    pub fn is_skeleton_lost(&self) -> bool {
+        matches!(self, Self::Nft(NftError::SkeletonLost { .. }))
+    }
+}
