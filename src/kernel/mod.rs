@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod netns;
+pub mod nft;
 pub mod route;
 pub mod sysctl;
 #[cfg(test)]
