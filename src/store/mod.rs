@@ -17,7 +17,8 @@
 //! daemon is idle.
 //!
 //! A file that cannot be read in full is not read in part: it is set aside under another name, and
-//! [`Opening::Corrupt`] tells the daemon to rebuild from the kernel before it leases anything.
+//! [`Opening::Corrupt`] tells the daemon to rebuild from the kernel before it leases anything, at every
+//! start until [`Change::Rebuilt`] says that it has.
 //!
 //! The type blocks; one thread owns it.
 //!

@@ -5,6 +5,7 @@
 //!        └─► file ──► newer than we are ────────────► error, untouched
 //!                 ├─► unreadable, even in part ─────► set aside, new file: Corrupt
 //!                 ├─► of another boot ──────────────► attachments dropped: NewBoot
+//!                 ├─► replaces one set aside ───────► Corrupt again, until `Change::Rebuilt`
 //!                 └─► of this boot ─────────────────► Resumed
 //! ```
 
@@ -35,13 +36,28 @@ pub enum Opening {
         dropped: usize,
     },
     /// The store could not be read in full. A new one was made, which knows nothing: what runs must be
-    /// learned from the kernel before an address is leased.
+    /// learned from the kernel before an address is leased. So it is at every opening until
+    /// [`Change::Rebuilt`](super::Change::Rebuilt) is committed: a daemon killed in the middle of
+    /// learning must not take the rest for nobody's.
     Corrupt {
         /// Where the old file is now.
         set_aside: PathBuf,
         /// What was wrong with it.
         why: String,
     },
+}
+
+/// A store that could not be read.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) set_aside: PathBuf,
+    pub(super) why: String,
+}
+
+impl From<Lost> for Opening {
+    fn from(Lost { set_aside, why }: Lost) -> Self {
+        Self::Corrupt { set_aside, why }
+    }
 }
 
 impl Store {
@@ -55,26 +71,30 @@ impl Store {
             .map_err(StoreError::of_file("make the state directory", dir))?;
         let lock = lock(&dir.join("lock"))?;
         let path = dir.join("state.db");
-        let found = companions(&path).iter().any(|p| p.exists());
-        if !found {
-            create(&path, boot_id)?;
-            return Ok((examine(&path, &lock)?, Opening::Fresh));
-        }
-        match examine(&path, &lock) {
-            Ok(mut store) => {
-                let opening = match store.enter_boot(boot_id)? {
-                    None => Opening::Resumed,
-                    Some(dropped) => Opening::NewBoot { dropped },
-                };
-                Ok((store, opening))
+        let lost = if companions(&path).iter().any(|p| p.exists()) {
+            match examine(&path, &lock) {
+                Ok(mut store) => {
+                    let opening = store.resume(boot_id)?;
+                    return Ok((store, opening));
+                }
+                Err(StoreError::Damaged { doing, why, .. }) => {
+                    let why = format!("cannot {doing}: {why}");
+                    Some(Lost { set_aside: set_aside(&path)?, why })
+                }
+                Err(other) => return Err(other),
             }
-            Err(StoreError::Damaged { doing, why, .. }) => {
-                let set_aside = set_aside(&path)?;
-                create(&path, boot_id)?;
-                let store = examine(&path, &lock)?;
-                Ok((store, Opening::Corrupt { set_aside, why: format!("cannot {doing}: {why}") }))
-            }
-            Err(other) => Err(other),
+        } else {
+            interrupted(&path)
+        };
+        create(&path, boot_id, lost.as_ref())?;
+        let store = examine(&path, &lock)?;
+        Ok((store, lost.map_or(Opening::Fresh, Opening::from)))
+    }
+
+    fn resume(&mut self, boot_id: &str) -> Result<Opening, StoreError> {
+        match self.enter_boot(boot_id)? {
+            Some(dropped) => Ok(Opening::NewBoot { dropped }),
+            None => Ok(self.lost()?.map_or(Opening::Resumed, Opening::from)),
         }
     }
 
@@ -95,7 +115,9 @@ impl Store {
                 [turn],
             )?;
             let dropped = transaction.execute("DELETE FROM attachments", [])?;
-            transaction.execute("UPDATE boot SET id = ?1", [boot_id])?;
+            // What had yet to be learned from the kernel is gone from there as well.
+            transaction
+                .execute("UPDATE boot SET id = ?1, set_aside = NULL, why = NULL", [boot_id])?;
             transaction.commit()?;
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             Ok(dropped)
@@ -124,14 +146,14 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 
 /// Makes a new store beside `path` and moves it there, so that a file of that name is always a whole
 /// one: an empty file is one that lost its contents.
-fn create(path: &Path, boot_id: &str) -> Result<(), StoreError> {
+fn create(path: &Path, boot_id: &str, lost: Option<&Lost>) -> Result<(), StoreError> {
     let made = path.with_extension("new");
     for leftover in companions(&made).iter().filter(|p| p.exists()) {
         fs::remove_file(leftover).map_err(StoreError::of_file("remove the half-made", leftover))?;
     }
     let failed = |e| StoreError::of_database("make the tables".into(), &made, e);
     let mut connection = Connection::open(&made).map_err(failed)?;
-    schema::create(&mut connection, boot_id).map_err(failed)?;
+    schema::create(&mut connection, boot_id, lost).map_err(failed)?;
     connection.close().map_err(|(_, e)| failed(e))?;
     fs::rename(&made, path).map_err(StoreError::of_file("put in place the store", path))?;
     let dir = path.parent().unwrap_or(path);
@@ -203,15 +225,30 @@ impl Store {
 /// Renames the file and its companions to the first free `state.db.corrupt-N`; together, so that
 /// `sqlite3` can still open them.
 fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let candidates = (1u32..).map(|n| path.with_extension(format!("db.corrupt-{n}")));
-    let free = candidates.into_iter().find(|p| companions(p).iter().all(|p| !p.exists()));
-    let aside = free.unwrap_or_else(|| path.with_extension("db.corrupt"));
+    let aside = aside(path, asides(path) + 1);
     for (from, to) in companions(path).iter().zip(companions(&aside)) {
         if from.exists() {
             fs::rename(from, to).map_err(StoreError::of_file("set aside", from))?;
         }
     }
     Ok(aside)
+}
+
+/// A store that was set aside by a daemon which was killed before it had made a new one.
+fn interrupted(path: &Path) -> Option<Lost> {
+    let last = Some(asides(path)).filter(|n| *n > 0)?;
+    let why = "a start that did not end has set it aside".into();
+    Some(Lost { set_aside: aside(path, last), why })
+}
+
+/// How many stores have been set aside.
+fn asides(path: &Path) -> u32 {
+    let taken = |n: &u32| companions(&aside(path, *n)).iter().any(|p| p.exists());
+    (1..u32::MAX).take_while(taken).last().unwrap_or(0)
+}
+
+fn aside(path: &Path, n: u32) -> PathBuf {
+    path.with_extension(format!("db.corrupt-{n}"))
 }
 
 /// The files of a database: itself, its write-ahead log and the log's index.

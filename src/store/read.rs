@@ -7,6 +7,7 @@ use quantum_config::ids::{AttachmentKey, ContainerId, IfName, InvalidId, Network
 use rusqlite::{ErrorCode, OptionalExtension, Params, Row};
 use serde::de::DeserializeOwned;
 
+use super::open::Lost;
 use super::write::columns;
 use super::{Store, StoreError};
 use crate::attach::Record;
@@ -116,6 +117,13 @@ impl Store {
 
     pub(super) fn boot(&self) -> Result<String, StoreError> {
         self.one("SELECT id FROM boot", "read the boot id")
+    }
+
+    pub(super) fn lost(&self) -> Result<Option<Lost>, StoreError> {
+        let sql = "SELECT set_aside, why FROM boot WHERE set_aside IS NOT NULL";
+        let rows = self.rows(sql, [], "read what was set aside", texts::<2>)?;
+        let lost = |[set_aside, why]: [String; 2]| Lost { set_aside: set_aside.into(), why };
+        Ok(rows.into_iter().next().map(lost))
     }
 
     pub(super) fn last_turn(&self) -> Result<i64, StoreError> {

@@ -1,7 +1,9 @@
 //! The tables. What a table is for stands in its text, so that it also stands in the file, for whoever
 //! opens it with `sqlite3` one day.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
+
+use super::open::Lost;
 
 /// The version of the tables below, kept in `user_version`. A file with a higher one belongs to a newer
 /// release and is left alone; a lower one would be migrated here, and there is none yet.
@@ -9,8 +11,11 @@ pub(super) const VERSION: i64 = 1;
 
 const TABLES: &str = "
 CREATE TABLE boot (
-  -- One row: the boot that the attachments are of. They end with it.
-  id TEXT NOT NULL
+  -- One row.
+  id        TEXT NOT NULL,        -- the boot that the attachments are of; they end with it
+  set_aside TEXT,                 -- the damaged file this one replaces, until what was in it has been
+  why       TEXT,                 --   learned from the kernel, and what was wrong with it
+  CHECK ((set_aside IS NULL) = (why IS NULL))
 ) STRICT;
 
 CREATE TABLE networks (
@@ -48,13 +53,20 @@ CREATE TABLE addresses (
 CREATE INDEX owners ON addresses (network, container, ifname) WHERE container IS NOT NULL;
 ";
 
-/// Makes the tables in an empty file.
-pub(super) fn create(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<()> {
+/// Makes the tables in an empty file; `lost` if it replaces a damaged one.
+pub(super) fn create(
+    connection: &mut Connection,
+    boot_id: &str,
+    lost: Option<&Lost>,
+) -> rusqlite::Result<()> {
     // A property of the file, kept in its header.
     connection.pragma_update(None, "journal_mode", "WAL")?;
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLES)?;
-    transaction.execute("INSERT INTO boot (id) VALUES (?1)", [boot_id])?;
+    transaction.execute(
+        "INSERT INTO boot (id, set_aside, why) VALUES (?1, ?2, ?3)",
+        params![boot_id, lost.map(|l| l.set_aside.to_string_lossy()), lost.map(|l| l.why.as_str())],
+    )?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }

@@ -43,11 +43,15 @@ fn overwrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 fn expect_set_aside(dir: &TempDir, word: &str) {
     let before = fs::read(file(dir)).expect("bytes");
     let (mut store, opening) = Store::open(dir.path(), "boot-1").expect("opens");
-    let Opening::Corrupt { set_aside, why } = opening else { panic!("{word}: {opening:?}") };
+    let Opening::Corrupt { set_aside, why } = &opening else { panic!("{word}: {opening:?}") };
     assert!(why.contains(word), "{why:?} should say {word:?}");
-    assert!(fs::read(&set_aside).expect("bytes") == before, "{word}: set aside unchanged");
+    assert!(fs::read(set_aside).expect("bytes") == before, "{word}: set aside unchanged");
     assert_eq!(store.count().expect("a count"), 0);
     store.commit(&[Change::Remember(Box::new(record("a", &["10.0.0.2/16"])))]).expect("works");
+    drop(store);
+    let (mut store, again) = Store::open(dir.path(), "boot-1").expect("opens");
+    assert_eq!(again, opening, "killed before all was rebuilt");
+    store.commit(&[Change::Rebuilt]).expect("rebuilt");
     drop(store);
     let (store, opening) = Store::open(dir.path(), "boot-1").expect("opens");
     assert_eq!((opening, store.count().expect("a count")), (Opening::Resumed, 1));
@@ -105,6 +109,18 @@ fn the_log_is_set_aside_with_its_file_and_each_time_under_another_name() {
     let (_, opening) = Store::open(dir.path(), "boot-1").expect("opens");
     let Opening::Corrupt { set_aside, .. } = opening else { panic!("{opening:?}") };
     assert_eq!(set_aside, dir.path().join("state.db.corrupt-2"));
+}
+
+#[test]
+fn a_start_killed_between_setting_aside_and_making_anew_is_not_forgotten() {
+    let dir = filled();
+    let aside = dir.path().join("state.db.corrupt-1");
+    fs::rename(file(&dir), &aside).expect("renamed");
+    let (_, opening) = Store::open(dir.path(), "boot-1").expect("opens");
+    let Opening::Corrupt { set_aside, .. } = opening else { panic!("{opening:?}") };
+    assert_eq!(set_aside, aside);
+    let (_, opening) = Store::open(dir.path(), "boot-2").expect("opens");
+    assert_eq!(opening, Opening::NewBoot { dropped: 0 }, "nothing is left to be learned");
 }
 
 #[test]

@@ -23,6 +23,12 @@ fn forget(name: &str, released_at: u64) -> Change {
 }
 
 #[test]
+fn a_store_can_be_moved_to_its_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Store>();
+}
+
+#[test]
 fn what_is_remembered_can_be_read() {
     let dir = tempdir().expect("a directory");
     let (mut store, opening) = Store::open(&dir.path().join("a/b"), "boot-1").expect("opens");

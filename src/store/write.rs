@@ -27,6 +27,9 @@ pub enum Change {
     /// A network is no more, nor is the memory of its released addresses. Those that are held stay
     /// held. Survives a power cut.
     ForgetNetwork(NetworkName),
+    /// What a damaged store knew has been learned from the kernel: the next opening no longer says
+    /// [`Opening::Corrupt`](super::Opening::Corrupt).
+    Rebuilt,
 }
 
 impl Change {
@@ -42,6 +45,7 @@ impl Change {
             Self::Forget { key, .. } => format!("forget attachment {key}"),
             Self::Network(definition) => format!("remember network {}", definition.name),
             Self::ForgetNetwork(name) => format!("forget network {name}"),
+            Self::Rebuilt => "note that all is rebuilt".into(),
         }
     }
 }
@@ -146,6 +150,9 @@ fn apply(db: &Connection, change: &Change, turn: i64) -> Result<(), Refused> {
             db.prepare_cached("DELETE FROM networks WHERE name = ?1")?.execute([name.as_str()])?;
             db.prepare_cached("DELETE FROM addresses WHERE network = ?1 AND container IS NULL")?
                 .execute([name.as_str()])?;
+        }
+        Change::Rebuilt => {
+            db.execute("UPDATE boot SET set_aside = NULL, why = NULL", [])?;
         }
     }
     Ok(())

@@ -1,0 +1,246 @@
+//! Requests and answers in netlink's form.
+
+use netlink_packet_core::{
+    DecodeError, DefaultNla, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR,
+    NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, Nla, NlasIterator,
+};
+use netlink_packet_netfilter::nftables::{
+    DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
+    SetElementMessage,
+};
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
+use nix::errno::Errno;
+
+use super::elements::SetElement;
+
+const TABLE: &str = "quantum";
+
+// include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_MSG_DESTROYSETELEM: u8 = 30;
+const NFNETLINK_V0: u8 = 0;
+
+// include/uapi/linux/netlink.h
+const NLMSG_HEADER: usize = 16;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// What is done with an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// Also if it is there already.
+    Add,
+    /// An error if it is not there.
+    Delete,
+    /// Also if it is not there. Linux 6.3 and later.
+    Destroy,
+    /// Is it there?
+    Get,
+}
+
+/// One transaction: every element in a message of its own, numbered from `number` + 1, so that a refusal
+/// names its element. Only the last is acknowledged: refusals come without being asked for.
+pub(super) fn batch(verb: Verb, elements: &[SetElement], number: u32) -> Vec<u8> {
+    let control = |message| {
+        let header =
+            NetfilterHeader::new(NetfilterProtoFamily::Unspec, NFNETLINK_V0, NFNL_SUBSYS_NFTABLES);
+        NetfilterMessage::new(header, message)
+    };
+    let mut bytes = Vec::with_capacity(64 + 96 * elements.len());
+    let end = number + 1 + elements.len() as u32;
+    append(&mut bytes, control(ControlMessage::BatchBegin), number, 0);
+    for (number, element) in (number + 1..).zip(elements) {
+        let ack = if number + 1 == end { NLM_F_ACK } else { 0 };
+        let create = if verb == Verb::Add { NLM_F_CREATE } else { 0 };
+        append(&mut bytes, request(verb, element), number, ack | create);
+    }
+    append(&mut bytes, control(ControlMessage::BatchEnd), end, 0);
+    bytes
+}
+
+/// Asks for one element.
+pub(super) fn get(element: &SetElement, number: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    append(&mut bytes, request(Verb::Get, element), number, NLM_F_ACK);
+    bytes
+}
+
+/// Asks for all elements of a set.
+pub(super) fn dump(set: &str, number: u32) -> Vec<u8> {
+    let attributes = vec![SetElementList::Table(TABLE.into()), SetElementList::Set(set.into())];
+    let message = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
+    let mut bytes = Vec::new();
+    append(&mut bytes, of_table(message), number, NLM_F_DUMP);
+    bytes
+}
+
+fn request(verb: Verb, element: &SetElement) -> NetfilterMessage {
+    let key = SetElementAttribute::Key(DataAttribute::Value(element.key.clone()));
+    let attributes = vec![
+        SetElementList::Table(TABLE.into()),
+        SetElementList::Set(element.set.into()),
+        SetElementList::Elements(vec![ListAttribute::Element(vec![key])]),
+    ];
+    of_table(match verb {
+        Verb::Add => NfTablesMessage::NewSetElement(SetElementMessage { attributes }),
+        Verb::Delete => NfTablesMessage::DeleteSetElement(SetElementMessage { attributes }),
+        Verb::Get => NfTablesMessage::GetSetElement(SetElementMessage { attributes }),
+        // The crate does not know it yet.
+        Verb::Destroy => NfTablesMessage::Other {
+            message_type: NFT_MSG_DESTROYSETELEM,
+            attributes: attributes.iter().map(untyped).collect(),
+        },
+    })
+}
+
+fn untyped(attribute: &SetElementList) -> DefaultNla {
+    let mut value = vec![0; attribute.value_len()];
+    attribute.emit_value(&mut value);
+    DefaultNla::new(attribute.kind(), value)
+}
+
+fn of_table(message: NfTablesMessage) -> NetfilterMessage {
+    NetfilterMessage::new(
+        NetfilterHeader::new(NetfilterProtoFamily::Inet, NFNETLINK_V0, 0),
+        message,
+    )
+}
+
+fn append(bytes: &mut Vec<u8>, message: NetfilterMessage, number: u32, flags: u16) {
+    let mut message = NetlinkMessage::from(message);
+    message.header.flags = NLM_F_REQUEST | flags;
+    message.header.sequence_number = number;
+    message.finalize();
+    let start = bytes.len();
+    // Netlink aligns messages to 4 bytes; ours consist of attributes, which are aligned already.
+    bytes.resize(start + message.buffer_len(), 0);
+    message.serialize(&mut bytes[start..]);
+}
+
+/// What the kernel answered to one request, as far as it was read.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// The keys of elements that were asked for.
+    pub(super) keys: Vec<Vec<u8>>,
+    /// The set changed while it was being listed.
+    pub(super) torn: bool,
+    /// The number of the last message that was carried out.
+    pub(super) done: Option<u32>,
+    /// The first refusal. It counts even beside successes: those elements were fine, and the
+    /// transaction as a whole was not.
+    pub(super) refused: Option<Refused>,
+}
+
+/// A message that was refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) number: u32,
+    pub(super) errno: Errno,
+    pub(super) explanation: Option<String>,
+}
+
+impl Answer {
+    /// Reads one more datagram of the answer.
+    pub(super) fn read(&mut self, mut datagram: &[u8]) -> Result<(), DecodeError> {
+        while !datagram.is_empty() {
+            let message = NetlinkMessage::<NetfilterMessage>::deserialize(datagram)?;
+            let length = (message.header.length as usize).next_multiple_of(4);
+            datagram = datagram.get(length..).unwrap_or_default();
+            self.take(message);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: NetlinkMessage<NetfilterMessage>) {
+        let (number, flags) = (message.header.sequence_number, message.header.flags);
+        self.torn |= flags & NLM_F_DUMP_INTR != 0;
+        let extended = flags & NLM_F_ACK_TLVS != 0;
+        let (code, attributes) = match message.payload {
+            NetlinkPayload::InnerMessage(inner) => return self.keys.extend(keys(inner)),
+            // An error repeats the header of its request before it explains.
+            NetlinkPayload::Error(e) => (e.raw_code(), e.header.get(NLMSG_HEADER..).map(Vec::from)),
+            NetlinkPayload::Done(done) => (done.code, Some(done.extended_ack)),
+            _ => return,
+        };
+        if code == 0 {
+            self.done = Some(number);
+        } else {
+            let explanation = attributes.filter(|_| extended).and_then(|a| explanation(&a));
+            let errno = Errno::from_raw(code.saturating_neg());
+            self.refused.get_or_insert(Refused { number, errno, explanation });
+        }
+    }
+}
+
+fn keys(message: NetfilterMessage) -> Vec<Vec<u8>> {
+    let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(message)) = message.inner
+    else {
+        return Vec::new();
+    };
+    let lists = message.attributes.into_iter().filter_map(|attribute| match attribute {
+        SetElementList::Elements(elements) => Some(elements),
+        _ => None,
+    });
+    let attributes = lists.flatten().filter_map(|element| match element {
+        ListAttribute::Element(attributes) => Some(attributes),
+        _ => None,
+    });
+    attributes
+        .flatten()
+        .filter_map(|attribute| match attribute {
+            SetElementAttribute::Key(DataAttribute::Value(key)) => Some(key),
+            _ => None,
+        })
+        .collect()
+}
+
+fn explanation(extended: &[u8]) -> Option<String> {
+    let attribute =
+        NlasIterator::new(extended).flatten().find(|nla| nla.kind() == NLMSGERR_ATTR_MSG)?;
+    let text = String::from_utf8_lossy(attribute.value());
+    Some(text.trim_end_matches('\0').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An `NLMSG_ERROR` as the kernel sends it with `NETLINK_CAP_ACK`.
+    fn error(number: u32, code: i32, attributes: &[u8]) -> Vec<u8> {
+        let flags = if attributes.is_empty() { 0 } else { NLM_F_ACK_TLVS };
+        let length = (NLMSG_HEADER + 4 + NLMSG_HEADER + attributes.len()) as u32;
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(2u16.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend(number.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(code.to_ne_bytes());
+        bytes.extend([0; NLMSG_HEADER]);
+        bytes.extend(attributes);
+        bytes
+    }
+
+    #[test]
+    fn the_first_refusal_counts_and_is_explained() {
+        let mut attributes = 9u16.to_ne_bytes().to_vec();
+        attributes.extend(NLMSGERR_ATTR_MSG.to_ne_bytes());
+        attributes.extend(b"why?\0\0\0\0");
+        let mut datagram = error(3, -(Errno::EPERM as i32), &attributes);
+        datagram.extend(error(4, -(Errno::ENOENT as i32), &[]));
+        datagram.extend(error(5, 0, &[]));
+        let mut answer = Answer::default();
+        answer.read(&datagram).expect("an answer");
+        let refused = answer.refused.expect("a refusal");
+        assert_eq!((refused.number, refused.errno), (3, Errno::EPERM));
+        assert_eq!(refused.explanation.as_deref(), Some("why?"));
+        assert_eq!(answer.done, Some(5));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error() {
+        assert!(Answer::default().read(&[1, 2, 3]).is_err());
+        assert!(Answer::default().read(&error(1, 0, &[])[..20]).is_err());
+    }
+}

@@ -1,0 +1,26 @@
+//! Our nftables table: its constant part as text, its elements by netlink.
+//!
+//! ```text
+//!   config/nft/skeleton.nft ──► nft -f - ──►  table inet quantum     once, and after somebody flushed it
+//!                                               sets, chains, rules
+//!   Element ──► Table::add, remove  ───────►    elements of the sets  for every container, about 10 us
+//! ```
+//!
+//! Every call is one transaction of the kernel: all of it or nothing. No generation id is sent, as
+//! then every commit of any other program would void ours. The namespace is that of the thread which
+//! opens the [`Table`], for good, and of the thread which calls [`skeleton::apply`].
+
+mod elements;
+mod error;
+mod message;
+pub mod skeleton;
+mod socket;
+mod table;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_packets;
+
+pub use error::NftError;
+pub use table::Table;

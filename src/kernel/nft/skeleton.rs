@@ -1,0 +1,77 @@
+//! The constant part of our table, applied by the `nft` of the host.
+
+use std::env;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::NftError;
+
+/// The rules, as they are reviewed.
+pub const TEXT: &str = include_str!("../../../config/nft/skeleton.nft");
+
+/// Where `nft` may be when PATH, as of a service or of a runtime, does not say so.
+const ELSEWHERE: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// Makes our table what it should be in the calling thread's network namespace. Elements of its sets
+/// stay, nobody else's rules are touched, and no packet sees the table half made. About 5 ms.
+pub fn apply() -> Result<(), NftError> {
+    let paths = env::var_os("PATH").unwrap_or_default();
+    let program = find(env::split_paths(&paths)).ok_or(NftError::NotInstalled)?;
+    run(&program, TEXT)
+}
+
+fn find(paths: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
+    paths
+        .filter(|p| p.is_absolute())
+        .chain(ELSEWHERE.map(PathBuf::from))
+        .map(|dir| dir.join("nft"))
+        .find(|program| program.is_file())
+}
+
+fn run(program: &Path, text: &str) -> Result<(), NftError> {
+    let failed = |source| NftError::Run { program: program.display().to_string(), source };
+    let mut child = Command::new(program)
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(text.as_bytes()) {
+            // It gave up before it had read everything, and says why on stderr.
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
+            other => other.map_err(failed)?,
+        }
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(NftError::Refused {
+        stderr: if stderr.is_empty() { output.status.to_string() } else { stderr },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nft_is_looked_for_in_path_first() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("nft"), "").expect("a file");
+        let paths = [PathBuf::from("."), dir.path().to_owned()];
+        assert_eq!(find(paths.into_iter()), Some(dir.path().join("nft")));
+    }
+
+    #[test]
+    fn what_nft_says_is_passed_on() {
+        let error = run(Path::new("/nowhere/nft"), "").expect_err("not there");
+        assert!(error.to_string().starts_with("cannot run /nowhere/nft: "), "{error}");
+        let error = run(Path::new("/bin/false"), TEXT).expect_err("fails");
+        assert!(matches!(error, NftError::Refused { .. }), "{error}");
+    }
+}
