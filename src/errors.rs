@@ -8,7 +8,8 @@ use crate::kernel::KernelError;
 use crate::kernel::fault::Fault;
 use crate::kernel::lane::LaneError;
 use crate::kernel::nft::NftError;
-use crate::kernel::route::{BridgeError, Cause, StepError};
+use crate::kernel::route::bridge::BridgeError;
+use crate::kernel::route::{Cause, StepError};
 use crate::store::StoreError;
 
 /// No address.
@@ -54,7 +55,13 @@ fn step(error: &StepError) -> CniError {
 }
 
 fn bridge(error: &BridgeError) -> CniError {
-    let code = if error.is_configuration() { Code::InvalidNetworkConfig } else { Code::Kernel };
+    let code = match error {
+        BridgeError::NotABridge { .. } | BridgeError::OtherAddress { .. } => {
+            Code::InvalidNetworkConfig
+        }
+        BridgeError::Vanished { .. } | BridgeError::Socket(_) => Code::TryAgainLater,
+        BridgeError::Kernel { .. } | BridgeError::Setting { .. } => Code::Kernel,
+    };
     CniError::new(code, "cannot prepare the bridge of the network").with_details(error.to_string())
 }
 
@@ -82,7 +89,8 @@ pub fn store(error: StoreError) -> CniError {
         | StoreError::Encode { .. }
         | StoreError::AddressTaken { .. } => Code::Internal,
     };
-    CniError::new(code, "cannot keep or read the state of the daemon").with_details(error.to_string())
+    CniError::new(code, "cannot keep or read the state of the daemon")
+        .with_details(error.to_string())
 }
 
 /// A test made a step fail.

@@ -105,7 +105,8 @@ mod tests {
         assert_eq!(board.status(&name).expect_err("starting").code, Code::NotReady);
         board.phase = Phase::Open;
         assert!(board.status(&name).is_ok());
-        let status = NetworkStatus { exhausted: Some("10.0.0.0/30".into()), ..NetworkStatus::default() };
+        let status =
+            NetworkStatus { exhausted: Some("10.0.0.0/30".into()), ..NetworkStatus::default() };
         board.networks.insert(name.clone(), status);
         let error = board.status(&name).expect_err("exhausted");
         assert_eq!(error.code, Code::NotReady);

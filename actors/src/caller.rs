@@ -59,7 +59,8 @@ impl Caller {
         } else {
             return Ok(());
         };
-        Err(CniError::new(Code::TryAgainLater, "the request was given up and undone").with_details(why))
+        Err(CniError::new(Code::TryAgainLater, "the request was given up and undone")
+            .with_details(why))
     }
 }
 

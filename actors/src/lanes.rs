@@ -12,7 +12,7 @@ pub(crate) async fn on_lane<S, T, E>(
     job: impl FnOnce(&mut S) -> T + Send + 'static,
 ) -> Result<T, E>
 where
-    S: 'static,
+    S: Send + 'static,
     T: Send + 'static,
     E: From<LaneError>,
 {

@@ -21,7 +21,7 @@ use quantum_cni::errors;
 use quantum_cni::kernel::lane::Lane;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::{clock, peer};
-use quantum_cni::store::{Opening, Store, Stored};
+use quantum_cni::store::{Opening, Store, Stored, net_d};
 use quantum_config::settings::CniServerConfig;
 use slog::{Logger, error, info, warn};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,7 +31,7 @@ use crate::board::Board;
 use crate::driver::Lanes;
 use crate::http::{self, Pages};
 use crate::manager::Folders;
-use crate::messages::cache::{All, Defined, Remember};
+use crate::messages::cache::{All, Rebuilt, Remember};
 use crate::messages::driver::{Scan, Sweep};
 use crate::messages::manager::{Open, Reload, Replay};
 use crate::messages::{Drain, ask};
@@ -102,7 +102,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     let listening = actix_rt::spawn(listener.run(house, stopped));
     info!(log, "listening"; "socket" => &settings.socket_path, "http" => %settings.http_listen);
 
-    put_in_order(&graph, &opening, &board, &log).await?;
+    put_in_order(&graph, &opening, Path::new(&settings.config_dir), &board, &log).await?;
     until_told(&graph, &log).await?;
 
     let _ = stop_listening.send(());
@@ -129,12 +129,13 @@ fn say_how(opening: &Opening, attachments: usize, log: &Logger) {
 async fn put_in_order(
     graph: &Graph,
     opening: &Opening,
+    config_dir: &Path,
     board: &watch::Sender<Board>,
     log: &Logger,
 ) -> Result<(), Failure> {
     ask(&graph.reload, Reload).await?;
     if let Opening::Corrupt { .. } = opening {
-        rebuild(graph, board, log).await?;
+        rebuild(graph, config_dir, board, log).await?;
     }
     sweep(graph, log).await?;
     ask(&graph.replay, Replay).await?;
@@ -163,14 +164,20 @@ async fn sweep(graph: &Graph, log: &Logger) -> Result<(), Failure> {
     Ok(())
 }
 
-/// After a damaged store: every link of ours gives its record back as far as it can.
-async fn rebuild(graph: &Graph, board: &watch::Sender<Board>, log: &Logger) -> Result<(), Failure> {
-    let defined = ask(&graph.defined, Defined).await?.map_err(errors::store)?;
+/// After a damaged store: every link of ours gives its record back as far as it can. What a network
+/// is, only `config_dir` can say now.
+async fn rebuild(
+    graph: &Graph,
+    config_dir: &Path,
+    board: &watch::Sender<Board>,
+    log: &Logger,
+) -> Result<(), Failure> {
+    let defined = net_d::load(config_dir).networks;
     let links = ask(&graph.scan, Scan).await?.map_err(errors::kernel)?;
     let (mut recovered, mut lost) = (0, Vec::new());
     for link in links {
         let network = naming::read_alias(&link.alias).and_then(|a| a.key).map(|k| k.network);
-        let definition = defined.iter().find(|d| Some(&d.name) == network.as_ref());
+        let definition = network.and_then(|n| defined.get(&n)).map(|(_, definition)| definition);
         let pools = definition.map(|d| d.pools.as_slice()).unwrap_or_default();
         let bridge = link.bridge.clone().or_else(|| definition.map(|d| d.bridge.clone()));
         let record = bridge.and_then(|bridge| {
@@ -186,6 +193,7 @@ async fn rebuild(graph: &Graph, board: &watch::Sender<Board>, log: &Logger) -> R
             None => lost.push(link.name.to_string()),
         }
     }
+    ask(&graph.rebuilt, Rebuilt).await?.map_err(errors::store)?;
     warn!(log, "rebuilt the records from the kernel"; "attachments" => recovered, "lost" => lost.len());
     board.send_modify(|b| {
         b.degraded.clear();

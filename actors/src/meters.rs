@@ -10,9 +10,8 @@ use prometheus::{
 use quantum_config::cni::Code;
 
 /// From a tenth of a millisecond, where an undisturbed attachment is, to the patience of runtimes.
-const BUCKETS: [f64; 14] = [
-    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
-];
+const BUCKETS: [f64; 14] =
+    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 /// Handles of all metrics; clones count the same.
 #[derive(Debug, Clone)]
@@ -45,7 +44,10 @@ impl Meters {
                 &["command"],
             )?,
             errors: IntCounterVec::new(
-                Opts::new("cni_operation_errors_total", "CNI operations that failed, by type and code."),
+                Opts::new(
+                    "cni_operation_errors_total",
+                    "CNI operations that failed, by type and code.",
+                ),
                 &["command", "code"],
             )?,
             duration: HistogramVec::new(
@@ -56,7 +58,10 @@ impl Meters {
                 .buckets(BUCKETS.to_vec()),
                 &["command"],
             )?,
-            cache_hits: IntCounter::new("cni_cache_hits_total", "Endpoint records found in memory.")?,
+            cache_hits: IntCounter::new(
+                "cni_cache_hits_total",
+                "Endpoint records found in memory.",
+            )?,
             cache_misses: IntCounter::new(
                 "cni_cache_misses_total",
                 "Endpoint records that had to be read from the store.",

@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn flags_become_settings() {
-        let options = Options::from_iter(["quantum-cnid", "--metrics-enabled", "false", "--cache-size", "3"]);
+        let options =
+            Options::from_iter(["quantum-cnid", "--metrics-enabled", "false", "--cache-size", "3"]);
         let settings = options.settings().expect("valid");
         assert!(!settings.metrics_enabled);
         assert_eq!(settings.cache_size, 3);

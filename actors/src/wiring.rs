@@ -16,7 +16,7 @@ use crate::board::Board;
 use crate::cache::{Cache, StoreLane};
 use crate::driver::{Driver, Lanes};
 use crate::manager::{Folders, Manager};
-use crate::messages::cache::{All, Defined, Remember};
+use crate::messages::cache::{All, Rebuilt, Remember};
 use crate::messages::driver::{Scan, Sweep};
 use crate::messages::manager::{Admit, Died, Open, Reload, Replay};
 use crate::messages::metrics::{Health, Render};
@@ -48,7 +48,7 @@ pub(crate) struct Graph {
     pub(crate) replay: Recipient<Replay>,
     pub(crate) open: Recipient<Open>,
     pub(crate) all: Recipient<All>,
-    pub(crate) defined: Recipient<Defined>,
+    pub(crate) rebuilt: Recipient<Rebuilt>,
     pub(crate) remember: Recipient<Remember>,
     pub(crate) scan: Recipient<Scan>,
     pub(crate) sweep: Recipient<Sweep>,
@@ -97,7 +97,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         replay: manager.clone().recipient(),
         open: manager.clone().recipient(),
         all: cache.clone().recipient(),
-        defined: cache.clone().recipient(),
+        rebuilt: cache.clone().recipient(),
         remember: cache.clone().recipient(),
         scan: driver.clone().recipient(),
         sweep: driver.clone().recipient(),

@@ -7,52 +7,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use quantum_config::ids::{LinkIndex, Mac};
 
-use super::Record;
-
-/// What was found; nothing where it is not there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Observed {
-    /// The host's end, looked up by its name.
-    pub host: Option<ObservedHost>,
-    /// Addresses of the bridge, if there is one of that name and it is one.
-    pub bridge: Option<Vec<IpNetwork>>,
-    /// The container's end, looked up by its name in the container's namespace.
-    pub inside: Option<ObservedInside>,
-}
-
-/// The host's end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObservedHost {
-    /// Its index.
-    pub index: LinkIndex,
-    /// Its alias.
-    pub alias: String,
-    /// Name of the bridge it is a port of.
-    pub bridge: Option<String>,
-    /// It is up.
-    pub up: bool,
-    /// Frames may leave by the port they came in.
-    pub hairpin: bool,
-}
-
-/// The container's end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObservedInside {
-    /// Its index.
-    pub index: LinkIndex,
-    /// Its hardware address.
-    pub mac: Option<Mac>,
-    /// It is up.
-    pub up: bool,
-    /// Its MTU.
-    pub mtu: u32,
-    /// Its addresses.
-    pub addresses: Vec<IpNetwork>,
-    /// The routes over it, of every table.
-    pub routes: Vec<(IpNetwork, Option<IpAddr>)>,
-}
+use super::{Observed, Record};
 
 /// One way in which an attachment is not as ADD left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +25,8 @@ pub enum Difference {
     HairpinOff(String),
     /// There is no such bridge.
     BridgeGone(String),
+    /// It is down.
+    BridgeDown(String),
     /// The bridge lost the gateway's address.
     GatewayGone(String, IpAddr),
     /// The container's end is gone, or another interface has its name.
@@ -96,6 +54,7 @@ impl fmt::Display for Difference {
             }
             Self::HairpinOff(name) => write!(f, "hairpin mode of {name} is off"),
             Self::BridgeGone(name) => write!(f, "bridge {name} is gone"),
+            Self::BridgeDown(name) => write!(f, "bridge {name} is down"),
             Self::GatewayGone(name, ip) => write!(f, "bridge {name} has lost the address {ip}"),
             Self::InterfaceGone(name) => write!(f, "interface {name} is gone from the container"),
             Self::InterfaceDown(name) => write!(f, "interface {name} is down in the container"),
@@ -127,9 +86,10 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
     }
     match &observed.bridge {
         None => found.push(Difference::BridgeGone(bridge)),
-        Some(addresses) if record.gateway => {
+        Some(seen) if !seen.up => found.push(Difference::BridgeDown(bridge)),
+        Some(seen) if record.gateway => {
             let lost = record.addresses.iter().map(|a| a.gateway);
-            let lost = lost.filter(|ip| !addresses.iter().any(|a| a.ip() == *ip));
+            let lost = lost.filter(|ip| !seen.addresses.iter().any(|a| a.ip() == *ip));
             found.extend(lost.map(|ip| Difference::GatewayGone(bridge.clone(), ip)));
         }
         Some(_) => {}
@@ -143,7 +103,7 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
             let gone = addresses.filter(|a| !link.addresses.contains(a));
             found.extend(gone.map(Difference::AddressGone));
             let routes = record.routes.iter().map(|r| r.dst);
-            let gone = routes.filter(|dst| !link.routes.iter().any(|(d, _)| d == dst));
+            let gone = routes.filter(|dst| !link.routes.iter().any(|r| r.destination == *dst));
             found.extend(gone.map(Difference::RouteGone));
         }
         _ => found.push(Difference::InterfaceGone(record.key.ifname.to_string())),
@@ -153,26 +113,39 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
 
 #[cfg(test)]
 mod tests {
+    use quantum_config::ids::LinkIndex;
+
     use super::super::plan::tests::sample;
+    use super::super::{BridgeSeen, HostSeen, InsideSeen, RouteSeen};
     use super::*;
 
     fn healthy(record: &Record) -> Observed {
         Observed {
-            host: Some(ObservedHost {
+            host: Some(HostSeen {
                 index: record.index,
+                mac: None,
+                mtu: 1500,
                 alias: String::new(),
                 bridge: Some("br0".into()),
                 up: true,
                 hairpin: false,
             }),
-            bridge: Some(vec!["10.1.0.1/24".parse().expect("address")]),
-            inside: Some(ObservedInside {
+            bridge: Some(BridgeSeen {
+                index: LinkIndex(3),
+                up: true,
+                addresses: vec!["10.1.0.1/24".parse().expect("address")],
+            }),
+            inside: Some(InsideSeen {
                 index: record.index,
                 mac: None,
                 up: true,
                 mtu: 1400,
                 addresses: vec![record.addresses[0].address],
-                routes: vec![("0.0.0.0/0".parse().expect("dst"), None)],
+                routes: vec![RouteSeen {
+                    destination: "0.0.0.0/0".parse().expect("dst"),
+                    next_hop: None,
+                    table: 254,
+                }],
             }),
         }
     }
@@ -197,7 +170,11 @@ mod tests {
             ),
             (|o| o.bridge = None, Difference::BridgeGone("br0".into())),
             (
-                |o| o.bridge = Some(vec![]),
+                |o| o.bridge.as_mut().expect("bridge").up = false,
+                Difference::BridgeDown("br0".into()),
+            ),
+            (
+                |o| o.bridge.as_mut().expect("bridge").addresses.clear(),
                 Difference::GatewayGone("br0".into(), record.addresses[0].gateway),
             ),
             (|o| o.inside = None, Difference::InterfaceGone("eth0".into())),
@@ -228,7 +205,8 @@ mod tests {
     #[test]
     fn a_bridge_without_gateway_need_not_have_the_address() {
         let record = sample(r#","isGateway":false"#).record;
-        let observed = Observed { bridge: Some(vec![]), ..healthy(&record) };
+        let mut observed = healthy(&record);
+        observed.bridge.as_mut().expect("bridge").addresses.clear();
         assert_eq!(differences(&record, &observed), []);
     }
 }

@@ -8,6 +8,7 @@
 //! | `record`  | what do we know of an attachment that exists?                        |
 //! | `naming`  | what are its link, its alias and its indexes called?                 |
 //! | `repeat`  | what does an ADD mean for a key that is attached already?            |
+//! | `observed`| what does the kernel have of it?                                    |
 //! | `check`   | does the kernel still look like the record?                          |
 //! | `collect` | which attachments does GC remove?                                    |
 //! | `tickets` | who goes first when several requests concern one key?                |
@@ -18,15 +19,17 @@ mod check;
 mod collect;
 mod door;
 pub mod naming;
+mod observed;
 mod plan;
 mod record;
 mod recover;
 mod repeat;
 mod tickets;
 
-pub use check::{Difference, Observed, ObservedHost, ObservedInside, differences};
+pub use check::{Difference, differences};
 pub use collect::stale;
 pub use door::{Class, Door, Entry, Limits};
+pub use observed::{BridgeSeen, HostSeen, InsideSeen, Observed, RouteSeen};
 pub use plan::{BridgeEnd, Element, InsidePlan, LinkPlan, Plan, Target, elements};
 pub use record::{Assigned, NetnsId, Record};
 pub use recover::recover;

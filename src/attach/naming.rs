@@ -1,6 +1,8 @@
 //! Names of kernel objects. A link of ours can be told by three marks, which must agree before it is
 //! ever deleted: the prefix of its name, its link group and its alias.
 
+use std::num::NonZeroU32;
+
 use ipnetwork::IpNetwork;
 use quantum_config::ids::{AttachmentKey, IfName, InvalidId, LinkIndex, Mac, digest};
 
@@ -33,6 +35,13 @@ pub fn host_name(key: &AttachmentKey) -> Result<IfName, InvalidId> {
 pub fn link_index(key: &AttachmentKey, attempt: u32) -> LinkIndex {
     let mixed = (key.digest() >> 17) as u32;
     LinkIndex(INDEX_BASE | (mixed.wrapping_add(attempt.wrapping_mul(0x9e37_79b9)) & INDEX_MASK))
+}
+
+/// A link group for one removal: whatever is in it is deleted, so it must be one that nobody uses. It
+/// is drawn from a range that no tool assigns, and `seed` differs each time.
+pub fn scratch_group(seed: u64) -> NonZeroU32 {
+    let drawn = digest(&["scratch", &seed.to_string()]) as u32 & 0x00ff_ffff;
+    NonZeroU32::MIN | 0x7200_0000 | drawn
 }
 
 /// The hardware address of the container's end: the same for the same key.

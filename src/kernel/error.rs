@@ -1,10 +1,12 @@
 //! Everything that can go wrong behind the door.
 
 use super::fault::Fault;
+use super::inspect::ObserveError;
 use super::lane::LaneError;
 use super::netns::NetnsError;
 use super::nft::NftError;
-use super::route::{BridgeError, Cause, StepError};
+use super::route::bridge::BridgeError;
+use super::route::{Cause, Step, StepError};
 
 /// What the kernel, or the way to it, refused.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,18 @@ pub enum KernelError {
     /// A test made it fail.
     #[error(transparent)]
     Fault(#[from] Fault),
+}
+
+impl From<ObserveError> for KernelError {
+    fn from(error: ObserveError) -> Self {
+        match error {
+            ObserveError::Socket { of, source } => {
+                StepError::io(Step::OpenSocket, of, &source).into()
+            }
+            ObserveError::Netns(error) => error.into(),
+            ObserveError::Step(error) => error.into(),
+        }
+    }
 }
 
 impl KernelError {

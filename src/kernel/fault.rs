@@ -30,7 +30,8 @@ pub fn reach(point: &'static str) -> Result<(), Fault> {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
 
-    static CRASH: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("QUANTUM_CRASH_AT").ok());
+    static CRASH: LazyLock<Option<String>> =
+        LazyLock::new(|| std::env::var("QUANTUM_CRASH_AT").ok());
     static FAIL: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("QUANTUM_FAIL_AT").ok());
     debug_assert!(POINTS.contains(&point), "{point} is not listed");
     if CRASH.as_deref() == Some(point) {

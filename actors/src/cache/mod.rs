@@ -89,10 +89,12 @@ impl Handler<Drain> for Cache {
 
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
         let work = on_lane(self.lane.clone(), Store::checkpoint);
-        Box::pin(work.into_actor(self).map(|outcome: Result<Result<(), StoreError>, StoreError>, cache, _| {
-            if let Err(error) = outcome.and_then(|o| o) {
-                warn!(cache.log, "last checkpoint"; "error" => %error);
-            }
-        }))
+        Box::pin(work.into_actor(self).map(
+            |outcome: Result<Result<(), StoreError>, StoreError>, cache, _| {
+                if let Err(error) = outcome.and_then(|o| o) {
+                    warn!(cache.log, "last checkpoint"; "error" => %error);
+                }
+            },
+        ))
     }
 }

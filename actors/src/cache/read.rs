@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use actix::{ActorFutureExt, Context, Handler, MessageResult, ResponseActFuture, ResponseFuture, WrapFuture, fut};
+use actix::{
+    ActorFutureExt, Context, Handler, MessageResult, ResponseActFuture, ResponseFuture, WrapFuture,
+    fut,
+};
 use quantum_cni::ipam::Known;
 use quantum_cni::store::{Store, StoreError, Stored, StoredState};
-use quantum_config::cni::Definition;
 
 use super::Cache;
 use crate::lanes::on_lane;
-use crate::messages::cache::{Addresses, All, Defined, List, Listed, Lookup};
+use crate::messages::cache::{Addresses, All, List, Listed, Lookup};
 
 impl Handler<Lookup> for Cache {
     type Result = ResponseActFuture<Self, Result<Option<Arc<Stored>>, StoreError>>;
@@ -65,15 +67,6 @@ impl Handler<All> for Cache {
 
     fn handle(&mut self, _: All, _: &mut Context<Self>) -> Self::Result {
         let work = on_lane(self.lane.clone(), |store: &mut Store| store.all());
-        Box::pin(async move { work.await.and_then(|o| o) })
-    }
-}
-
-impl Handler<Defined> for Cache {
-    type Result = ResponseFuture<Result<Vec<Definition>, StoreError>>;
-
-    fn handle(&mut self, _: Defined, _: &mut Context<Self>) -> Self::Result {
-        let work = on_lane(self.lane.clone(), |store: &mut Store| store.networks());
         Box::pin(async move { work.await.and_then(|o| o) })
     }
 }

@@ -8,7 +8,7 @@ use quantum_cni::store::{Change, Store, StoreError, Stored, StoredState};
 
 use super::Cache;
 use crate::lanes::on_lane;
-use crate::messages::cache::{Define, Forget, Leave, Remember};
+use crate::messages::cache::{Define, Forget, Leave, Rebuilt, Remember};
 
 type Written = ResponseActFuture<Cache, Result<(), StoreError>>;
 
@@ -68,5 +68,13 @@ impl Handler<Define> for Cache {
 
     fn handle(&mut self, Define(definition): Define, _: &mut Context<Self>) -> Self::Result {
         self.write(Change::Network(Box::new((*definition).clone())), |_| {})
+    }
+}
+
+impl Handler<Rebuilt> for Cache {
+    type Result = Written;
+
+    fn handle(&mut self, _: Rebuilt, _: &mut Context<Self>) -> Self::Result {
+        self.write(Change::Rebuilt, |_| {})
     }
 }

@@ -30,7 +30,9 @@ impl Handler<Apply> for Driver {
             let linked = linked.and_then(|l| l);
             let Err(failure) = linked.and(filtered) else { return Ok(()) };
             // Whichever of the two went well; undoing what is not there is fine.
-            for undone in [unfilter(&lanes, plan.netfilter.clone()).await, lanes.remove(&plan.record).await] {
+            for undone in
+                [unfilter(&lanes, plan.netfilter.clone()).await, lanes.remove(&plan.record).await]
+            {
                 if let Err(e) = undone {
                     error!(log, "could not undo a part of a failed ADD"; "error" => %e);
                 }

@@ -16,7 +16,8 @@ impl Handler<Inspect> for Driver {
             let Inspect { record, netns } = request;
             // Without the namespace somebody only wants to know whether the link is there.
             let wanted = if netns.is_some() { elements(&record) } else { Vec::new() };
-            let links = lanes.inspect(move || inspect::observe(&record, netns.as_deref())).await??;
+            let links =
+                lanes.inspect(move |_| inspect::observe(&record, netns.as_deref())).await??;
             let missing = if wanted.is_empty() {
                 Vec::new()
             } else {

@@ -1,14 +1,15 @@
 //! The lanes behind the Driver.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use actix_rt::Arbiter;
-use quantum_cni::attach::Record;
-use quantum_cni::kernel::KernelError;
+use quantum_cni::attach::{Record, naming};
 use quantum_cni::kernel::lane::{CollectLane, Lane, LaneError};
 use quantum_cni::kernel::nft::Table;
 use quantum_cni::kernel::route::Host;
+use quantum_cni::kernel::{KernelError, clock};
 use quantum_config::ids::{IfName, LinkIndex};
 use tokio::sync::oneshot;
 
@@ -24,7 +25,7 @@ pub(crate) struct Lanes {
     route: Rc<Lane<Host>>,
     delete: CollectLane<Removal>,
     netfilter: Rc<Lane<Table>>,
-    inspect: Rc<Lane<()>>,
+    inspect: Rc<Lane<Host>>,
     slow: Arbiter,
 }
 
@@ -42,7 +43,7 @@ impl Lanes {
             route: Rc::new(Lane::start("route", Host::open)?),
             delete: CollectLane::start("route-delete", TOGETHER, Host::open, remove)?,
             netfilter: Rc::new(Lane::start("netfilter", Table::open)?),
-            inspect: Rc::new(Lane::start("inspect", || Ok::<_, LaneError>(()))?),
+            inspect: Rc::new(Lane::start("inspect", Host::open)?),
             slow: Arbiter::new(),
         })
     }
@@ -66,9 +67,9 @@ impl Lanes {
     /// Does `job` on the lane that looks.
     pub(super) async fn inspect<T: Send + 'static>(
         &self,
-        job: impl FnOnce() -> T + Send + 'static,
+        job: impl FnOnce(&mut Host) -> T + Send + 'static,
     ) -> Result<T, KernelError> {
-        on_lane(self.inspect.clone(), |()| job()).await
+        on_lane(self.inspect.clone(), job).await
     }
 
     /// Runs a future on the arbiter for what is rare.
@@ -107,7 +108,7 @@ fn remove(host: Result<&mut Host, &LaneError>, removals: Vec<Removal>) {
     match host {
         Ok(host) => {
             let links: Vec<_> = removals.iter().map(|r| r.link.clone()).collect();
-            for (removal, outcome) in removals.into_iter().zip(host.detach(&links)) {
+            for (removal, outcome) in removals.into_iter().zip(host.detach(&links, scratch())) {
                 let _ = removal.tell.send(outcome.map(|_| ()).map_err(Into::into));
             }
         }
@@ -117,4 +118,9 @@ fn remove(host: Result<&mut Host, &LaneError>, removals: Vec<Removal>) {
             }
         }
     }
+}
+
+/// A link group for one removal.
+pub(super) fn scratch() -> NonZeroU32 {
+    naming::scratch_group(clock::boottime_ms())
 }

@@ -3,7 +3,7 @@
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{BridgeEnd, naming};
 use quantum_cni::kernel::nft::skeleton;
-use quantum_cni::kernel::route::{BridgePlan, bridge};
+use quantum_cni::kernel::route::bridge::{self, BridgePlan};
 use quantum_cni::kernel::{KernelError, identity};
 
 use super::Driver;
@@ -25,7 +25,7 @@ impl Handler<Prepare> for Driver {
                 addresses: network.gateway_addresses(),
                 force_address: network.force_address,
             };
-            let made = lanes.slow(async move { bridge::ensure(&plan).await }).await??;
+            let made = lanes.slow(async move { bridge::prepare(&plan).await }).await??;
             Ok(BridgeEnd { index: made.index, mac: made.mac, mtu: made.mtu })
         })
     }

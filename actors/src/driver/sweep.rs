@@ -6,9 +6,10 @@ use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{Element, naming};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::nft::{NftError, Table, skeleton};
-use quantum_cni::kernel::route::{Host, OwnedLink, scan};
+use quantum_cni::kernel::route::{Host, OwnedLink};
 use quantum_config::ids::IfName;
 
+use super::lanes::scratch;
 use super::{Driver, Lanes};
 use crate::messages::driver::{Scan, Sweep, Swept};
 
@@ -34,7 +35,8 @@ impl Handler<Sweep> for Driver {
             let missing = hosts.difference(&there).cloned().collect();
             let going: Vec<_> = unknown.iter().map(|l| (l.name.clone(), l.index)).collect();
             if !going.is_empty() {
-                let gone = lanes.route(move |host: &mut Host| host.detach(&going)).await?;
+                let gone =
+                    lanes.route(move |host: &mut Host| host.detach(&going, scratch())).await?;
                 for outcome in gone {
                     outcome?;
                 }
@@ -46,7 +48,7 @@ impl Handler<Sweep> for Driver {
 }
 
 async fn links(lanes: &Lanes) -> Result<Vec<OwnedLink>, KernelError> {
-    let owned = lanes.inspect(|| scan::owned(naming::PREFIX, naming::GROUP)).await?;
+    let owned = lanes.inspect(|host: &mut Host| host.scan(naming::PREFIX, naming::GROUP)).await?;
     Ok(owned?)
 }
 

@@ -36,8 +36,7 @@ impl Handler<Admit> for Manager {
         let (tell, told) = oneshot::channel();
         let (class, network) = (request.class, request.network.clone());
         let deadline = request.caller.deadline();
-        if let Entry::Admitted(waiter) =
-            self.door.enter(class, &network, Waiter { request, tell })
+        if let Entry::Admitted(waiter) = self.door.enter(class, &network, Waiter { request, tell })
         {
             self.admit_all(vec![waiter], ctx);
         }

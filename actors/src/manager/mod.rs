@@ -57,7 +57,12 @@ pub(crate) struct Manager {
 
 impl Manager {
     /// A Manager that lets no ADD in yet.
-    pub(crate) fn new(folders: Folders, hands: Hands, board: watch::Sender<Board>, log: Logger) -> Self {
+    pub(crate) fn new(
+        folders: Folders,
+        hands: Hands,
+        board: watch::Sender<Board>,
+        log: Logger,
+    ) -> Self {
         Self {
             folders,
             hands,

@@ -46,7 +46,6 @@ pub(crate) struct Listed {
     pub(crate) leaving: Vec<AttachmentKey>,
 }
 
-
 /// The addresses of a network that somebody has or had.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<Known>, StoreError>")]
@@ -62,7 +61,7 @@ pub(crate) struct All;
 #[rtype(result = "Result<(), StoreError>")]
 pub(crate) struct Define(pub(crate) Arc<Definition>);
 
-/// Every network that was ever defined.
+/// The records of a damaged store have been rebuilt: from here on it is an ordinary one.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Vec<Definition>, StoreError>")]
-pub(crate) struct Defined;
+#[rtype(result = "Result<(), StoreError>")]
+pub(crate) struct Rebuilt;

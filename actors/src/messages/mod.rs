@@ -9,7 +9,7 @@ pub(crate) mod metrics;
 pub(crate) mod network;
 pub(crate) mod pool;
 
-use actix::{Message, MailboxError, Recipient};
+use actix::{MailboxError, Message, Recipient};
 use quantum_config::cni::{CniError, Code};
 
 /// Are you there? Answered at once; the time it takes is the lag of that mailbox.

@@ -45,4 +45,3 @@ pub(crate) struct Level {
     /// The first set that has none left, as its subnets.
     pub(crate) exhausted: Option<String>,
 }
-

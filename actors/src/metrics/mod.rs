@@ -57,7 +57,9 @@ impl Metrics {
                     metrics.meters.lag.with_label_values(&[name]).set(lag.as_secs_f64());
                     metrics.answered.insert(name, Instant::now());
                 }
-                Err(e) => error!(metrics.log, "an actor does not answer"; "actor" => name, "error" => %e),
+                Err(e) => {
+                    error!(metrics.log, "an actor does not answer"; "actor" => name, "error" => %e)
+                }
             }));
         }
     }

@@ -97,7 +97,12 @@ async fn attach(hands: Rc<Hands>, open: Rc<Opened>, request: Attach, log: Logger
 }
 
 /// Sees what became of an earlier attachment of the same key.
-async fn make_room(hands: &Hands, open: &Opened, target: &Target, log: &Logger) -> Result<(), CniError> {
+async fn make_room(
+    hands: &Hands,
+    open: &Opened,
+    target: &Target,
+    log: &Logger,
+) -> Result<(), CniError> {
     let stored = ask(&hands.lookup, Lookup(target.key.clone())).await?.map_err(errors::store)?;
     let Some(stored) = stored else { return Ok(()) };
     let record = Arc::new(stored.record.clone());
@@ -118,7 +123,8 @@ async fn make_room(hands: &Hands, open: &Opened, target: &Target, log: &Logger) 
 /// True if the host's end of the recorded pair is there: it goes with the container's namespace.
 async fn is_alive(hands: &Hands, record: Arc<Record>) -> Result<bool, CniError> {
     let index = record.index;
-    let seen = ask(&hands.inspect, Inspect { record, netns: None }).await?.map_err(errors::kernel)?;
+    let seen =
+        ask(&hands.inspect, Inspect { record, netns: None }).await?.map_err(errors::kernel)?;
     Ok(seen.links.host.is_some_and(|link| link.index == index))
 }
 
@@ -167,11 +173,7 @@ impl Job {
         }
     }
 
-    fn plan(
-        &self,
-        addresses: Vec<Assigned>,
-        attempt: u32,
-    ) -> Result<Plan, CniError> {
+    fn plan(&self, addresses: Vec<Assigned>, attempt: u32) -> Result<Plan, CniError> {
         let target = &self.request.target;
         let definition: &Definition = &self.open.definition;
         let bridge: BridgeEnd = self.open.bridge;

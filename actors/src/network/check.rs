@@ -31,7 +31,10 @@ pub(super) async fn check(hands: Rc<Hands>, request: Check) -> Result<(), CniErr
     let key = &request.key;
     let stored = ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)?;
     let Some(stored) = stored.filter(|s| !s.is_leaving()) else {
-        return Err(CniError::new(Code::UnknownContainer, format!("attachment {key} is not known")));
+        return Err(CniError::new(
+            Code::UnknownContainer,
+            format!("attachment {key} is not known"),
+        ));
     };
     let failed = |details: String| {
         Err(CniError::new(Code::CheckFailed, format!("attachment {key} is not as ADD left it"))
@@ -66,4 +69,3 @@ fn disagreement(ours: &CniResult, theirs: &CniResult) -> Option<String> {
     let lost = ours.interfaces.iter().find(|i| !theirs.interfaces.iter().any(|t| t.name == i.name));
     lost.map(|i| format!("prevResult does not have the interface {}", i.name))
 }
-

@@ -32,11 +32,11 @@ use tokio::sync::oneshot;
 
 use self::gate::Gate;
 use self::ticket::Ticket;
+use crate::messages::Drain;
 use crate::messages::cache::{Addresses, All, Define, Forget, Leave, List, Lookup, Remember};
 use crate::messages::driver::{Apply, Inspect, Prepare, Restore, Revert};
 use crate::messages::manager::Changed;
 use crate::messages::network::NetworkMailbox;
-use crate::messages::Drain;
 
 /// How often DELs that the kernel refused are tried again.
 const RETRY: Duration = Duration::from_secs(5);

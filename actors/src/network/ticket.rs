@@ -50,7 +50,8 @@ impl Network {
                 for ticket in overtaken {
                     if let Ticket::Attach(request, answer) = ticket {
                         request.caller.overtake();
-                        let _ = answer.send(request.caller.still_waits().map(|()| CniResult::default()));
+                        let _ = answer
+                            .send(request.caller.still_waits().map(|()| CniResult::default()));
                     }
                 }
             }

@@ -110,8 +110,11 @@ fn namespaces(
         match role {
             Descriptor::Host => {
                 let id = netns.map(|n| n.id()).map_err(|e| {
-                    CniError::new(Code::ForeignHost, "the plugin's own network namespace is not one")
-                        .with_details(e.to_string())
+                    CniError::new(
+                        Code::ForeignHost,
+                        "the plugin's own network namespace is not one",
+                    )
+                    .with_details(e.to_string())
                 })?;
                 if id != house.host {
                     return Err(CniError::new(

@@ -13,8 +13,9 @@ pub(super) fn serve(house: &House, question: &Control) -> Reply {
             Err(e) => refuse(&CniError::new(Code::Internal, e.to_string()), None),
         },
         other => {
-            let error = CniError::new(Code::UnsupportedField, format!("question={other:?} is not known"))
-                .with_details("known is \"status\"; quantumctl may be newer than quantum-cnid");
+            let error =
+                CniError::new(Code::UnsupportedField, format!("question={other:?} is not known"))
+                    .with_details("known is \"status\"; quantumctl may be newer than quantum-cnid");
             refuse(&error, None)
         }
     }

@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-pub(crate) use self::listener::{ListenError, Listener};
+pub(crate) use self::listener::Listener;
 use crate::board::Board;
 use crate::messages::manager::{Admit, Died};
 use crate::meters::Meters;
@@ -53,7 +53,11 @@ pub(crate) struct Session {
 
 impl Session {
     /// A session for a connection that was accepted.
-    pub(crate) fn new(house: Rc<House>, connection: UnixStream, place: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(
+        house: Rc<House>,
+        connection: UnixStream,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         Self { house, connection: Some(connection), _place: place }
     }
 }

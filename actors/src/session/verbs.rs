@@ -53,7 +53,8 @@ pub(super) async fn carry_out(house: &House, call: Checked) -> Result<Done, CniE
 
 async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     let version = call.conf.version;
-    let definition = if call.conf.is_thin() { None } else { Some(Arc::new(call.conf.definition()?)) };
+    let definition =
+        if call.conf.is_thin() { None } else { Some(Arc::new(call.conf.definition()?)) };
     let key = key(&call)?;
     let admitted = admit(house, &call, Class::Setup, definition).await?;
     let (Some(netns), Some(definition)) = (call.namespaces.container, admitted.definition) else {
@@ -83,8 +84,11 @@ async fn detach(house: &House, call: Checked) -> Result<Done, CniError> {
 async fn check(house: &House, call: Checked) -> Result<Done, CniError> {
     let key = key(&call)?;
     let Some(prev_result) = &call.conf.conf.prev_result else {
-        return Err(CniError::new(Code::InvalidNetworkConfig, "CHECK needs prevResult, and there is none")
-            .with_details("a runtime hands over the result of ADD"));
+        return Err(CniError::new(
+            Code::InvalidNetworkConfig,
+            "CHECK needs prevResult, and there is none",
+        )
+        .with_details("a runtime hands over the result of ADD"));
     };
     let prev_result = CniResult::from_prev_result(prev_result)?;
     let admitted = admit(house, &call, Class::Look, None).await?;

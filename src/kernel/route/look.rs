@@ -14,6 +14,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
 use super::{RouteSocket, Step, StepError, message};
+use crate::attach::RouteSeen;
 
 /// A link as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,17 +88,6 @@ impl Link {
             _ => {}
         }
     }
-}
-
-/// A route as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteSeen {
-    /// Where to.
-    pub destination: IpNetwork,
-    /// The next hop; none if the destination is on the link.
-    pub next_hop: Option<IpAddr>,
-    /// The routing table.
-    pub table: u32,
 }
 
 /// The link with this index, if there is one.

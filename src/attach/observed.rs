@@ -1,0 +1,76 @@
+//! What the kernel has of an attachment, as plain data: filled in by `kernel::inspect`, judged by
+//! [`differences`](super::differences).
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use quantum_config::ids::{LinkIndex, Mac};
+
+/// What there is of one attachment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// The host's end of the pair, if a link of that name exists.
+    pub host: Option<HostSeen>,
+    /// The bridge, if a link of that name exists and is a bridge.
+    pub bridge: Option<BridgeSeen>,
+    /// The container's end, if there is a namespace to look into and an interface of that name.
+    pub inside: Option<InsideSeen>,
+}
+
+/// The host's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSeen {
+    /// Its index, which tells it from a namesake that was made later.
+    pub index: LinkIndex,
+    /// Its alias.
+    pub alias: String,
+    /// The name of the bridge it is a port of.
+    pub bridge: Option<String>,
+    /// Its hardware address.
+    pub mac: Option<Mac>,
+    /// Its MTU.
+    pub mtu: u32,
+    /// It is up.
+    pub up: bool,
+    /// Frames may leave by the port they came in.
+    pub hairpin: bool,
+}
+
+/// The bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeSeen {
+    /// Its index.
+    pub index: LinkIndex,
+    /// It is up.
+    pub up: bool,
+    /// Its addresses.
+    pub addresses: Vec<IpNetwork>,
+}
+
+/// The container's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InsideSeen {
+    /// Its index in the container.
+    pub index: LinkIndex,
+    /// Its hardware address.
+    pub mac: Option<Mac>,
+    /// Its MTU.
+    pub mtu: u32,
+    /// It is up.
+    pub up: bool,
+    /// Its addresses, the link-local one included.
+    pub addresses: Vec<IpNetwork>,
+    /// The unicast routes over it, of all tables.
+    pub routes: Vec<RouteSeen>,
+}
+
+/// A route as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSeen {
+    /// Where to.
+    pub destination: IpNetwork,
+    /// The next hop; none if the destination is on the link.
+    pub next_hop: Option<IpAddr>,
+    /// The routing table.
+    pub table: u32,
+}
