@@ -1,0 +1,86 @@
+//! `quantumctl status`: the daemon's board, for people or as JSON. Exits with 1 if ADDs are not
+//! served.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use serde_json::Value;
+use structopt::StructOpt;
+
+use crate::ask::{AskError, ask};
+
+#[derive(Debug, StructOpt)]
+pub(crate) struct Options {
+    /// text or json
+    #[structopt(short, long, default_value = "text", possible_values = &["text", "json"])]
+    output: String,
+}
+
+/// The text to print and how to end.
+pub(crate) fn run(options: &Options) -> Result<(String, ExitCode), AskError> {
+    let answer = ask("status")?;
+    let board: Value = serde_json::from_str(&answer).map_err(|e| AskError::Refused(e.to_string()))?;
+    let healthy = board["phase"] == "open" && list(&board["degraded"]).is_empty();
+    let text = if options.output == "json" { answer } else { table(&board) };
+    Ok((text, if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn table(board: &Value) -> String {
+    let mut text = format!("quantum-cnid is {}\n", word(&board["phase"]));
+    for reason in list(&board["degraded"]) {
+        let _ = writeln!(text, "degraded: {}", word(reason));
+    }
+    for problem in list(&board["problems"]) {
+        let _ = writeln!(text, "bad file: {}: {}", word(&problem["file"]), word(&problem["reason"]));
+    }
+    let Some(networks) = board["networks"].as_object().filter(|n| !n.is_empty()) else {
+        text.push_str("no network is in use\n");
+        return text;
+    };
+    let _ = writeln!(text, "\n{:<24} {:<16} {:>8} {:>12}", "NETWORK", "BRIDGE", "HELD", "FREE");
+    for (name, network) in networks {
+        let bridge = word(&network["bridge"]);
+        let _ = writeln!(
+            text,
+            "{name:<24} {bridge:<16} {:>8} {:>12}",
+            word(&network["held"]),
+            word(&network["free"])
+        );
+        if let Some(why) = network["failed"].as_str() {
+            let _ = writeln!(text, "  failed: {why}");
+        }
+        if let Some(subnets) = network["exhausted"].as_str() {
+            let _ = writeln!(text, "  no address is left in {subnets}");
+        }
+    }
+    text
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_board_reads_well() {
+        let board = json!({
+            "phase": "open",
+            "degraded": [],
+            "problems": [{"file": "/etc/x.conf", "reason": "is not valid JSON"}],
+            "networks": {"n": {"bridge": "br0", "held": 2, "free": 3, "exhausted": null, "failed": null}},
+        });
+        let text = table(&board);
+        assert!(text.starts_with("quantum-cnid is open\nbad file: /etc/x.conf: is not valid JSON\n"));
+        let row = text.lines().last().expect("a row");
+        assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["n", "br0", "2", "3"]);
+    }
+}
