@@ -1,1 +1,13 @@
-fn main() {}
+//! The black-box tests: the real plugin and the real daemon, in network namespaces of their own.
+//!
+//! The process enters private namespaces before `main` (`support/enter.rs`), so plain `cargo test`
+//! runs every test in parallel and leaves the machine as it was. A test begins with `world!()`;
+//! where namespaces are not to be had it says `skipped:` and why.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panic")]
+#![allow(unsafe_code, reason = "entering namespaces between fork and exec, and before main")]
+
+#[macro_use]
+mod support;
+
+mod spec_add;
+mod spec_version;
