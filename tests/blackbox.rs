@@ -10,4 +10,11 @@
 mod support;
 
 mod spec_add;
+mod spec_add_again;
+mod spec_check;
+mod spec_del;
+mod spec_errors;
+mod spec_gc;
+mod spec_order;
+mod spec_status;
 mod spec_version;
