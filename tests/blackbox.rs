@@ -9,6 +9,9 @@
 #[macro_use]
 mod support;
 
+mod crash_points;
+mod crash_restart;
+mod network_burst;
 mod spec_add;
 mod spec_add_again;
 mod spec_check;

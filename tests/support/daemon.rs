@@ -76,6 +76,15 @@ impl Daemon {
         });
     }
 
+    /// Waits until it is ready, or has ended; true if it is ready.
+    #[track_caller]
+    pub(crate) fn ready_or_ended(&mut self) -> bool {
+        let socket = self.paths.socket.clone();
+        eventually("the daemon to be ready or to end", || {
+            if self.is_running() { wire::ready(&socket).then_some(true) } else { Some(false) }
+        })
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         let id = self.child.as_ref().expect("a running daemon").id();
         Pid::from_raw(i32::try_from(id).expect("a pid"))
