@@ -11,6 +11,11 @@ mod support;
 
 mod crash_points;
 mod crash_restart;
+mod daemon_config_dir;
+mod daemon_frames;
+mod daemon_http;
+mod daemon_log;
+mod daemon_settings;
 mod network_burst;
 mod spec_add;
 mod spec_add_again;

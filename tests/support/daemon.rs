@@ -51,16 +51,22 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts the daemon and does not wait for it.
     pub(crate) fn start(host: &Netns, paths: &Paths, options: Options) -> Self {
-        let netns = File::open(host.path()).expect("the host's namespace");
         if binaries::reference().is_some() {
-            return Self { child: None, host: netns, paths: paths.clone() };
+            let host = File::open(host.path()).expect("the host's namespace");
+            return Self { child: None, host, paths: paths.clone() };
         }
         let mut command = command(host, paths);
         command.args(options.args).envs(options.vars);
+        Self::spawn(command, host, paths)
+    }
+
+    /// Starts it by any command line.
+    pub(crate) fn spawn(mut command: Command, host: &Netns, paths: &Paths) -> Self {
+        let host = File::open(host.path()).expect("the host's namespace");
         let log = OpenOptions::new().create(true).append(true).open(&paths.log).expect("a log");
         command.stdout(log.try_clone().expect("a second descriptor")).stderr(log);
         let child = command.spawn().expect("the daemon");
-        Self { child: Some(child), host: netns, paths: paths.clone() }
+        Self { child: Some(child), host, paths: paths.clone() }
     }
 
     /// Waits until STATUS says that an ADD would be served.
@@ -174,9 +180,14 @@ pub(crate) fn log(paths: &Paths) -> Vec<Value> {
     text.lines().map(parse).collect()
 }
 
+/// The daemon without any flag, not yet started.
+pub(crate) fn without_flags(host: &Netns) -> Command {
+    host.command(binaries::daemon())
+}
+
 /// The daemon with a world's paths, not yet started.
 pub(crate) fn command(host: &Netns, paths: &Paths) -> Command {
-    let mut command = host.command(binaries::daemon());
+    let mut command = without_flags(host);
     for (flag, path) in [
         ("--socket-path", &paths.socket),
         ("--config-dir", &paths.config_dir),
