@@ -7,6 +7,7 @@ use crate::spec_add::address;
 use crate::spec_del::fill_and_empty;
 use crate::support::conf::{example, network, with};
 use crate::support::daemon::{Daemon, Options};
+use crate::support::eventually::eventually;
 use crate::support::inventory::{Inventory, nft_elements, veths};
 use crate::support::netns::Netns;
 use crate::support::plugin::Call;
@@ -60,6 +61,11 @@ fn is_not_felt(world: World, end: impl Fn(Daemon)) {
 
     end(daemon);
     host.assert_same(&Inventory::of(&world.host), "the host without a daemon");
+    let so_far = (between.answered(), beyond.answered());
+    eventually("traffic without a daemon", || {
+        let now = (between.answered(), beyond.answered());
+        (now.0 > so_far.0 + 20 && now.1 > so_far.1 + 20).then_some(())
+    });
     let _daemon = world.daemon();
     host.assert_same(&Inventory::of(&world.host), "the host after the new start");
     inside.assert_same(&Inventory::of(&attached[0].0), "a container after the new start");

@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::support::binaries;
 use crate::support::conf::example;
-use crate::support::daemon::{Daemon, Options, without_flags};
+use crate::support::daemon::{Daemon, Options, command, without_flags};
 use crate::support::eventually::eventually;
 use crate::support::plugin::Call;
 use crate::support::wire;
@@ -149,10 +149,7 @@ fn the_log_level_is_the_least_that_is_logged() {
 fn the_sample_file_is_taken() {
     let world = world!();
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/config/samples/server.toml");
-    let mut command = crate::support::daemon::command(&world.host, world.paths());
-    command.args(["--config", sample]);
-    let mut daemon = Daemon::spawn(command, &world.host, world.paths());
-    daemon.wait_ready();
+    let _daemon = world.daemon_with(Options::default().args(&format!("--config {sample}")));
 }
 
 #[test]
@@ -218,7 +215,7 @@ fn what_it_cannot_use_is_named() {
     let world = world!();
     // A state_dir that is a file.
     std::fs::write(&world.paths().state_dir, "").expect("a file in the way");
-    let mut command = crate::support::daemon::command(&world.host, world.paths());
+    let mut command = command(&world.host, world.paths(), &[]);
     command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
     let mut child = command.spawn().expect("started");
     eventually("the daemon to refuse", || child.try_wait().expect("its state"));

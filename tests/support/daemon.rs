@@ -55,8 +55,8 @@ impl Daemon {
             let host = File::open(host.path()).expect("the host's namespace");
             return Self { child: None, host, paths: paths.clone() };
         }
-        let mut command = command(host, paths);
-        command.args(options.args).envs(options.vars);
+        let mut command = command(host, paths, &options.args);
+        command.envs(options.vars);
         Self::spawn(command, host, paths)
     }
 
@@ -185,18 +185,25 @@ pub(crate) fn without_flags(host: &Netns) -> Command {
     host.command(binaries::daemon())
 }
 
-/// The daemon with a world's paths, not yet started.
-pub(crate) fn command(host: &Netns, paths: &Paths) -> Command {
+/// The daemon with a world's paths and these flags, which overrule what else it would get; not yet
+/// started.
+pub(crate) fn command(host: &Netns, paths: &Paths, args: &[String]) -> Command {
     let mut command = without_flags(host);
-    for (flag, path) in [
-        ("--socket-path", &paths.socket),
-        ("--config-dir", &paths.config_dir),
-        ("--state-dir", &paths.state_dir),
-        ("--spool-dir", &paths.spool_dir),
+    let text = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
+    for (flag, value) in [
+        ("--socket-path", text(&paths.socket)),
+        ("--config-dir", text(&paths.config_dir)),
+        ("--state-dir", text(&paths.state_dir)),
+        ("--spool-dir", text(&paths.spool_dir)),
+        ("--http-listen", HTTP.to_owned()),
+        ("--log-format", "json".to_owned()),
+        ("--log-level", "debug".to_owned()),
     ] {
-        command.arg(flag).arg(path);
+        if !args.iter().any(|arg| arg == flag) {
+            command.args([flag, &value]);
+        }
     }
-    command.args(["--http-listen", HTTP, "--log-format", "json", "--log-level", "debug"]);
+    command.args(args);
     command
 }
 
