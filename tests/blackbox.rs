@@ -16,6 +16,7 @@ mod daemon_frames;
 mod daemon_http;
 mod daemon_log;
 mod daemon_settings;
+mod daemon_status;
 mod network_burst;
 mod spec_add;
 mod spec_add_again;

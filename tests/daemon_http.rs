@@ -6,7 +6,7 @@ use crate::support::conf::{example, with};
 use crate::support::plugin::Call;
 
 /// The sum of a metric's samples that have all of `labels` (as `="ADD"`) in them.
-fn sample(text: &str, name: &str, labels: &[&str]) -> f64 {
+pub(crate) fn sample(text: &str, name: &str, labels: &[&str]) -> f64 {
     let lines = text.lines().filter(|line| {
         line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
             && labels.iter().all(|label| line.contains(label))

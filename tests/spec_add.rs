@@ -189,6 +189,35 @@ fn the_mtu_is_set_at_both_ends() {
 }
 
 #[test]
+fn both_families_at_once() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let ranges = json!([[{ "subnet": "10.6.9.0/24" }], [{ "subnet": "fd00:69::/64" }]]);
+    let routes = json!([{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]);
+    let ipam = json!({ "subnet": null, "ranges": ranges, "routes": routes });
+    let conf = with(&network("dual", "dual0", ""), json!({ "ipam": ipam }));
+    let (one, two) = (world.container(), world.container());
+    let result = world.call(Call::add("c1", &one).conf(&conf)).succeeded();
+    let other = world.call(Call::add("c2", &two).conf(&conf)).succeeded();
+    for (ip, family, gateway) in [(0, 4, "10.6.9.1"), (1, 6, "fd00:69::1")] {
+        let ip = &result["ips"][ip];
+        assert_eq!((&ip["gateway"], &ip["interface"]), (&json!(gateway), &json!(2)), "{result}");
+        assert_eq!(one.addresses("eth0", family), [ip["address"].as_str().expect("an address")]);
+        let default = one.ip_json(&format!("-{family} route show default"));
+        assert_eq!(default[0]["gateway"], gateway, "{default:?}");
+    }
+    // Usable at once: nobody waits for duplicate address detection.
+    let flags = one.ip_json("-6 address show dev eth0 scope global")[0]["addr_info"][0].clone();
+    assert_ne!(flags["tentative"], true, "{flags}");
+    let sixth = other["ips"][1]["address"].as_str().expect("an address");
+    let sixth = sixth.split('/').next().expect("an address");
+    let _echo = Echo::serve(&two, sixth);
+    assert!(udp_answers(&one, sixth, PATIENCE), "the neighbour over IPv6");
+    world.call(Call::del("c1", &one).conf(&conf)).succeeded();
+    assert!(one.link("eth0").is_none());
+}
+
+#[test]
 fn networks_have_bridges_and_pools_of_their_own() {
     let world: World = world!();
     let _daemon = world.daemon();

@@ -6,8 +6,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::daemon_http::sample;
 use crate::spec_del::fill_and_empty;
 use crate::support::conf::network;
+use crate::support::eventually::eventually;
 use crate::support::inventory::{Inventory, veths};
 use crate::support::plugin::{Call, feed};
 use crate::support::wire::{Answer, Client};
@@ -105,22 +107,29 @@ fn a_plugin_that_is_killed_leaves_nothing_after_a_del() {
 #[test]
 fn an_abandoned_add_alone_is_taken_back() {
     let world = world!();
-    let _daemon = world.daemon();
+    let daemon = world.daemon();
     let conf = network("alone", "alone0", "10.14.0.0/29");
     let warm = world.container();
     world.call(Call::add("warm", &warm).conf(&conf)).succeeded();
+    let before = Inventory::of(&world.host);
     // The runtime never comes back: neither DEL nor ADD. What was not answered must not stay, since
-    // nobody knows of it.
+    // nobody knows of it; it would cost an address until somebody calls GC.
     for n in 0..8 {
         let container = world.container();
         let mut add = Client::connect(&world.paths().socket).expect("connected");
         let name = format!("c{n}");
         add.call(&Call::add(&name, &container).conf(&conf), &world.host, Some(&container));
         drop(add);
-        crate::support::eventually::eventually("the abandoned ADD to be taken back", || {
-            (container.link("eth0").is_none() && veths(&world.host).len() == 1).then_some(())
+        let adds = f64::from(n + 2);
+        eventually("the ADD to end", || {
+            let (_, metrics) = daemon.get("/metrics");
+            (sample(&metrics, "cni_operations_total", &["=\"ADD\""]) >= adds).then_some(())
         });
+        eventually("the ADD to be taken back", || container.link("eth0").is_none().then_some(()));
     }
+    before.assert_same(&Inventory::of(&world.host), "the host after ADDs that nobody waited for");
+    world.call(Call::del("warm", &warm).conf(&conf)).succeeded();
+    fill_and_empty(&world, &conf, 5);
 }
 
 #[test]
