@@ -33,15 +33,14 @@ fn an_interface_of_that_name_is_left_alone() {
     let (neighbour, container) = (world.container(), world.container());
     let conf = network("exists", "exists0", "10.6.0.0/29");
     world.call(Call::add("neighbour", &neighbour).conf(&conf)).succeeded();
-    container.ip("link add eth0 type veth peer name other");
+    // ADD brings the loopback interface up, and nobody takes that back.
+    container.ip_batch("link set lo up\nlink add eth0 type veth peer name other\n");
     let (host, inside) = (Inventory::of(&world.host), Inventory::of(&container));
     for _ in 0..3 {
         let said = world.call(Call::add("c1", &container).conf(&conf)).failed_with(EXISTS);
         assert!(said.contains("eth0"), "{said}");
         host.assert_same(&Inventory::of(&world.host), "the host after the refused ADD");
     }
-    // The loopback interface may have been brought up.
-    container.ip("link set lo down");
     inside.assert_same(&Inventory::of(&container), "the container after the refused ADD");
     world.call(Call::del("neighbour", &neighbour).conf(&conf)).succeeded();
     fill_and_empty(&world, &conf, 5);
@@ -87,6 +86,7 @@ fn a_route_the_kernel_refuses_leaves_nothing() {
     let (neighbour, container) = (world.container(), world.container());
     let good = network("half", "half0", "10.6.1.0/29");
     world.call(Call::add("neighbour", &neighbour).conf(&good)).succeeded();
+    container.ip("link set lo up");
     let (host, inside) = (Inventory::of(&world.host), Inventory::of(&container));
     // A next hop that is on no link of the container.
     let routes = json!([{ "dst": "0.0.0.0/0" }, { "dst": "10.77.0.0/16", "gw": "10.99.99.99" }]);
@@ -97,7 +97,6 @@ fn a_route_the_kernel_refuses_leaves_nothing() {
         assert!(said.contains("10.77.0.0/16"), "it says which step: {said}");
     }
     host.assert_same(&Inventory::of(&world.host), "the host after a failed ADD");
-    container.ip("link set lo down");
     inside.assert_same(&Inventory::of(&container), "the container after a failed ADD");
     world.call(Call::del("neighbour", &neighbour).conf(&good)).succeeded();
     fill_and_empty(&world, &good, 5);
@@ -107,14 +106,16 @@ fn a_route_the_kernel_refuses_leaves_nothing() {
 fn a_bridge_that_is_something_else_is_not_touched() {
     let world = world!();
     let _daemon = world.daemon();
-    let container = world.container();
+    let (neighbour, container) = (world.container(), world.container());
+    // The tables are there from the first attachment on.
+    world.call(Call::add("neighbour", &neighbour).conf(&example())).succeeded();
     world.host.ip("link add taken0 type veth peer name taken1");
+    container.ip("link set lo up");
     let (host, inside) = (Inventory::of(&world.host), Inventory::of(&container));
     let conf = network("taken", "taken0", "10.6.2.0/24");
     let said = world.call(Call::add("c1", &container).conf(&conf)).failed();
     assert!(format!("{} {}", said.msg, said.details).contains("taken0"), "{said:?}");
     host.assert_same(&Inventory::of(&world.host), "the host after a failed ADD");
-    container.ip("link set lo down");
     inside.assert_same(&Inventory::of(&container), "the container after a failed ADD");
 }
 

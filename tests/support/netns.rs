@@ -109,7 +109,9 @@ impl Netns {
     pub(crate) fn addresses(&self, link: &str, family: u8) -> Vec<String> {
         let found = self.ip_json(&format!("-{family} addr show dev {link} scope global"));
         let infos = found.iter().flat_map(|l| l["addr_info"].as_array().cloned()).flatten();
+        // What does not match the scope is printed as an empty object.
         infos
+            .filter(|a| a["local"].is_string())
             .map(|a| format!("{}/{}", a["local"].as_str().unwrap_or_default(), a["prefixlen"]))
             .collect()
     }
