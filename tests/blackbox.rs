@@ -1,1 +1,29 @@
-fn main() {}
+//! The black-box tests: the real plugin and the real daemon, in network namespaces of their own.
+//!
+//! The process enters private namespaces before `main` (`support/enter.rs`), so plain `cargo test`
+//! runs every test in parallel and leaves the machine as it was. A test begins with `world!()`;
+//! where namespaces are not to be had it says `skipped:` and why.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panic")]
+#![allow(unsafe_code, reason = "entering namespaces between fork and exec, and before main")]
+
+#[macro_use]
+mod support;
+
+mod crash_points;
+mod crash_restart;
+mod daemon_config_dir;
+mod daemon_frames;
+mod daemon_http;
+mod daemon_log;
+mod daemon_settings;
+mod daemon_status;
+mod network_burst;
+mod spec_add;
+mod spec_add_again;
+mod spec_check;
+mod spec_del;
+mod spec_errors;
+mod spec_gc;
+mod spec_order;
+mod spec_status;
+mod spec_version;

@@ -1,0 +1,162 @@
+//! The daemon made to die, or to fail, at every step it has a name for. `quantum-cnid
+//! --list-crash-points` names them (debug builds); whatever the step, what is left is a state from
+//! which a DEL, repeated as runtimes do, gets to nothing, and the neighbours feel none of it.
+
+use std::fmt::Write;
+use std::os::unix::process::ExitStatusExt;
+
+use serde_json::json;
+
+use crate::spec_add::address;
+use crate::spec_del::fill_and_empty;
+use crate::support::binaries;
+use crate::support::conf::{network, with};
+use crate::support::daemon::{Daemon, Options};
+use crate::support::eventually::eventually;
+use crate::support::inventory::{Inventory, veths};
+use crate::support::netns::Netns;
+use crate::support::plugin::Call;
+use crate::support::traffic::{Echo, Steady};
+use crate::support::world::World;
+
+/// The names of the steps.
+fn points() -> Vec<String> {
+    let output = std::process::Command::new(binaries::daemon()).arg("--list-crash-points").output();
+    let output = output.expect("the daemon");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "--list-crash-points, of debug builds: {errors}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Two neighbours that talk all the time, and the container something happens to.
+struct Scene {
+    world: World,
+    neighbours: [Netns; 2],
+    container: Netns,
+    before: Inventory,
+    _echo: Echo,
+    talk: Steady,
+}
+
+fn conf() -> serde_json::Value {
+    network("steps", "steps0", "10.41.0.0/29")
+}
+
+impl Scene {
+    fn new(world: World) -> Self {
+        let daemon = world.daemon();
+        let neighbours = [world.container(), world.container()];
+        world.call(Call::add("n0", &neighbours[0]).conf(&conf())).succeeded();
+        let result = world.call(Call::add("n1", &neighbours[1]).conf(&conf())).succeeded();
+        let echo = Echo::serve(&neighbours[1], &address(&result));
+        let talk = Steady::start(&neighbours[0], &address(&result));
+        let before = Inventory::of(&world.host);
+        daemon.kill();
+        let container = world.container();
+        Self { world, neighbours, container, before, _echo: echo, talk }
+    }
+
+    /// ADD, CHECK and DEL of the container, some of which may fail.
+    fn calls(&self) {
+        let add = self.world.call(Call::add("c1", &self.container).conf(&conf()));
+        if add.code == Some(0) {
+            let check = with(&conf(), json!({ "prevResult": add.succeeded() }));
+            self.world.call(Call::check("c1", &self.container).conf(&check));
+        }
+        self.world.call(Call::del("c1", &self.container).conf(&conf()));
+    }
+
+    /// A healthy daemon gets to nothing by one more DEL, and no address was lost.
+    fn ends_well(self) {
+        let _daemon = self.world.daemon();
+        self.world.call(Call::del("c1", &self.container).conf(&conf())).succeeded();
+        assert!(self.container.link("eth0").is_none(), "eth0 is left in the container");
+        self.before.assert_same(&Inventory::of(&self.world.host), "the host after the last DEL");
+        // The container can be attached again, under its old name.
+        self.world.call(Call::add("c1", &self.container).conf(&conf())).succeeded();
+        self.world.call(Call::del("c1", &self.container).conf(&conf())).succeeded();
+        self.talk.was_undisturbed();
+        for (n, neighbour) in self.neighbours.iter().enumerate() {
+            self.world.call(Call::del(&format!("n{n}"), neighbour).conf(&conf())).succeeded();
+        }
+        assert_eq!(veths(&self.world.host), Vec::<String>::new());
+        fill_and_empty(&self.world, &conf(), 5);
+    }
+}
+
+/// Runs `story` for every point, several at a time, and reports all that went wrong.
+fn at_every_point(story: impl Fn(World, &str) + Sync) {
+    if let Err(reason) = World::new() {
+        return crate::support::skip(&reason);
+    }
+    let points = points();
+    assert!(points.len() >= 4, "a handful of steps at least: {points:?}");
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let failures = std::sync::Mutex::new(String::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let Some(point) = points.get(number) else { break };
+                    let world = World::new().expect("a world");
+                    let run = std::panic::AssertUnwindSafe(|| story(world, point));
+                    if let Err(panic) = std::panic::catch_unwind(run) {
+                        let text = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| {
+                            panic.downcast_ref::<&str>().copied().unwrap_or("?").to_owned()
+                        });
+                        let mut failures = failures.lock().expect("unpoisoned");
+                        let _ = writeln!(failures, "--- at {point}: {text}");
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("unpoisoned");
+    assert!(failures.is_empty(), "\n{failures}");
+}
+
+#[test]
+fn a_daemon_that_dies_at_any_step_leaves_nothing() {
+    at_every_point(|world, point| {
+        let scene = Scene::new(world);
+        let options = Options::default().var("QUANTUM_CRASH_AT", point);
+        let mut daemon = Daemon::start(&scene.world.host, scene.world.paths(), options);
+        // Steps of the start itself end it before it is ready.
+        if daemon.ready_or_ended() {
+            scene.calls();
+        }
+        // Its death is seen a moment after its last connection is closed.
+        let status = daemon.wait();
+        assert_eq!(status.signal(), Some(9), "it ended otherwise than at the step: {status}");
+        scene.ends_well();
+    });
+}
+
+#[test]
+fn a_step_that_fails_leaves_nothing() {
+    at_every_point(|world, point| {
+        let scene = Scene::new(world);
+        let options = Options::default().var("QUANTUM_FAIL_AT", point);
+        let mut daemon = Daemon::start(&scene.world.host, scene.world.paths(), options);
+        if daemon.ready_or_ended() {
+            let add = scene.world.call(Call::add("c1", &scene.container).conf(&conf()));
+            if add.code != Some(0) {
+                add.failed();
+                // What failed was undone at once, without anybody's DEL.
+                assert!(scene.container.link("eth0").is_none(), "eth0 after the failed ADD");
+                let now = Inventory::of(&scene.world.host);
+                scene.before.assert_same(&now, "the host after the failed ADD");
+            }
+            scene.calls();
+            assert!(daemon.is_running(), "a step that fails is no reason to die");
+        }
+        eventually("the failed step to be logged", || {
+            let log = std::fs::read_to_string(&scene.world.paths().log).expect("the log");
+            log.contains(point).then_some(())
+        });
+        drop(daemon);
+        scene.ends_well();
+    });
+}

@@ -1,0 +1,71 @@
+//! What an operator asks: `quantumctl status`, for people and as JSON.
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::support::binaries;
+use crate::support::conf::network;
+use crate::support::plugin::Call;
+use crate::support::world::World;
+
+fn quantumctl(world: &World, args: &str) -> Output {
+    let mut command = Command::new(binaries::quantumctl());
+    command.args(args.split_whitespace());
+    command.env(quantum_config::wire::SOCKET_VARIABLE, &world.paths().socket);
+    command.output().expect("quantumctl")
+}
+
+fn status(world: &World) -> Value {
+    let output = quantumctl(world, "status -o json");
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn it_says_what_is_served_and_what_is_not() {
+    let world = world!();
+    let folder = &world.paths().config_dir;
+    let write = |file: &str, text: &str| std::fs::write(folder.join(file), text).expect("written");
+    write("10-good.conf", &network("good", "good0", "10.71.0.0/30").to_string());
+    write("20-bad.conf", "{");
+    let _daemon = world.daemon();
+    let before = status(&world).to_string();
+    assert!(before.contains("good") && before.contains("10-good.conf"), "{before}");
+    assert!(before.contains("20-bad.conf"), "{before}");
+
+    let container = world.container();
+    let conf = json!({ "cniVersion": "1.0.0", "name": "good", "type": "quantum-cni" });
+    world.call(Call::add("c1", &container).conf(&conf)).succeeded();
+    let after = status(&world).to_string();
+    assert!(after.contains("10.71.0.0/30"), "the pool that is exhausted: {after}");
+
+    let output = quantumctl(&world, "status");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(text.contains("good") && text.contains("20-bad.conf"), "{text}");
+    assert!(!text.trim_start().starts_with('{'), "for people: {text}");
+}
+
+#[test]
+fn without_a_daemon_it_says_so_and_fails() {
+    let world = world!();
+    for args in ["status", "status -o json"] {
+        let output = quantumctl(&world, args);
+        assert!(!output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        let socket = world.paths().socket.to_str().expect("UTF-8");
+        assert!(said.contains(socket), "{said}");
+    }
+}
+
+#[test]
+fn what_it_does_not_know_is_an_error() {
+    let world = world!();
+    let _daemon = world.daemon();
+    for args in ["", "nonsense", "status -o xml", "status --nonsense"] {
+        let output = quantumctl(&world, args);
+        assert!(!output.status.success(), "{args}: {output:?}");
+        assert!(!output.stderr.is_empty(), "{args}: {output:?}");
+    }
+}

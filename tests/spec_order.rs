@@ -1,0 +1,154 @@
+//! Order for each attachment: a DEL that meets an ADD of its own key waits for it and wins over it,
+//! whether the ADD's caller is still there or not.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::daemon_http::sample;
+use crate::spec_del::fill_and_empty;
+use crate::support::conf::network;
+use crate::support::eventually::eventually;
+use crate::support::inventory::{Inventory, veths};
+use crate::support::plugin::{Call, feed};
+use crate::support::wire::{Answer, Client};
+
+#[test]
+fn a_del_sent_while_its_add_runs_wins() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = network("order", "order0", "10.11.0.0/28");
+    let warm = world.container();
+    world.call(Call::add("warm", &warm).conf(&conf)).succeeded();
+    let before = Inventory::of(&world.host);
+    let mut overtaken = 0;
+    // More often than the pool has addresses: none may be lost.
+    for _ in 0..20 {
+        let container = world.container();
+        let mut add = Client::connect(&world.paths().socket).expect("connected");
+        let mut del = Client::connect(&world.paths().socket).expect("connected");
+        add.call(&Call::add("c1", &container).conf(&conf), &world.host, Some(&container));
+        del.call(&Call::del("c1", &container).conf(&conf), &world.host, Some(&container));
+        let del = del.reply();
+        assert_eq!((del.exit, del.stdout.as_str()), (0, ""), "DEL succeeds");
+        let add = add.reply();
+        if add.exit == 0 {
+            // It was made, or the DEL was taken first; a second DEL must find nothing or take it.
+            overtaken += usize::from(container.link("eth0").is_some());
+        }
+        let again = Call::del("c1", &container).conf(&conf);
+        world.call(again).succeeded();
+        assert!(container.link("eth0").is_none(), "after both");
+        before.assert_same(&Inventory::of(&world.host), "the host after ADD and DEL");
+    }
+    // Requests of one client, sent one after the other, are taken in that order.
+    assert_eq!(overtaken, 0, "DELs that were carried out before the ADD sent earlier");
+    world.call(Call::del("warm", &warm).conf(&conf)).succeeded();
+    fill_and_empty(&world, &conf, 13);
+}
+
+#[test]
+fn an_add_whose_caller_hung_up_leaves_nothing_after_a_del() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = network("hungup", "hungup0", "10.12.0.0/29");
+    let warm = world.container();
+    world.call(Call::add("warm", &warm).conf(&conf)).succeeded();
+    let before = Inventory::of(&world.host);
+    for n in 0..20 {
+        let container = world.container();
+        let mut add = Client::connect(&world.paths().socket).expect("connected");
+        add.call(&Call::add("c1", &container).conf(&conf), &world.host, Some(&container));
+        if n % 2 == 0 {
+            // Late enough that some of it was done, now and then.
+            std::thread::sleep(Duration::from_micros(200 * n));
+        }
+        drop(add);
+        world.call(Call::del("c1", &container).conf(&conf)).succeeded();
+        assert!(container.link("eth0").is_none(), "after the DEL");
+        before.assert_same(&Inventory::of(&world.host), "the host after the DEL");
+    }
+    world.call(Call::del("warm", &warm).conf(&conf)).succeeded();
+    fill_and_empty(&world, &conf, 5);
+}
+
+#[test]
+fn a_plugin_that_is_killed_leaves_nothing_after_a_del() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = network("killed", "killed0", "10.13.0.0/29");
+    let warm = world.container();
+    world.call(Call::add("warm", &warm).conf(&conf)).succeeded();
+    let before = Inventory::of(&world.host);
+    let mut unfinished = 0;
+    for n in 0..20 {
+        let container = world.container();
+        let call = Call::add("c1", &container).conf(&conf);
+        let mut command = world.plugin_command(&world.host);
+        call.dress(&mut command);
+        let mut child = command.spawn().expect("the plugin");
+        feed(child.stdin.take(), call.input());
+        // The runtime's patience ends at another moment each time.
+        std::thread::sleep(Duration::from_micros(150 * n));
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        kill(pid, Signal::SIGKILL).expect("killed");
+        let output = child.wait_with_output().expect("its end");
+        unfinished += usize::from(output.status.code() != Some(0));
+        world.call(Call::del("c1", &container).conf(&conf)).succeeded();
+        assert!(container.link("eth0").is_none(), "after the DEL");
+        before.assert_same(&Inventory::of(&world.host), "the host after the DEL");
+    }
+    assert!(unfinished > 0, "no plugin was killed before it was done");
+    world.call(Call::del("warm", &warm).conf(&conf)).succeeded();
+    fill_and_empty(&world, &conf, 5);
+}
+
+#[test]
+fn an_abandoned_add_alone_is_taken_back() {
+    let world = world!();
+    let daemon = world.daemon();
+    let conf = network("alone", "alone0", "10.14.0.0/29");
+    let warm = world.container();
+    world.call(Call::add("warm", &warm).conf(&conf)).succeeded();
+    let before = Inventory::of(&world.host);
+    // The runtime never comes back: neither DEL nor ADD. What was not answered must not stay, since
+    // nobody knows of it; it would cost an address until somebody calls GC.
+    for n in 0..8 {
+        let container = world.container();
+        let mut add = Client::connect(&world.paths().socket).expect("connected");
+        let name = format!("c{n}");
+        add.call(&Call::add(&name, &container).conf(&conf), &world.host, Some(&container));
+        drop(add);
+        let adds = f64::from(n + 2);
+        eventually("the ADD to end", || {
+            let (_, metrics) = daemon.get("/metrics");
+            (sample(&metrics, "cni_operations_total", &["=\"ADD\""]) >= adds).then_some(())
+        });
+        eventually("the ADD to be taken back", || container.link("eth0").is_none().then_some(()));
+    }
+    before.assert_same(&Inventory::of(&world.host), "the host after ADDs that nobody waited for");
+    world.call(Call::del("warm", &warm).conf(&conf)).succeeded();
+    fill_and_empty(&world, &conf, 5);
+}
+
+#[test]
+fn adds_of_one_key_sent_together_make_one_attachment() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = network("same", "same0", "10.15.0.0/24");
+    let container = world.container();
+    let mut clients: Vec<Client> =
+        (0..8).map(|_| Client::connect(&world.paths().socket).expect("connected")).collect();
+    for client in &mut clients {
+        client.call(&Call::add("c1", &container).conf(&conf), &world.host, Some(&container));
+    }
+    let answers: Vec<Answer> = clients.iter_mut().map(Client::answer).collect();
+    let made = answers.iter().filter(|a| matches!(a, Answer::Reply(r) if r.exit == 0)).count();
+    assert_eq!(made, 1, "{answers:?}");
+    for answer in &answers {
+        let Answer::Reply(reply) = answer else { panic!("{answer:?}") };
+        assert!(reply.exit == 0 || reply.stdout.contains("101"), "{reply:?}");
+    }
+    assert_eq!(veths(&world.host).len(), 1);
+}

@@ -1,0 +1,31 @@
+//! The harness: a world of namespaces for each test, the programs under test, and ways to look.
+
+pub(crate) mod binaries;
+pub(crate) mod conf;
+pub(crate) mod daemon;
+pub(crate) mod enter;
+pub(crate) mod eventually;
+pub(crate) mod inventory;
+pub(crate) mod netns;
+pub(crate) mod ping;
+pub(crate) mod plugin;
+pub(crate) mod traffic;
+pub(crate) mod wire;
+pub(crate) mod world;
+
+/// The world of this test; where there can be none, the test says why and ends.
+macro_rules! world {
+    () => {
+        match $crate::support::world::World::new() {
+            Ok(world) => world,
+            Err(reason) => return $crate::support::skip(&reason),
+        }
+    };
+}
+
+/// Says that this test did not run, past the test runner's capture, so that it is seen.
+pub(crate) fn skip(reason: &str) {
+    use std::io::Write;
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr().lock(), "skipped: {name}: {reason}");
+}
