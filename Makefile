@@ -46,7 +46,7 @@ plugin:
 
 demo: release ## Shows what quantum-cni does, step by step (about 15 seconds once it is built)
 	@dist/tools.sh run
-	@QUANTUM_DEMO_BIN=$(RELEASE) QUANTUM_DEMO_PLUGIN=$(PLUGIN) tests/demo.sh
+	@QUANTUM_BIN_DIR=$(RELEASE) tests/demo.sh
 
 test: build ## Runs all tests
 	@dist/tools.sh run
