@@ -1,0 +1,105 @@
+# How to build, try, test and install quantum-cni. `make` alone lists what there is.
+#
+# Nothing here touches the machine's network: the demo, the tests and the bench run in namespaces of
+# their own. What is missing is installed with apt when make runs as root, and named when it does
+# not.
+
+# rustup's cargo may not be on the PATH of a fresh shell; nft and ip are not on that of a user.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
+
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+DEBUG   := $(TARGET)/debug
+RELEASE := $(TARGET)/release
+PLUGIN  := $(TARGET)/plugin/quantum-cni
+NOOP    := $(TARGET)/plugin/quantum-noop
+
+# The plugin is exec'd for every call; a static binary starts half a millisecond sooner.
+STATIC := -C target-feature=+crt-static -C relocation-model=static
+
+# Packages with programs: the daemon, quantumctl, the load test.
+PROGRAMS := -p quantum-cnid -p quantum-cni -p quantum-loadtest
+
+# What cargo-deny looks at. Advisories are fetched from GitHub: without it, leave them out.
+DENY ?= advisories bans licenses sources
+
+# The reference plugins that the bench puts beside ours, where they are installed.
+PEER_DIR ?= /usr/lib/cni
+BENCH_ARGS ?=
+
+DESTDIR ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help build release plugin demo test check bench install uninstall clean
+
+help: ## Lists the targets
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+build: plugin ## Builds the static plugin, and daemon, quantumctl and load test for debugging
+	cargo build $(PROGRAMS) --bins
+
+release: plugin ## Builds the same for use
+	cargo build --release $(PROGRAMS) --bins
+
+plugin:
+	@dist/tools.sh build
+	cargo rustc -p quantum-cni-plugin --profile plugin --bin quantum-cni -- $(STATIC)
+
+demo: release ## Shows what quantum-cni does, step by step (about 15 seconds once it is built)
+	@dist/tools.sh run
+	@QUANTUM_BIN_DIR=$(RELEASE) tests/demo.sh
+
+test: build ## Runs all tests
+	@dist/tools.sh run
+	cargo test --workspace
+
+check: ## Format, lints, dependencies, the rules of the house, the documentation of the code
+	@dist/tools.sh build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then \
+		set -x; cargo deny --workspace check $(DENY); \
+	else \
+		echo "skipped: cargo deny (cargo install --locked cargo-deny)"; \
+	fi
+	cargo test --test tidy
+	@# One after the other: library and plugin are both called quantum_cni there.
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --exclude quantum-cni-plugin
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p quantum-cni-plugin
+
+bench: release $(NOOP) ## Measures ADD and DEL beside the reference plugins and the kernel (BENCH_ARGS=…)
+	@dist/tools.sh run
+	$(RELEASE)/quantum-loadtest bench --plugin $(PLUGIN) --daemon $(RELEASE)/quantum-cnid \
+		--noop $(NOOP) --json $(TARGET)/bench.json \
+		$(if $(wildcard $(PEER_DIR)/bridge),--peer-dir $(PEER_DIR)) $(BENCH_ARGS)
+
+$(NOOP): loadtest/noop/main.rs
+	@mkdir -p $(@D)
+	rustc --edition 2024 -O $(STATIC) $< -o $@
+
+# Written beside its place and renamed into it: whoever runs the old file keeps it, and there is no
+# moment without one.
+put = install -D -m $(1) $(2) $(DESTDIR)/$(3).new && mv -f $(DESTDIR)/$(3).new $(DESTDIR)/$(3)
+
+SHARE   := usr/local/share/quantum-cni
+UNIT    := usr/local/lib/systemd/system/quantum-cnid.service
+SAMPLES := $(patsubst config/samples/%,%,$(shell find config/samples -type f))
+
+define newline
+
+
+endef
+
+install: release ## Installs everything below DESTDIR= (default: the machine)
+	$(call put,755,$(PLUGIN),opt/cni/bin/quantum-cni)
+	$(call put,755,$(RELEASE)/quantum-cnid,usr/local/sbin/quantum-cnid)
+	$(call put,755,$(RELEASE)/quantumctl,usr/local/bin/quantumctl)
+	$(call put,644,dist/quantum-cnid.service,$(UNIT))
+	$(foreach file,$(SAMPLES),$(call put,644,config/samples/$(file),$(SHARE)/$(file))$(newline)	)
+
+uninstall: ## Removes what install installed; settings and state stay
+	rm -f $(DESTDIR)/opt/cni/bin/quantum-cni $(DESTDIR)/usr/local/sbin/quantum-cnid \
+		$(DESTDIR)/usr/local/bin/quantumctl $(DESTDIR)/$(UNIT)
+	rm -rf $(DESTDIR)/$(SHARE)
+
+clean: ## Removes everything that was built
+	cargo clean
