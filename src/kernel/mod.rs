@@ -2,7 +2,10 @@
 #![allow(unsafe_code)] // each use says why
 
 pub mod clock;
+pub mod inspect;
+pub mod lane;
 pub mod netns;
+pub mod peer;
 pub mod route;
 pub mod sysctl;
 #[cfg(test)]

@@ -15,17 +15,22 @@
 
 mod attach;
 mod batch;
+pub mod bridge;
+mod detach;
 mod forward;
 pub(super) mod look;
 mod message;
+mod scan;
 mod socket;
 mod step;
 
 pub use attach::Host;
 pub use batch::Batch;
+pub use detach::Detached;
 pub use look::{Link, RouteSeen};
+pub use scan::OwnedLink;
 pub use socket::RouteSocket;
 pub use step::{Cause, Step, StepError};
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,0 +1,138 @@
+//! What the kernel has of an attachment, as plain data. Comparing it with the record is done
+//! elsewhere, by functions of values.
+
+use std::io;
+
+use ipnetwork::IpNetwork;
+use quantum_config::ids::{LinkIndex, Mac};
+
+use super::netns::{self, Netns, NetnsError};
+use super::route::{Link, RouteSeen, RouteSocket, StepError, look};
+use crate::attach::Record;
+
+/// What there is of one attachment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// The host's end of the pair, if a link of that name exists.
+    pub host: Option<HostSeen>,
+    /// The bridge, if a link of that name exists and is a bridge.
+    pub bridge: Option<BridgeSeen>,
+    /// The container's end, if there is a namespace to look into and an interface of that name.
+    pub inside: Option<InsideSeen>,
+}
+
+/// The host's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSeen {
+    /// Its index, which tells it from a namesake that was made later.
+    pub index: LinkIndex,
+    /// Its alias.
+    pub alias: String,
+    /// The name of the bridge it is a port of.
+    pub bridge: Option<String>,
+    /// Its hardware address.
+    pub mac: Option<Mac>,
+    /// Its MTU.
+    pub mtu: u32,
+    /// It is up.
+    pub up: bool,
+    /// Frames may leave by the port they came in.
+    pub hairpin: bool,
+}
+
+/// The bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeSeen {
+    /// Its index.
+    pub index: LinkIndex,
+    /// It is up.
+    pub up: bool,
+    /// Its addresses.
+    pub addresses: Vec<IpNetwork>,
+}
+
+/// The container's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InsideSeen {
+    /// Its index in the container.
+    pub index: LinkIndex,
+    /// Its hardware address.
+    pub mac: Option<Mac>,
+    /// Its MTU.
+    pub mtu: u32,
+    /// It is up.
+    pub up: bool,
+    /// Its addresses, the link-local one included.
+    pub addresses: Vec<IpNetwork>,
+    /// The unicast routes over it, of all tables.
+    pub routes: Vec<RouteSeen>,
+}
+
+/// Why it could not be seen.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// No socket.
+    #[error("cannot open a netlink socket to look at {of}: {source}")]
+    Socket {
+        /// The host or the container.
+        of: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The container's namespace could not be entered.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// A question was not answered.
+    #[error(transparent)]
+    Step(#[from] StepError),
+}
+
+/// Looks at what there is of an attachment, on the host and, if `netns` is given, in the container.
+/// The calling thread must be in the host's network namespace.
+pub fn observe(record: &Record, netns: Option<&Netns>) -> Result<Observed, ObserveError> {
+    let failed = |of| move |source| ObserveError::Socket { of, source };
+    let mut host = RouteSocket::open().map_err(failed("the host"))?;
+    let inside = match netns {
+        None => None,
+        Some(netns) => {
+            let opened = netns::inside(netns, RouteSocket::open)?;
+            see_inside(&mut opened.map_err(failed("the container"))?, record)?
+        }
+    };
+    Ok(Observed {
+        host: see_host(&mut host, record)?,
+        bridge: see_bridge(&mut host, record)?,
+        inside,
+    })
+}
+
+fn see_host(socket: &mut RouteSocket, record: &Record) -> Result<Option<HostSeen>, StepError> {
+    let Some(link) = look::link_by_name(socket, &record.host)? else { return Ok(None) };
+    let bridge = match link.master {
+        Some(master) => look::link_by_index(socket, master)?.map(|bridge| bridge.name),
+        None => None,
+    };
+    let Link { index, alias, mac, mtu, up, hairpin, .. } = link;
+    Ok(Some(HostSeen { index, alias, bridge, mac, mtu, up, hairpin }))
+}
+
+fn see_bridge(socket: &mut RouteSocket, record: &Record) -> Result<Option<BridgeSeen>, StepError> {
+    match look::link_by_name(socket, &record.bridge)? {
+        Some(link) if link.is_bridge => {
+            let addresses = look::addresses(socket, link.index)?;
+            Ok(Some(BridgeSeen { index: link.index, up: link.up, addresses }))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn see_inside(socket: &mut RouteSocket, record: &Record) -> Result<Option<InsideSeen>, StepError> {
+    let Some(link) = look::link_by_name(socket, &record.key.ifname)? else { return Ok(None) };
+    let addresses = look::addresses(socket, link.index)?;
+    let routes = look::routes(socket, link.index)?;
+    let Link { index, mac, mtu, up, .. } = link;
+    Ok(Some(InsideSeen { index, mac, mtu, up, addresses, routes }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! The bridge of a network: made or taken over, once per network, so this may be asynchronous.
+//!
+//! netlink itself is synchronous: run this where a few hundred microseconds hold up nobody, on a
+//! thread that is in the network namespace of the handle's socket (settings below `/proc/sys/net`
+//! are those of the thread).
+
+use std::io;
+
+use futures_util::TryStreamExt;
+use ipnetwork::IpNetwork;
+use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::link::LinkAttribute;
+use nix::errno::Errno;
+use nix::libc;
+use quantum_config::ids::{IfName, LinkIndex, Mac};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec};
+
+use super::look::{Link, read_address};
+use super::message::address_message;
+use crate::kernel::sysctl::{Setting, has_ipv6};
+
+/// A bridge as a network wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgePlan {
+    /// Its name.
+    pub name: IfName,
+    /// Its hardware address if it has to be made. A bridge without one of its own takes that of a
+    /// port, and changes it when the port goes: every container would lose its gateway.
+    pub mac: Mac,
+    /// Its MTU if it has to be made; the kernel's default if none.
+    pub mtu: Option<u32>,
+    /// The gateways of the subnets, with the prefix lengths. Empty: the bridge is a switch only,
+    /// and nothing is forwarded.
+    pub addresses: Vec<IpNetwork>,
+    /// Remove other addresses that are in the way.
+    pub force_address: bool,
+}
+
+/// A bridge as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BridgeState {
+    /// Its index.
+    pub index: LinkIndex,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// Its MTU.
+    pub mtu: u32,
+}
+
+/// Why there is no such bridge.
+#[derive(Debug, thiserror::Error)]
+pub enum BridgeError {
+    /// A link of that name is something else.
+    #[error("{name} exists and is not a bridge; choose another bridge name or remove the link")]
+    NotABridge {
+        /// The name.
+        name: IfName,
+    },
+    /// It has an address that we did not ask for. The words are those of the reference plugin.
+    #[error(
+        "{name} already has an IP address different from {wanted}: {present}; remove it, or set forceAddress to have it replaced"
+    )]
+    OtherAddress {
+        /// The bridge.
+        name: IfName,
+        /// The address that was to be added.
+        wanted: IpNetwork,
+        /// The one that is in the way.
+        present: IpNetwork,
+    },
+    /// Somebody deleted it while it was set up.
+    #[error("{name} was deleted while it was set up")]
+    Vanished {
+        /// The bridge.
+        name: IfName,
+    },
+    /// The kernel refused.
+    #[error("cannot {doing} {object}: {}", describe(source))]
+    Kernel {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        object: String,
+        /// What the kernel said.
+        source: rtnetlink::Error,
+    },
+    /// A setting could not be written.
+    #[error("cannot set {path}: {source}")]
+    Setting {
+        /// Its file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Makes the bridge, or takes over the one that is there with its hardware address and MTU, and
+/// sees that it is up, has its addresses and forwards.
+pub async fn ensure(handle: &Handle, plan: &BridgePlan) -> Result<BridgeState, BridgeError> {
+    let bridge = match find(handle, &plan.name).await? {
+        Some(link) => link,
+        None => create(handle, plan).await?,
+    };
+    if !bridge.is_bridge {
+        return Err(BridgeError::NotABridge { name: plan.name.clone() });
+    }
+    let wants_ipv6 = plan.addresses.iter().any(|address| address.is_ipv6());
+    if has_ipv6() {
+        // Before it is up: a container must never become the host's router.
+        set(Setting::AcceptRa(&plan.name), false)?;
+    }
+    if wants_ipv6 {
+        set(Setting::DisableIpv6(&plan.name), false)?;
+    }
+    bring_up(handle, plan, &bridge).await?;
+    give_addresses(handle, plan, bridge.index).await?;
+    if plan.addresses.iter().any(|address| address.is_ipv4()) {
+        set(Setting::Forward4, true)?;
+    }
+    if wants_ipv6 {
+        set(Setting::Forward6, true)?;
+    }
+    let vanished = || BridgeError::Vanished { name: plan.name.clone() };
+    let bridge = find(handle, &plan.name).await?.ok_or_else(vanished)?;
+    let mac = bridge.mac.ok_or_else(vanished)?;
+    Ok(BridgeState { index: bridge.index, mac, mtu: bridge.mtu })
+}
+
+async fn find(handle: &Handle, name: &IfName) -> Result<Option<Link>, BridgeError> {
+    let mut answers = handle.link().get().match_name(name.as_str()).execute();
+    match answers.try_next().await {
+        Ok(link) => Ok(link.as_ref().map(Link::read)),
+        Err(error) if errno_of(&error) == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(refused("look at the link", name)(error)),
+    }
+}
+
+async fn create(handle: &Handle, plan: &BridgePlan) -> Result<Link, BridgeError> {
+    let mut bridge = LinkBridge::new(plan.name.as_str()).down().address(plan.mac.0.to_vec());
+    if let Some(mtu) = plan.mtu {
+        bridge = bridge.mtu(mtu);
+    }
+    match handle.link().add(bridge.build()).execute().await {
+        Ok(()) => {}
+        // Somebody was quicker. It is looked at like any that was there before.
+        Err(error) if errno_of(&error) == Some(libc::EEXIST) => {}
+        Err(error) => return Err(refused("create the bridge", &plan.name)(error)),
+    }
+    let vanished = || BridgeError::Vanished { name: plan.name.clone() };
+    find(handle, &plan.name).await?.ok_or_else(vanished)
+}
+
+/// Brings it up, and pins the hardware address that it has by setting it.
+async fn bring_up(handle: &Handle, plan: &BridgePlan, bridge: &Link) -> Result<(), BridgeError> {
+    let mut change = LinkUnspec::new_with_index(bridge.index.0).up();
+    if let Some(mac) = bridge.mac {
+        change = change.append_extra_attribute(LinkAttribute::Address(mac.0.to_vec()));
+    }
+    let done = handle.link().set(change.build()).execute().await;
+    done.map_err(refused("bring up the bridge", &plan.name))
+}
+
+async fn give_addresses(
+    handle: &Handle,
+    plan: &BridgePlan,
+    index: LinkIndex,
+) -> Result<(), BridgeError> {
+    let present: Vec<(IpNetwork, AddressMessage)> = handle
+        .address()
+        .get()
+        .set_link_index_filter(index.0)
+        .execute()
+        .try_filter_map(async |message| Ok(read_address(&message).map(|a| (a, message))))
+        .try_collect()
+        .await
+        .map_err(refused("list the addresses of", &plan.name))?;
+
+    for &wanted in &plan.addresses {
+        if present.iter().any(|(address, _)| *address == wanted) {
+            continue;
+        }
+        for (address, message) in &present {
+            if plan.addresses.contains(address) || !in_the_way(*address, wanted) {
+                continue;
+            }
+            if !plan.force_address {
+                let (name, present) = (plan.name.clone(), *address);
+                return Err(BridgeError::OtherAddress { name, wanted, present });
+            }
+            remove(handle, plan, *address, message).await?;
+        }
+        add(handle, plan, index, wanted).await?;
+    }
+    Ok(())
+}
+
+/// A bridge has one IPv4 gateway unless the plan says more; IPv6 addresses get in each other's way
+/// only if their subnets overlap.
+fn in_the_way(present: IpNetwork, wanted: IpNetwork) -> bool {
+    match (present, wanted) {
+        (IpNetwork::V4(_), IpNetwork::V4(_)) => true,
+        (IpNetwork::V6(_), IpNetwork::V6(_)) => {
+            present.contains(wanted.ip()) || wanted.contains(present.ip())
+        }
+        _ => false,
+    }
+}
+
+async fn add(
+    handle: &Handle,
+    plan: &BridgePlan,
+    index: LinkIndex,
+    address: IpNetwork,
+) -> Result<(), BridgeError> {
+    let mut request = handle.address().add(index.0, address.ip(), address.prefix());
+    *request.message_mut() = address_message(index, address);
+    match request.execute().await {
+        Ok(()) => Ok(()),
+        Err(error) if errno_of(&error) == Some(libc::EEXIST) => Ok(()),
+        Err(error) => {
+            let object = format!("{address} to {}", plan.name);
+            Err(BridgeError::Kernel { doing: "add the address", object, source: error })
+        }
+    }
+}
+
+async fn remove(
+    handle: &Handle,
+    plan: &BridgePlan,
+    address: IpNetwork,
+    message: &AddressMessage,
+) -> Result<(), BridgeError> {
+    match handle.address().del(message.clone()).execute().await {
+        Ok(()) => Ok(()),
+        // Removed for an earlier address of the plan, or with the primary it belonged to.
+        Err(error) if errno_of(&error) == Some(libc::EADDRNOTAVAIL) => Ok(()),
+        Err(error) => {
+            let object = format!("{address} from {}", plan.name);
+            Err(BridgeError::Kernel { doing: "remove the address", object, source: error })
+        }
+    }
+}
+
+fn set(setting: Setting<'_>, value: bool) -> Result<(), BridgeError> {
+    let path = || setting.path().display().to_string();
+    setting.ensure(value).map_err(|source| BridgeError::Setting { path: path(), source })
+}
+
+fn refused(doing: &'static str, name: &IfName) -> impl FnOnce(rtnetlink::Error) -> BridgeError {
+    let object = name.to_string();
+    move |source| BridgeError::Kernel { doing, object, source }
+}
+
+fn errno_of(error: &rtnetlink::Error) -> Option<i32> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => Some(message.raw_code().saturating_abs()),
+        _ => None,
+    }
+}
+
+fn describe(error: &rtnetlink::Error) -> String {
+    match errno_of(error).map(Errno::from_raw) {
+        Some(errno) => format!("{errno:?}: {}", errno.desc().to_lowercase()),
+        None => error.to_string(),
+    }
+}
