@@ -35,7 +35,7 @@ pub fn receive(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<(usize, Vec<Own
     message.msg_iov = &raw mut into;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = CONTROL as _;
+    message.msg_controllen = CONTROL;
     let received = loop {
         // SAFETY: the descriptor is open, and `message` points to `buf` and `control`, which live
         // and are not touched otherwise until the call returns, with their true lengths.
@@ -67,7 +67,7 @@ fn take_descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
         if control.cmsg_level == libc::SOL_SOCKET && control.cmsg_type == libc::SCM_RIGHTS {
             // SAFETY: these only compute an address in the buffer and a length.
             let (data, empty) = unsafe { (libc::CMSG_DATA(header), libc::CMSG_LEN(0)) };
-            let bytes = (control.cmsg_len as usize).saturating_sub(empty as usize);
+            let bytes = control.cmsg_len.saturating_sub(empty as usize);
             for i in 0..bytes / size_of::<RawFd>() {
                 // SAFETY: the kernel put that many descriptors there. Each is open, new, and known
                 // to nobody but us.

@@ -44,7 +44,7 @@ fn all_of_an_attachment_is_seen() {
         plan.addresses.push("fd09::7/64".parse().unwrap());
         plan.routes.push(("::/0".parse().unwrap(), Some("fd09::1".parse().unwrap())));
         bridge.host.attach(&link, &plan, &netns).unwrap();
-        inside(&netns, || ip("route add 192.0.2.0/24 dev eth0 table 100")).unwrap();
+        inside(&netns, || ip("route add 192.0.2.0/24 dev eth0 table 1000")).unwrap();
 
         let record = record(&bridge, 7, &netns);
         let seen = observe(&record, Some(&netns)).unwrap();
@@ -74,7 +74,7 @@ fn all_of_an_attachment_is_seen() {
         for expected in [
             route("0.0.0.0/0", Some("10.9.0.1"), 254),
             route("10.9.0.0/24", None, 254),
-            route("192.0.2.0/24", None, 100),
+            route("192.0.2.0/24", None, 1000),
             route("::/0", Some("fd09::1"), 254),
             route("fd09::/64", None, 254),
         ] {

@@ -57,7 +57,15 @@ impl Host {
         inside: &InsidePlan,
         netns: &Netns,
     ) -> Result<(), StepError> {
-        self.create(link, inside, netns)?;
+        self.create(link, inside, netns).map_err(|error| {
+            // If the answer was lost nobody knows whether the link was made.
+            let unknown = self.socket.is_spent();
+            if unknown && self.is_there(&link.host, link.index).unwrap_or(true) {
+                self.undo(link, error)
+            } else {
+                error
+            }
+        })?;
         self.configure(link, inside, netns).map_err(|error| self.undo(link, error))
     }
 

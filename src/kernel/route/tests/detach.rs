@@ -57,13 +57,15 @@ fn a_container_that_took_its_link_along_is_no_error() {
 fn a_namesake_and_a_reused_index_are_left_alone() {
     in_private_netns(|| {
         let mut bridge = Bridge::new();
+        // Of 7 the name and the index, each with another owner; of 8 only the index.
         ip("link add qc007 index 20007 type bridge");
-        ip("link add stranger index 10008 type bridge");
+        ip("link add stranger7 index 10007 type bridge");
+        ip("link add stranger8 index 10008 type bridge");
         let outcomes = bridge.host.detach(&ids(&bridge, [7, 8]), SCRATCH);
         assert_eq!(outcomes, [Ok(Detached::Gone), Ok(Detached::Gone)]);
         let mut names = link_names();
         names.sort();
-        assert_eq!(names, ["br0", "lo", "qc007", "stranger"]);
+        assert_eq!(names, ["br0", "lo", "qc007", "stranger7", "stranger8"]);
     });
 }
 
@@ -88,7 +90,7 @@ fn a_scan_finds_what_is_ours_and_nothing_else() {
         let _containers = attach(&mut bridge, [7, 8, 9]);
         ip("link set qc008 alias unfinished"); // in our group: ours, whatever its alias
         ip("link set qc009 group 5"); // a deletion that failed: ours by its alias
-        ip("link add qcbr type bridge");
+        ip(&format!("link add qcbr group {GROUP} type bridge"));
         ip("link add qcveth type veth peer name other");
         let owned = |number: u8, alias: &str, group| OwnedLink {
             index: LinkIndex(10_000 + u32::from(number)),

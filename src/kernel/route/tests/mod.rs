@@ -3,6 +3,7 @@
 mod attach;
 mod bridge;
 mod detach;
+mod socket;
 
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
