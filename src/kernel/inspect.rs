@@ -72,3 +72,6 @@ fn see_inside(socket: &mut RouteSocket, record: &Record) -> Result<Option<Inside
     let Link { index, mac, mtu, up, .. } = link;
     Ok(Some(InsideSeen { index, mac, mtu, up, addresses, routes }))
 }
+
+#[cfg(test)]
+mod tests;

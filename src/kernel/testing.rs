@@ -1,6 +1,7 @@
 //! What the tests of this module share: private network namespaces and a look with `ip`.
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
@@ -47,4 +48,13 @@ pub(crate) fn ip(args: &str) -> String {
 pub(crate) fn ip_json(args: &str) -> serde_json::Value {
     let text = ip(&format!("-j -d {args}"));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("ip -j {args}: {e}: {text}"))
+}
+
+/// Many `ip` commands, one a line, in one process.
+pub(crate) fn ip_batch(commands: &str) {
+    let ip = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn();
+    let mut ip = ip.unwrap();
+    // Dropped, and so closed, at the end of the statement.
+    ip.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    assert!(ip.wait().unwrap().success());
 }

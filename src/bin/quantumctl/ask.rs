@@ -16,7 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Error)]
 pub(crate) enum AskError {
     /// It could not be reached.
-    #[error("quantum-cnid does not answer at {socket}: {source}; is it running, and is {SOCKET_VARIABLE} right?")]
+    #[error(
+        "quantum-cnid does not answer at {socket}: {source}; is it running, and is {SOCKET_VARIABLE} right?"
+    )]
     NoAnswer {
         /// Where.
         socket: String,

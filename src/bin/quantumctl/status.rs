@@ -19,7 +19,8 @@ pub(crate) struct Options {
 /// The text to print and how to end.
 pub(crate) fn run(options: &Options) -> Result<(String, ExitCode), AskError> {
     let answer = ask("status")?;
-    let board: Value = serde_json::from_str(&answer).map_err(|e| AskError::Refused(e.to_string()))?;
+    let board: Value =
+        serde_json::from_str(&answer).map_err(|e| AskError::Refused(e.to_string()))?;
     let healthy = board["phase"] == "open" && list(&board["degraded"]).is_empty();
     let text = if options.output == "json" { answer } else { table(&board) };
     Ok((text, if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
@@ -35,7 +36,8 @@ fn table(board: &Value) -> String {
         let _ = writeln!(text, "degraded: {}", word(reason));
     }
     for problem in list(&board["problems"]) {
-        let _ = writeln!(text, "bad file: {}: {}", word(&problem["file"]), word(&problem["reason"]));
+        let _ =
+            writeln!(text, "bad file: {}: {}", word(&problem["file"]), word(&problem["reason"]));
     }
     let Some(networks) = board["networks"].as_object().filter(|n| !n.is_empty()) else {
         text.push_str("no network is in use\n");
@@ -79,7 +81,9 @@ mod tests {
             "networks": {"n": {"bridge": "br0", "held": 2, "free": 3, "exhausted": null, "failed": null}},
         });
         let text = table(&board);
-        assert!(text.starts_with("quantum-cnid is open\nbad file: /etc/x.conf: is not valid JSON\n"));
+        assert!(
+            text.starts_with("quantum-cnid is open\nbad file: /etc/x.conf: is not valid JSON\n")
+        );
         let row = text.lines().last().expect("a row");
         assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["n", "br0", "2", "3"]);
     }

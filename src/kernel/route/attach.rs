@@ -21,6 +21,7 @@ use quantum_config::ids::IfName;
 use super::batch::first_error;
 use super::{Batch, Cause, RouteSocket, Step, StepError, forward, look, message};
 use crate::attach::{InsidePlan, LinkPlan};
+use crate::kernel::fault;
 use crate::kernel::netns::{self, Netns};
 use crate::kernel::sysctl::Setting;
 
@@ -57,7 +58,15 @@ impl Host {
         inside: &InsidePlan,
         netns: &Netns,
     ) -> Result<(), StepError> {
-        self.create(link, inside, netns)?;
+        self.create(link, inside, netns).map_err(|error| {
+            // If the answer was lost nobody knows whether the link was made.
+            let unknown = self.socket.is_spent();
+            if unknown && self.is_there(&link.host, link.index).unwrap_or(true) {
+                self.undo(link, error)
+            } else {
+                error
+            }
+        })?;
         self.configure(link, inside, netns).map_err(|error| self.undo(link, error))
     }
 

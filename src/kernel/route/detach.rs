@@ -77,7 +77,7 @@ impl Host {
 
     /// Whether there is a link with this index *and* this name. Between this look and the deletion
     /// nobody but us makes links with our names and indexes.
-    fn is_there(&mut self, name: &IfName, index: LinkIndex) -> Result<bool, StepError> {
+    pub(super) fn is_there(&mut self, name: &IfName, index: LinkIndex) -> Result<bool, StepError> {
         let link = look::link_by_index(self.socket()?, index)?;
         Ok(link.is_some_and(|link| link.name == name.as_str()))
     }
@@ -89,5 +89,20 @@ fn outcome(answer: Result<(), StepError>) -> Result<Detached, StepError> {
         Ok(()) => Ok(Detached::Removed),
         Err(error) if error.is_absent() => Ok(Detached::Gone),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::libc;
+
+    use super::*;
+
+    #[test]
+    fn what_vanished_in_the_meantime_is_gone_and_not_an_error() {
+        let failed = |errno| Err(StepError::new(Step::DeleteLinks, "qc01", errno, ""));
+        assert_eq!(outcome(Ok(())), Ok(Detached::Removed));
+        assert_eq!(outcome(failed(libc::ENODEV)), Ok(Detached::Gone));
+        assert!(outcome(failed(libc::EPERM)).is_err());
     }
 }

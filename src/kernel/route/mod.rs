@@ -33,4 +33,4 @@ pub use socket::RouteSocket;
 pub use step::{Cause, Step, StepError};
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

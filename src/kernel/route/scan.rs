@@ -14,7 +14,7 @@ pub struct OwnedLink {
     pub index: LinkIndex,
     /// Its name.
     pub name: IfName,
-    /// Its alias, which is the attachment's key; empty if we died before it was set.
+    /// Its alias, which names the attachment; empty if we died before it was set.
     pub alias: String,
     /// Its link group.
     pub group: u32,

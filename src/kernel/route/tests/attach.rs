@@ -8,7 +8,7 @@ use super::{Bridge, GROUP, link_names, name};
 use crate::kernel::netns::inside;
 use crate::kernel::route::forward::settle;
 use crate::kernel::route::{Cause, Step};
-use crate::kernel::testing::{in_private_netns, ip, ip_json, new_netns};
+use crate::kernel::testing::{in_private_netns, ip, ip_batch, ip_json, new_netns};
 
 /// The values of `key` in a list of objects.
 fn all<'a>(list: &'a Value, key: &str) -> Vec<&'a Value> {
@@ -34,7 +34,7 @@ fn attach_makes_what_the_plan_says() {
         assert_eq!(host["mtu"], 1400);
         assert_eq!(host["master"], "br0");
         assert_eq!(host["group"], json!(GROUP.to_string()));
-        assert_eq!(host["ifalias"], "net/c7/eth0");
+        assert_eq!(host["ifalias"], "quantum net/c7/eth0 10.9.0.7/24");
         assert_eq!(host["linkinfo"]["info_kind"], "veth");
         assert_eq!(host["linkinfo"]["info_slave_data"]["hairpin"], true);
         assert_eq!(host["linkinfo"]["info_slave_data"]["state"], "forwarding");
@@ -178,7 +178,7 @@ fn a_taken_host_name_is_told_apart_and_left_alone() {
         link.alias = "net/other/eth0".into();
         let error = bridge.host.attach(&link, &plan, &new_netns()).unwrap_err();
         assert_eq!((error.step, error.cause), (Step::CreateLink, Some(Cause::HostNameTaken)));
-        assert_eq!(ip_json("link show qc009")[0]["ifalias"], "net/c9/eth0");
+        assert_eq!(ip_json("link show qc009")[0]["ifalias"], "quantum net/c9/eth0 10.9.0.9/24");
     });
 }
 
@@ -231,6 +231,28 @@ fn a_missing_bridge_is_told_apart() {
             (Step::CreateLink, Some(Cause::BridgeMissing)),
             "{error}"
         );
+    });
+}
+
+#[test]
+fn a_full_bridge_is_told_apart() {
+    in_private_netns(|| {
+        let mut bridge = Bridge::new();
+        let (container, another) = (new_netns(), new_netns());
+        bridge.attach(7, &container).unwrap();
+        // Ports that are down, so that nothing is flooded to a thousand of them.
+        let pairs = (0..511).map(|i| {
+            format!("link add a{i} master br0 type veth peer name b{i}\nlink set b{i} master br0\n")
+        });
+        ip_batch(&pairs.collect::<String>());
+        let error = bridge.attach(8, &another).unwrap_err();
+        assert_eq!(
+            (error.step, error.cause),
+            (Step::CreateLink, Some(Cause::BridgeFull)),
+            "{error}"
+        );
+        ip("link del a0");
+        bridge.attach(8, &another).unwrap();
     });
 }
 

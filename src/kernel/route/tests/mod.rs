@@ -1,6 +1,9 @@
 //! Tests of the hands against the real kernel, each in a network namespace of its own.
 
 mod attach;
+mod bridge;
+mod detach;
+mod socket;
 
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
@@ -12,18 +15,18 @@ use crate::kernel::testing::{ip, ip_json};
 /// The link group of ours in the tests.
 const GROUP: u32 = 0x5143;
 
-pub(super) fn name(text: &str) -> IfName {
+pub(crate) fn name(text: &str) -> IfName {
     IfName::new(text).unwrap()
 }
 
 /// A bridge `br0` with a gateway of each family, and what works on it.
-pub(super) struct Bridge {
-    pub(super) index: LinkIndex,
-    pub(super) host: Host,
+pub(crate) struct Bridge {
+    pub(crate) index: LinkIndex,
+    pub(crate) host: Host,
 }
 
 impl Bridge {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         ip("link add br0 address 02:00:00:00:00:01 type bridge");
         ip("address add 10.9.0.1/24 dev br0");
         ip("address add fd09::1/64 dev br0 nodad");
@@ -33,7 +36,7 @@ impl Bridge {
     }
 
     /// A plan for the `number`-th container of the bridge: address 10.9.0.`number`.
-    pub(super) fn plan(&self, number: u8) -> (LinkPlan, InsidePlan) {
+    pub(crate) fn plan(&self, number: u8) -> (LinkPlan, InsidePlan) {
         let link = LinkPlan {
             host: name(&format!("qc{number:03}")),
             index: LinkIndex(10_000 + u32::from(number)),
@@ -41,7 +44,7 @@ impl Bridge {
             bridge: self.index,
             mtu: Some(1400),
             group: GROUP,
-            alias: format!("net/c{number}/eth0"),
+            alias: format!("quantum net/c{number}/eth0 10.9.0.{number}/24"),
             hairpin: false,
         };
         let inside = InsidePlan {
@@ -53,14 +56,14 @@ impl Bridge {
         (link, inside)
     }
 
-    pub(super) fn attach(&mut self, number: u8, netns: &Netns) -> Result<(), StepError> {
+    pub(crate) fn attach(&mut self, number: u8, netns: &Netns) -> Result<(), StepError> {
         let (link, inside) = self.plan(number);
         self.host.attach(&link, &inside, netns)
     }
 }
 
 /// The names of the links of this thread's namespace.
-pub(super) fn link_names() -> Vec<String> {
+pub(crate) fn link_names() -> Vec<String> {
     let links = ip_json("link show");
     links.as_array().unwrap().iter().map(|l| l["ifname"].as_str().unwrap().to_owned()).collect()
 }

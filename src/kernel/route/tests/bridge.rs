@@ -1,0 +1,141 @@
+//! Bridges: made, taken over, refused.
+
+use ipnetwork::IpNetwork;
+use quantum_config::ids::Mac;
+
+use super::name;
+use crate::kernel::route::bridge::{BridgeError, BridgePlan, BridgeState, ensure};
+use crate::kernel::sysctl::Setting;
+use crate::kernel::testing::{in_private_netns, ip, ip_json};
+
+fn plan(addresses: &[&str]) -> BridgePlan {
+    BridgePlan {
+        name: name("br0"),
+        mac: Mac([2, 0, 0, 0, 0, 42]),
+        mtu: Some(1450),
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        force_address: false,
+    }
+}
+
+/// Runs [`ensure`] in the network namespace of this thread.
+fn ensured(plan: &BridgePlan) -> Result<BridgeState, BridgeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+        tokio::spawn(connection);
+        ensure(&handle, plan).await
+    })
+}
+
+/// The global addresses of `br0`, sorted.
+fn addresses() -> Vec<String> {
+    let shown = ip_json("address show br0");
+    let entries = shown[0]["addr_info"].as_array().unwrap();
+    let global = entries.iter().filter(|entry| entry["scope"] == "global");
+    let mut found: Vec<_> = global
+        .map(|entry| format!("{}/{}", entry["local"].as_str().unwrap(), entry["prefixlen"]))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_bridge_is_made_once_and_found_again() {
+    in_private_netns(|| {
+        let plan = plan(&["10.9.0.1/24", "fd09::1/64"]);
+        let made = ensured(&plan).unwrap();
+        let shown = &ip_json("link show br0")[0];
+        assert_eq!(shown["ifindex"], made.index.0);
+        assert_eq!(shown["address"], "02:00:00:00:00:2a");
+        assert_eq!(shown["mtu"], 1450);
+        assert_eq!((made.mac, made.mtu), (plan.mac, 1450));
+        assert!(ip("link show br0").contains(",UP"), "it is up");
+        assert_eq!(addresses(), ["10.9.0.1/24", "fd09::1/64"]);
+        assert!(!ip("address show br0").contains("tentative"), "usable at once");
+        for (setting, value) in [
+            (Setting::Forward4, "1"),
+            (Setting::Forward6, "1"),
+            (Setting::AcceptRa(&plan.name), "0"),
+        ] {
+            assert_eq!(setting.read().unwrap(), value, "{setting}");
+        }
+        let again = BridgePlan { mac: Mac([2, 9, 9, 9, 9, 9]), mtu: None, ..plan };
+        assert_eq!(ensured(&again).unwrap(), made, "as it was, whatever the plan says now");
+        assert_eq!(addresses(), ["10.9.0.1/24", "fd09::1/64"]);
+    });
+}
+
+#[test]
+fn a_switch_has_no_address_and_forwards_nothing() {
+    in_private_netns(|| {
+        let before = Setting::Forward4.read().unwrap();
+        ensured(&plan(&[])).unwrap();
+        assert_eq!(addresses(), [] as [String; 0]);
+        assert_eq!(Setting::Forward4.read().unwrap(), before);
+    });
+}
+
+#[test]
+fn the_hardware_address_of_a_bridge_does_not_change_with_its_ports() {
+    in_private_netns(|| {
+        ip("link add br0 type bridge");
+        let mac = ensured(&plan(&["10.9.0.1/24"])).unwrap().mac;
+        ip("link add p0 address 00:00:00:00:00:05 type veth peer name p1");
+        ip("link set p0 master br0");
+        assert_eq!(ip_json("link show br0")[0]["address"], mac.to_string());
+    });
+}
+
+#[test]
+fn another_address_is_an_error_unless_it_may_be_replaced() {
+    in_private_netns(|| {
+        let mut plan = plan(&["10.9.0.1/24"]);
+        ip("link add br0 type bridge");
+        ip("address add 10.8.0.1/24 dev br0");
+        ip("address add fd08::1/64 dev br0 nodad");
+        let error = ensured(&plan).unwrap_err();
+        let expected = "br0 already has an IP address different from 10.9.0.1/24: 10.8.0.1/24";
+        assert!(error.to_string().starts_with(expected), "{error}");
+        assert_eq!(addresses(), ["10.8.0.1/24", "fd08::1/64"], "nothing is changed");
+
+        plan.force_address = true;
+        ensured(&plan).unwrap();
+        assert_eq!(addresses(), ["10.9.0.1/24", "fd08::1/64"]);
+    });
+}
+
+#[test]
+fn ipv6_addresses_are_in_the_way_only_in_one_subnet() {
+    in_private_netns(|| {
+        ip("link add br0 type bridge");
+        ip("address add fd08::1/64 dev br0 nodad");
+        ensured(&plan(&["fd09::1/64"])).unwrap();
+        assert_eq!(addresses(), ["fd08::1/64", "fd09::1/64"]);
+        let error = ensured(&plan(&["fd08::2/64", "fd09::1/64"])).unwrap_err();
+        let wanted: IpNetwork = "fd08::2/64".parse().unwrap();
+        match error {
+            BridgeError::OtherAddress { wanted: found, .. } => assert_eq!(found, wanted),
+            other => panic!("{other}"),
+        }
+    });
+}
+
+#[test]
+fn two_gateways_of_one_plan_are_not_in_each_others_way() {
+    in_private_netns(|| {
+        ensured(&plan(&["10.9.0.1/24"])).unwrap();
+        ensured(&plan(&["10.9.0.1/24", "10.10.0.1/24"])).unwrap();
+        assert_eq!(addresses(), ["10.10.0.1/24", "10.9.0.1/24"]);
+    });
+}
+
+#[test]
+fn another_kind_of_link_is_refused() {
+    in_private_netns(|| {
+        ip("link add br0 type veth peer name p1");
+        let error = ensured(&plan(&["10.9.0.1/24"])).unwrap_err();
+        assert!(matches!(error, BridgeError::NotABridge { .. }), "{error}");
+        assert_eq!(addresses(), [] as [String; 0]);
+    });
+}
