@@ -44,12 +44,12 @@ struct Done {
 impl Network {
     pub(super) fn run_detach(
         &mut self,
-        request: Box<Detach>,
+        request: Detach,
         answer: Answer<Detached>,
         ctx: &mut Context<Self>,
     ) {
         let key = request.key.clone();
-        let work = detach(self.hands.clone(), *request);
+        let work = detach(self.hands.clone(), request);
         ctx.spawn(work.into_actor(self).map(move |outcome, network, ctx| {
             let outcome = outcome.map(|done| {
                 if let Some(error) = done.refused {

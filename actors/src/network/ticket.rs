@@ -62,7 +62,7 @@ impl Network {
     pub(super) fn run(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         match ticket {
             Ticket::Attach(request, answer) => self.run_attach(request, answer, ctx),
-            Ticket::Detach(request, answer) => self.run_detach(request, answer, ctx),
+            Ticket::Detach(request, answer) => self.run_detach(*request, answer, ctx),
             Ticket::Check(request, answer) => {
                 let key = request.key.clone();
                 let work = super::check::check(self.hands.clone(), *request);

@@ -67,6 +67,7 @@ impl Host {
                 error
             }
         })?;
+        let _ = fault::reach("add-link-made"); // only to die at: failing comes by itself here
         self.configure(link, inside, netns).map_err(|error| self.undo(link, error))
     }
 
