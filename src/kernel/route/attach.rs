@@ -58,14 +58,9 @@ impl Host {
         inside: &InsidePlan,
         netns: &Netns,
     ) -> Result<(), StepError> {
-        self.create(link, inside, netns).map_err(|error| {
-            // If the answer was lost nobody knows whether the link was made.
-            let unknown = self.socket.is_spent();
-            if unknown && self.is_there(&link.host, link.index).unwrap_or(true) {
-                self.undo(link, error)
-            } else {
-                error
-            }
+        self.create(link, inside, netns).map_err(|error| match self.is_unfinished(link) {
+            true => self.undo(link, error),
+            false => error,
         })?;
         let _ = fault::reach("add-link-made"); // only to die at: failing comes by itself here
         self.configure(link, inside, netns).map_err(|error| self.undo(link, error))
@@ -102,8 +97,8 @@ impl Host {
         let mut container = visit(inside, netns)?;
         first_error(container.send(inside_batch(link, inside)))?;
 
+        forward::settle(host, link)?;
         if !inside.addresses.is_empty() {
-            forward::settle(host, link)?;
             // Setting the address that it has makes the kernel announce the link's addresses: a
             // gratuitous ARP or an unsolicited neighbour advertisement each. A packet socket would
             // do as well, but closing one waits for RCU.
@@ -113,6 +108,15 @@ impl Host {
             first_error(container.send(batch))?;
         }
         Ok(())
+    }
+
+    /// The answer to the creation was lost, and the link was made all the same: it has the name and
+    /// the index of the plan, and no alias yet, which tells it from an older one of ours.
+    fn is_unfinished(&mut self, link: &LinkPlan) -> bool {
+        self.socket.is_spent()
+            && self.socket().and_then(|socket| look::link_by_index(socket, link.index)).is_ok_and(
+                |found| found.is_some_and(|l| l.name == link.host.as_str() && l.alias.is_empty()),
+            )
     }
 
     /// Deletes the link that this very call has made, so its index is enough to know it by.

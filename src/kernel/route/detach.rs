@@ -77,7 +77,7 @@ impl Host {
 
     /// Whether there is a link with this index *and* this name. Between this look and the deletion
     /// nobody but us makes links with our names and indexes.
-    pub(super) fn is_there(&mut self, name: &IfName, index: LinkIndex) -> Result<bool, StepError> {
+    fn is_there(&mut self, name: &IfName, index: LinkIndex) -> Result<bool, StepError> {
         let link = look::link_by_index(self.socket()?, index)?;
         Ok(link.is_some_and(|link| link.name == name.as_str()))
     }

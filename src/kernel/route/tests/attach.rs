@@ -235,6 +235,20 @@ fn a_missing_bridge_is_told_apart() {
 }
 
 #[test]
+fn a_second_interface_may_have_a_default_route_too() {
+    in_private_netns(|| {
+        let mut bridge = Bridge::new();
+        let container = new_netns();
+        bridge.attach(7, &container).unwrap();
+        let (link, mut plan) = bridge.plan(8);
+        plan.ifname = name("eth1");
+        bridge.host.attach(&link, &plan, &container).unwrap();
+        let routes = inside(&container, || ip("route show default")).unwrap();
+        assert!(routes.contains("dev eth0") && routes.contains("dev eth1"), "{routes}");
+    });
+}
+
+#[test]
 fn a_full_bridge_is_told_apart() {
     in_private_netns(|| {
         let mut bridge = Bridge::new();
@@ -266,6 +280,7 @@ fn a_plan_without_addresses_makes_a_bare_link() {
         plan.mac = Mac([2, 0, 0, 0, 9, 9]);
         plan.ifname = name("net.1");
         bridge.host.attach(&link, &plan, &container).unwrap();
+        assert!(ip("-d link show qc007").contains("state forwarding"));
         inside(&container, || {
             let device = &ip_json("link show net.1")[0];
             assert_eq!(
