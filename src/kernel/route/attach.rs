@@ -62,8 +62,12 @@ impl Host {
             true => self.undo(link, error),
             false => error,
         })?;
-        let _ = fault::reach("add-link-made"); // only to die at: failing comes by itself here
-        self.configure(link, inside, netns).map_err(|error| self.undo(link, error))
+        let reached = fault::reach("add-link-made").map_err(|fault| {
+            StepError::new(Step::SetPort, link.host.as_str(), libc::EIO, fault.to_string())
+        });
+        reached
+            .and_then(|()| self.configure(link, inside, netns))
+            .map_err(|error| self.undo(link, error))
     }
 
     pub(super) fn create(
