@@ -94,10 +94,18 @@ impl Meters {
         registry.register(Box::new(meters.held.clone()))?;
         registry.register(Box::new(meters.free.clone()))?;
         registry.register(Box::new(meters.ready.clone()))?;
-        // Shown from the first scrape on, so that a rate over them is never undefined.
-        for command in ["ADD", "DEL", "CHECK"] {
+        // Shown from the first scrape on, so that a rate over them is never undefined: each verb,
+        // with the errors that an operator will first set an alarm on.
+        for (command, code) in [
+            ("ADD", Code::InvalidNetworkConfig),
+            ("ADD", Code::TryAgainLater),
+            ("ADD", Code::Kernel),
+            ("DEL", Code::TryAgainLater),
+            ("CHECK", Code::CheckFailed),
+        ] {
             meters.operations.with_label_values(&[command]);
             meters.duration.with_label_values(&[command]);
+            meters.errors.with_label_values(&[command, &code.number().to_string()]);
         }
         Ok(meters)
     }
