@@ -71,6 +71,22 @@ impl Scene {
         self.world.call(Call::del("c1", &self.container).conf(&conf()));
     }
 
+    /// After a failed ADD others can have every address that is left, and a late DEL of the failed
+    /// one takes nothing from them.
+    fn others_get_its_address(&self) {
+        let others = [self.world.container(), self.world.container(), self.world.container()];
+        let each = || others.iter().enumerate().map(|(n, other)| (format!("other{n}"), other));
+        let results: Vec<_> = each()
+            .map(|(name, other)| self.world.call(Call::add(&name, other).conf(&conf())).succeeded())
+            .collect();
+        self.world.call(Call::del("c1", &self.container).conf(&conf())).succeeded();
+        for ((name, other), result) in each().zip(results) {
+            let check = with(&conf(), json!({ "prevResult": result }));
+            self.world.call(Call::check(&name, other).conf(&check)).succeeded();
+            self.world.call(Call::del(&name, other).conf(&conf())).succeeded();
+        }
+    }
+
     /// A healthy daemon gets to nothing by one more DEL, and no address was lost.
     fn ends_well(self) {
         let _daemon = self.world.daemon();
@@ -155,6 +171,7 @@ fn a_step_that_fails_leaves_nothing() {
                 assert!(scene.container.link("eth0").is_none(), "eth0 after the failed ADD");
                 let now = Inventory::of(&scene.world.host);
                 scene.before.assert_same(&now, "the host after the failed ADD");
+                scene.others_get_its_address();
             }
             scene.calls();
             assert!(daemon.is_running(), "a step that fails is no reason to die");

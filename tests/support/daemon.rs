@@ -82,6 +82,19 @@ impl Daemon {
         });
     }
 
+    /// Waits until it answers at all, or has ended; true if it answers.
+    #[track_caller]
+    pub(crate) fn serves_or_ended(&mut self) -> bool {
+        eventually("the daemon to open or to end", || {
+            if !self.is_running() {
+                return Some(false);
+            }
+            let page = self.try_get("/readyz").map(|(_, body)| body)?;
+            let starting = page.contains("is starting") || page.contains("being rebuilt");
+            (!starting).then_some(true)
+        })
+    }
+
     /// Waits until it is ready, or has ended; true if it is ready.
     #[track_caller]
     pub(crate) fn ready_or_ended(&mut self) -> bool {
