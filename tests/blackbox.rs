@@ -11,6 +11,7 @@ mod support;
 
 mod crash_points;
 mod crash_restart;
+mod crash_state;
 mod daemon_config_dir;
 mod daemon_frames;
 mod daemon_http;
@@ -18,6 +19,7 @@ mod daemon_log;
 mod daemon_settings;
 mod daemon_status;
 mod network_burst;
+mod network_repair;
 mod spec_add;
 mod spec_add_again;
 mod spec_check;

@@ -19,6 +19,10 @@ use crate::support::plugin::Call;
 use crate::support::traffic::{Echo, Steady};
 use crate::support::world::World;
 
+/// Steps that are there only to die at. What fails between the link and its configuration, fails by
+/// itself in `spec_add_again`: a route that the kernel refuses.
+const ONLY_TO_DIE_AT: &[&str] = &["add-link-made"];
+
 /// The names of the steps.
 fn points() -> Vec<String> {
     let output = std::process::Command::new(binaries::daemon()).arg("--list-crash-points").output();
@@ -65,6 +69,22 @@ impl Scene {
             self.world.call(Call::check("c1", &self.container).conf(&check));
         }
         self.world.call(Call::del("c1", &self.container).conf(&conf()));
+    }
+
+    /// After a failed ADD others can have every address that is left, and a late DEL of the failed
+    /// one takes nothing from them.
+    fn others_get_its_address(&self) {
+        let others = [self.world.container(), self.world.container(), self.world.container()];
+        let each = || others.iter().enumerate().map(|(n, other)| (format!("other{n}"), other));
+        let results: Vec<_> = each()
+            .map(|(name, other)| self.world.call(Call::add(&name, other).conf(&conf())).succeeded())
+            .collect();
+        self.world.call(Call::del("c1", &self.container).conf(&conf())).succeeded();
+        for ((name, other), result) in each().zip(results) {
+            let check = with(&conf(), json!({ "prevResult": result }));
+            self.world.call(Call::check(&name, other).conf(&check)).succeeded();
+            self.world.call(Call::del(&name, other).conf(&conf())).succeeded();
+        }
     }
 
     /// A healthy daemon gets to nothing by one more DEL, and no address was lost.
@@ -137,6 +157,9 @@ fn a_daemon_that_dies_at_any_step_leaves_nothing() {
 #[test]
 fn a_step_that_fails_leaves_nothing() {
     at_every_point(|world, point| {
+        if ONLY_TO_DIE_AT.contains(&point) {
+            return;
+        }
         let scene = Scene::new(world);
         let options = Options::default().var("QUANTUM_FAIL_AT", point);
         let mut daemon = Daemon::start(&scene.world.host, scene.world.paths(), options);
@@ -148,6 +171,7 @@ fn a_step_that_fails_leaves_nothing() {
                 assert!(scene.container.link("eth0").is_none(), "eth0 after the failed ADD");
                 let now = Inventory::of(&scene.world.host);
                 scene.before.assert_same(&now, "the host after the failed ADD");
+                scene.others_get_its_address();
             }
             scene.calls();
             assert!(daemon.is_running(), "a step that fails is no reason to die");

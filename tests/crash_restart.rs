@@ -1,6 +1,9 @@
 //! The daemon stopped, killed and started again: it knows every attachment, gives no address twice,
 //! sweeps what has no record, and nothing in the containers is disturbed by any of it.
 
+use std::sync::Barrier;
+
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::spec_add::address;
@@ -10,8 +13,9 @@ use crate::support::daemon::{Daemon, Options};
 use crate::support::eventually::eventually;
 use crate::support::inventory::{Inventory, nft_elements, veths};
 use crate::support::netns::Netns;
-use crate::support::plugin::Call;
+use crate::support::plugin::{Call, Outcome};
 use crate::support::traffic::{Echo, Steady};
+use crate::support::wire::Client;
 use crate::support::world::{OUTSIDE, World};
 
 /// The link group that marks what is ours, the ASCII letters "qcni".
@@ -93,6 +97,78 @@ fn a_stop_is_not_felt() {
 }
 
 #[test]
+fn a_reload_during_the_start_does_not_end_it() {
+    let world = world!();
+    for _ in 0..5 {
+        let mut daemon = Daemon::start(&world.host, world.paths(), Options::default());
+        eventually("the socket to be there", || Client::connect(&world.paths().socket).ok());
+        daemon.reload();
+        daemon.wait_ready();
+        daemon.kill();
+    }
+}
+
+/// Ends the daemon amid twenty ADDs that were started together; whatever became of each, a DEL gets
+/// to nothing, and what was answered with success is there.
+fn amid_a_burst(world: World, is_orderly: bool, end: impl Fn(&Daemon)) {
+    let conf = network("burst", "burst0", "10.33.0.0/27");
+    let mut daemon = world.daemon();
+    let warm = world.container();
+    world.call(Call::add("warm", &warm).conf(&conf)).succeeded();
+    let before = Inventory::of(&world.host);
+    let containers: Vec<Netns> = (0..20).map(|_| world.container()).collect();
+    let start = Barrier::new(containers.len() + 1);
+    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let each = containers.iter().enumerate().map(|(n, container)| {
+            let (world, conf, start) = (&world, &conf, &start);
+            scope.spawn(move || {
+                start.wait();
+                world.call(Call::add(&format!("c{n}"), container).conf(conf))
+            })
+        });
+        let threads: Vec<_> = each.collect();
+        start.wait();
+        eventually("the first of them", || (veths(&world.host).len() > 3).then_some(()));
+        end(&daemon);
+        threads.into_iter().map(|t| t.join().expect("a call")).collect()
+    });
+    let status = daemon.wait();
+    assert_eq!(status.success(), is_orderly, "{status}");
+    for (outcome, container) in outcomes.iter().zip(&containers) {
+        if outcome.code == Some(0) {
+            let held = container.addresses("eth0", 4);
+            assert_eq!(held, [format!("{}/27", address(&outcome.succeeded()))]);
+        } else {
+            outcome.failed_with(11);
+            assert!(!is_orderly || container.link("eth0").is_none(), "undone: {outcome:?}");
+        }
+    }
+    let _daemon = world.daemon();
+    for (n, (outcome, container)) in outcomes.iter().zip(&containers).enumerate() {
+        let name = format!("c{n}");
+        if outcome.code == Some(0) {
+            let check = with(&conf, json!({ "prevResult": outcome.succeeded() }));
+            world.call(Call::check(&name, container).conf(&check)).succeeded();
+        }
+        world.call(Call::del(&name, container).conf(&conf)).succeeded();
+        assert!(container.link("eth0").is_none());
+    }
+    before.assert_same(&Inventory::of(&world.host), "the host after all DELs");
+    world.call(Call::del("warm", &warm).conf(&conf)).succeeded();
+    fill_and_empty(&world, &conf, 29);
+}
+
+#[test]
+fn a_stop_amid_a_burst_lets_each_finish_or_undo() {
+    amid_a_burst(world!(), true, |daemon| daemon.signal(Signal::SIGTERM));
+}
+
+#[test]
+fn a_kill_amid_a_burst_loses_nothing() {
+    amid_a_burst(world!(), false, |daemon| daemon.signal(Signal::SIGKILL));
+}
+
+#[test]
 fn repeated_kills_lose_no_address() {
     let world = world!();
     let conf = network("again", "again0", "10.31.0.0/29");
@@ -138,6 +214,10 @@ fn a_link_of_ours_without_a_record_is_swept_and_foreign_ones_are_not() {
         "link add qc0000000000000 type veth peer name ghost0\n\
          link set qc0000000000000 group {GROUP} master quantum0 up alias \"{alias}\"\n\
          link add qc1111111111111 type veth peer name prefix0\n\
+         link add qc2222222222222 type veth peer name prefix1\n\
+         link set qc2222222222222 group {GROUP}\n\
+         link add qc3333333333333 type veth peer name prefix2\n\
+         link set qc3333333333333 alias \"{alias}\"\n\
          link add foreign0 type veth peer name foreign1\n\
          link set foreign0 group {GROUP}\n\
          link add foreign2 type veth peer name foreign3\n\
@@ -147,49 +227,14 @@ fn a_link_of_ours_without_a_record_is_swept_and_foreign_ones_are_not() {
     assert!(world.host.link("qc0000000000000").is_none(), "all three marks and no record");
     for (name, why) in [
         ("qc1111111111111", "only the name is like ours"),
+        ("qc2222222222222", "it has no alias"),
+        ("qc3333333333333", "it is not in our group"),
         ("foreign0", "only the group is like ours"),
         ("foreign2", "only the alias is like ours"),
     ] {
         assert!(world.host.link(name).is_some(), "{name} was swept, but {why}");
     }
     assert_known(&world, &attached);
-}
-
-#[test]
-fn a_corrupt_store_is_rebuilt_from_the_kernel() {
-    let world = world!();
-    let daemon = world.daemon();
-    let attached = attach(&world, 2);
-    let second = address(&attached[1].1);
-    let _neighbour = Echo::serve(&attached[1].0, &second);
-    let steady = Steady::start(&attached[0].0, &second);
-    daemon.kill();
-    let mut spoiled = 0;
-    for name in crate::support::world::names_in(&world.paths().state_dir) {
-        let path = world.paths().state_dir.join(&name);
-        let head = std::fs::read(&path).unwrap_or_default();
-        if head.starts_with(b"SQLite format 3\0") {
-            std::fs::write(&path, vec![0x5a; head.len()]).expect("spoiled");
-            spoiled += 1;
-        } else if name.ends_with("-wal") || name.ends_with("-shm") {
-            std::fs::remove_file(&path).expect("removed");
-        }
-    }
-    assert_eq!(spoiled, 1, "the store is one SQLite file");
-
-    let _daemon = world.daemon();
-    assert_eq!(veths(&world.host).len(), 2, "nothing that lives is swept");
-    let taken: Vec<String> = attached.iter().map(|(_, result)| address(result)).collect();
-    let container = world.container();
-    let add = Call::add("new", &container).conf(&example());
-    let given = address(&world.call(add).succeeded());
-    assert!(!taken.contains(&given), "{given} was given twice");
-    steady.was_undisturbed();
-    for (n, (container, _)) in attached.iter().enumerate() {
-        world.call(Call::del(&format!("c{n}"), container).conf(&example())).succeeded();
-        assert!(container.link("eth0").is_none());
-    }
-    assert_eq!(veths(&world.host).len(), 1);
 }
 
 #[test]

@@ -47,6 +47,19 @@ fn an_interface_of_that_name_is_left_alone() {
 }
 
 #[test]
+fn the_loopback_interface_is_nobodys_to_make() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let container = world.container();
+    container.ip("link set lo up");
+    let inside = Inventory::of(&container);
+    let conf = network("lo", "lo0", "10.6.5.0/24");
+    world.call(Call::add("c1", &container).ifname("lo").conf(&conf)).failed_with(EXISTS);
+    inside.assert_same(&Inventory::of(&container), "the container after the refused ADD");
+    assert_eq!(veths(&world.host), Vec::<String>::new());
+}
+
+#[test]
 fn a_new_container_under_an_old_name_replaces_it() {
     let world = world!();
     let _daemon = world.daemon();

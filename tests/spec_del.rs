@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use quantum_config::wire::SOCKET_VARIABLE;
 use serde_json::json;
 
 use crate::spec_add::address;
 use crate::support::conf::{example, network, with};
+use crate::support::eventually::eventually_within;
 use crate::support::inventory::{Inventory, nft_elements, veths};
 use crate::support::plugin::Call;
 use crate::support::world::World;
@@ -97,7 +99,9 @@ fn a_name_is_all_the_configuration_it_needs() {
     let before = with_a_neighbour(&world, &neighbour);
     let bare = json!({ "cniVersion": "1.0.0", "name": "quantum-bridge", "type": "quantum-cni" });
     let changed = with(&example(), json!({ "bridge": "other0", "ipMasq": false, "vlan": 7 }));
-    for conf in [bare, changed] {
+    // An operator's typing error must not keep what is there already from being deleted.
+    let wrong = with(&example(), json!({ "mtu": "many", "ipam": 3, "prevResult": "none" }));
+    for conf in [bare, changed, wrong] {
         world.call(Call::add("c1", &container).conf(&example())).succeeded();
         world.call(Call::del("c1", &container).conf(&conf)).succeeded();
         before.assert_same(&Inventory::of(&world.host), &format!("DEL with {conf}"));
@@ -163,6 +167,28 @@ fn without_a_daemon_it_leaves_a_tombstone_that_is_carried_out_later() {
     assert!(container.link("eth0").is_none());
     // The key is free: it can be attached anew.
     world.call(Call::add("c1", &container).conf(&example())).succeeded();
+}
+
+#[test]
+fn a_tombstone_takes_away_what_was_there_and_not_what_came_later() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let (early, late) = (world.container(), world.container());
+    for (name, container) in [("early", &early), ("late", &late)] {
+        world.call(Call::add(name, container).conf(&example())).succeeded();
+        // The daemon is there, but these calls cannot reach it.
+        let del = Call::del(name, container).var(SOCKET_VARIABLE, "/nonexistent/cni.sock");
+        world.call(del.conf(&example())).succeeded();
+    }
+    assert_eq!(world.tombstones().len(), 2);
+    // The runtime tries again, with success, and starts the container anew.
+    world.call(Call::del("late", &late).conf(&example())).succeeded();
+    world.call(Call::add("late", &late).conf(&example())).succeeded();
+    // A running daemon looks through its spool every ten seconds.
+    let carried_out = || world.tombstones().is_empty().then_some(());
+    eventually_within(Duration::from_secs(25), "the tombstones to be carried out", carried_out);
+    assert!(early.link("eth0").is_none(), "its DEL was carried out");
+    assert!(late.link("eth0").is_some(), "it was made after its tombstone was written");
 }
 
 #[test]

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 
 use crate::daemon_http::sample;
 use crate::spec_del::fill_and_empty;
-use crate::support::conf::network;
+use crate::support::conf::{network, with};
 use crate::support::eventually::eventually;
 use crate::support::inventory::{Inventory, veths};
 use crate::support::plugin::{Call, feed};
@@ -151,4 +152,27 @@ fn adds_of_one_key_sent_together_make_one_attachment() {
         assert!(reply.exit == 0 || reply.stdout.contains("101"), "{reply:?}");
     }
     assert_eq!(veths(&world.host).len(), 1);
+}
+
+#[test]
+fn a_bad_definition_fails_nobody_elses_add() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let good = network("both", "both0", "10.16.0.0/24");
+    let warm = world.container();
+    world.call(Call::add("warm", &warm).conf(&good)).succeeded();
+    world.host.ip("link add taken0 type veth peer name taken1");
+    let bad = with(&good, json!({ "bridge": "taken0" }));
+    for n in 0..5 {
+        let (one, two) = (world.container(), world.container());
+        let mut first = Client::connect(&world.paths().socket).expect("connected");
+        let mut second = Client::connect(&world.paths().socket).expect("connected");
+        let name = format!("bad{n}");
+        first.call(&Call::add(&name, &one).conf(&bad), &world.host, Some(&one));
+        let name = format!("good{n}");
+        second.call(&Call::add(&name, &two).conf(&good), &world.host, Some(&two));
+        assert_eq!(first.reply().exit, 1, "taken0 is no bridge");
+        let reply = second.reply();
+        assert_eq!(reply.exit, 0, "the network as it was is still there: {reply:?}");
+    }
 }

@@ -47,6 +47,19 @@ fn an_exhausted_pool_is_50_and_says_which() {
 }
 
 #[test]
+fn an_exhausted_pool_is_known_after_a_restart() {
+    let world = world!();
+    let daemon = world.daemon();
+    let conf = at(&network("tiny", "tiny0", "10.3.4.0/30"), "1.1.0");
+    let container = world.container();
+    world.call(Call::add("c1", &container).conf(&conf)).succeeded();
+    daemon.kill();
+    let _daemon = world.daemon();
+    let said = world.call(status(&conf)).failed_with(50);
+    assert!(said.contains("10.3.4.0/30"), "{said}");
+}
+
+#[test]
 fn it_exists_since_1_1_0() {
     let world = world!();
     let _daemon = world.daemon();

@@ -82,6 +82,19 @@ impl Daemon {
         });
     }
 
+    /// Waits until it answers at all, or has ended; true if it answers.
+    #[track_caller]
+    pub(crate) fn serves_or_ended(&mut self) -> bool {
+        eventually("the daemon to open or to end", || {
+            if !self.is_running() {
+                return Some(false);
+            }
+            let page = self.try_get("/readyz").map(|(_, body)| body)?;
+            let starting = page.contains("is starting") || page.contains("being rebuilt");
+            (!starting).then_some(true)
+        })
+    }
+
     /// Waits until it is ready, or has ended; true if it is ready.
     #[track_caller]
     pub(crate) fn ready_or_ended(&mut self) -> bool {
@@ -138,14 +151,20 @@ impl Daemon {
     /// `GET path` on its HTTP address: status and body.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = std::thread::scope(|scope| {
+        self.try_get(path).unwrap_or_else(|| panic!("nobody serves HTTP on {HTTP}"))
+    }
+
+    /// The same; nothing if nobody listens there.
+    #[track_caller]
+    pub(crate) fn try_get(&self, path: &str) -> Option<(u16, String)> {
+        let connected = std::thread::scope(|scope| {
             let connect = || {
                 nix::sched::setns(&self.host, nix::sched::CloneFlags::CLONE_NEWNET).expect("setns");
                 TcpStream::connect_timeout(&HTTP.parse().expect("an address"), BOUND)
             };
             scope.spawn(connect).join().expect("a thread")
-        })
-        .unwrap_or_else(|e| panic!("nobody serves HTTP on {HTTP}: {e}"));
+        });
+        let mut stream = connected.ok()?;
         stream.set_read_timeout(Some(BOUND)).expect("a bound");
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -154,7 +173,7 @@ impl Daemon {
         stream.read_to_string(&mut answer).expect("an answer");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         let status = head.split_whitespace().nth(1).and_then(|s| s.parse().ok());
-        (status.expect("a status line"), body.to_owned())
+        Some((status.expect("a status line"), body.to_owned()))
     }
 
     /// The log records so far, of all daemons of this world. Every line must be one JSON object.

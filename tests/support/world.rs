@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::mount::{MntFlags, umount2};
 use tempfile::TempDir;
 
 use super::binaries;
@@ -134,6 +135,17 @@ impl World {
             ipam["dataDir"] = self.paths.state_dir.to_str().expect("UTF-8").into();
         }
         call.conf(&conf)
+    }
+}
+
+impl Drop for World {
+    /// Containers may outlive their world by a moment, and a mount that is still there would keep
+    /// the folder.
+    fn drop(&mut self) {
+        let folder = self.paths.root.join("netns");
+        for name in names_in(&folder) {
+            let _ = umount2(&folder.join(name), MntFlags::MNT_DETACH);
+        }
     }
 }
 
