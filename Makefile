@@ -16,8 +16,8 @@ NOOP    := $(TARGET)/plugin/quantum-noop
 # The plugin is exec'd for every call; a static binary starts half a millisecond sooner.
 STATIC := -C target-feature=+crt-static -C relocation-model=static
 
-# Packages with programs: the daemon, quantumctl, the load test.
-PROGRAMS := -p quantum-cnid -p quantum-cni -p quantum-loadtest
+# The packages of the daemon and of quantumctl.
+PROGRAMS := -p quantum-cnid -p quantum-cni
 
 # What cargo-deny looks at. Advisories are fetched from GitHub: without it, leave them out.
 DENY ?= advisories bans licenses sources
@@ -35,16 +35,16 @@ help: ## Lists the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 build: plugin ## Builds the static plugin, and daemon, quantumctl and load test for debugging
-	cargo build $(PROGRAMS) --bins
+	cargo build --workspace --bins
 
-release: plugin ## Builds the same for use
+release: plugin ## Builds plugin, daemon and quantumctl for use
 	cargo build --release $(PROGRAMS) --bins
 
 plugin:
 	@dist/tools.sh build
 	cargo rustc -p quantum-cni-plugin --profile plugin --bin quantum-cni -- $(STATIC)
 
-demo: release ## Shows what quantum-cni does, step by step (about 15 seconds once it is built)
+demo: release ## Shows what quantum-cni does, step by step (6 seconds, and some minutes to build)
 	@dist/tools.sh run
 	@QUANTUM_BIN_DIR=$(RELEASE) tests/demo.sh
 
@@ -68,6 +68,7 @@ check: ## Format, lints, dependencies, the rules of the house, the documentation
 
 bench: release $(NOOP) ## Measures ADD and DEL beside the reference plugins and the kernel (BENCH_ARGS=…)
 	@dist/tools.sh run
+	cargo build --release -p quantum-loadtest --bins
 	$(RELEASE)/quantum-loadtest bench --plugin $(PLUGIN) --daemon $(RELEASE)/quantum-cnid \
 		--noop $(NOOP) --json $(TARGET)/bench.json \
 		$(if $(wildcard $(PEER_DIR)/bridge),--peer-dir $(PEER_DIR)) $(BENCH_ARGS)
