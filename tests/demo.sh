@@ -65,7 +65,7 @@ check() {
     if said=$("$@" 2>&1); then
         printf '   %s✓%s %s\n' "$green" "$plain" "$sentence"
     else
-        fail "$sentence" "$(printf '%s\n%s' "$*" "$said")"
+        fail "$sentence" "${said:-$*}"
     fi
 }
 
@@ -222,7 +222,7 @@ check "There are three ports, each with hairpin mode on." \
     test "$(grep -c 'hairpin on' <<<"$ports")" = 3
 say "Their addresses are in the nftables set masq4, which decides who is masqueraded:"
 masquerade=$(nft list set inet quantum masq4)
-tr -s ' \t\n' ' ' <<<"$masquerade" | sed -n 's/.*elements = \({[^}]*}\).*/masq4 = \1/p' | show
+show <<<"$(tr -s ' \t\n' ' ' <<<"$masquerade" | sed -n 's/.*elements = \({[^}]*}\).*/masq4 = \1/p')"
 for ip in "$web" "$db" "$client"; do
     contains "$masquerade" "$ip" >/dev/null || fail "$ip is in the set." "$masquerade"
 done
@@ -251,7 +251,7 @@ check "It names container, network, command, interface and address." has_fields
 
 step "The daemon is killed"
 say "kill -9, in the middle of a conversation between two containers; then it is started again."
-inside client ping -q -n -i 0.1 -c 25 -W 2 "$web" >"$work/ping" 2>&1 &
+nsenter --net=/run/netns/client -- ping -q -n -i 0.1 -c 25 -W 2 "$web" >"$work/ping" 2>&1 &
 pinger=$!
 sleep 0.5
 kill -KILL "$daemon"
@@ -295,7 +295,8 @@ step "Nothing is left"
 check "No interface of ours but the two bridges." \
     test -z "$(ip -o link | grep -Ev ': (lo|uplink@[^:]*|quantum0|quantum1):')"
 check "No port on either bridge." test -z "$(bridge link show)"
-check "No element in any nftables set." not grep -q elements <<<"$(nft list ruleset)"
+no_elements() { not grep elements <<<"$(nft list ruleset)"; }
+check "No element in any nftables set." no_elements
 held=$("$bin/quantumctl" status -o json | grep -o '"held": *[0-9]*' | sort -u)
 check "No address is leased: quantumctl counts $held for both networks." \
     test "${held//[[:space:]]/}" = '"held":0'
