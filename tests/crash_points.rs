@@ -19,10 +19,6 @@ use crate::support::plugin::Call;
 use crate::support::traffic::{Echo, Steady};
 use crate::support::world::World;
 
-/// Steps that are there only to die at. What fails between the link and its configuration, fails by
-/// itself in `spec_add_again`: a route that the kernel refuses.
-const ONLY_TO_DIE_AT: &[&str] = &["add-link-made"];
-
 /// The names of the steps.
 fn points() -> Vec<String> {
     let output = std::process::Command::new(binaries::daemon()).arg("--list-crash-points").output();
@@ -157,9 +153,6 @@ fn a_daemon_that_dies_at_any_step_leaves_nothing() {
 #[test]
 fn a_step_that_fails_leaves_nothing() {
     at_every_point(|world, point| {
-        if ONLY_TO_DIE_AT.contains(&point) {
-            return;
-        }
         let scene = Scene::new(world);
         let options = Options::default().var("QUANTUM_FAIL_AT", point);
         let mut daemon = Daemon::start(&scene.world.host, scene.world.paths(), options);
