@@ -177,3 +177,33 @@ fn a_step_that_fails_leaves_nothing() {
         scene.ends_well();
     });
 }
+
+#[test]
+fn a_part_that_panics_is_rebuilt_and_leaves_nothing() {
+    at_every_point(|world, point| {
+        let scene = Scene::new(world);
+        let options = Options::default().var("QUANTUM_PANIC_AT", point);
+        let mut daemon = Daemon::start(&scene.world.host, scene.world.paths(), options);
+        assert!(daemon.ready_or_ended(), "it ended before the step");
+        let add = scene.world.call(Call::add("c1", &scene.container).conf(&conf()));
+        if add.code != Some(0) {
+            add.failed();
+        }
+        scene.world.call(Call::del("c1", &scene.container).conf(&conf())).succeeded();
+        eventually("nothing to be left after the panic", || {
+            let now = Inventory::of(&scene.world.host);
+            (now == scene.before && scene.container.link("eth0").is_none()).then_some(())
+        });
+        // The same daemon goes on, with every address it had.
+        eventually("its address to be free again", || {
+            let probe = scene.world.call(Call::add("probe", &scene.container).conf(&conf()));
+            let held = probe.code == Some(0) && address(&probe.succeeded()).ends_with(".4");
+            scene.world.call(Call::del("probe", &scene.container).conf(&conf())).succeeded();
+            held.then_some(())
+        });
+        scene.others_get_its_address();
+        assert!(daemon.is_running(), "a panic costs one actor, not the daemon");
+        drop(daemon);
+        scene.ends_well();
+    });
+}

@@ -32,7 +32,7 @@ use crate::driver::Lanes;
 use crate::http::{self, Pages};
 use crate::manager::Folders;
 use crate::messages::cache::{All, Rebuilt, Remember};
-use crate::messages::driver::{Scan, Sweep};
+use crate::messages::driver::{Scan, Scope, Sweep};
 use crate::messages::manager::{Open, Reload, Replay};
 use crate::messages::{Drain, ask};
 use crate::meters::Meters;
@@ -149,8 +149,8 @@ async fn put_in_order(
 async fn sweep(graph: &Graph, log: &Logger) -> Result<(), Failure> {
     let records: Vec<Stored> = ask(&graph.all, All).await?.map_err(errors::store)?;
     let hosts: HashSet<_> = records.iter().map(|s| s.record.host.clone()).collect();
-    let elements = records.iter().flat_map(|s| elements(&s.record)).collect();
-    let swept = ask(&graph.sweep, Sweep { hosts, elements }).await?.map_err(errors::kernel)?;
+    let scope = Scope::Host(records.iter().flat_map(|s| elements(&s.record)).collect());
+    let swept = ask(&graph.sweep, Sweep { hosts, scope }).await?.map_err(errors::kernel)?;
     for link in &swept.removed {
         warn!(log, "removed an interface without a record";
             "interface" => link.name.as_str(), "alias" => &link.alias);

@@ -81,6 +81,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         revert: driver.clone().recipient(),
         inspect: driver.clone().recipient(),
         restore: driver.clone().recipient(),
+        sweep: driver.clone().recipient(),
     };
     let manager = Manager::new(folders, hands, board, named("manager")).start();
     let watched: Vec<(&'static str, Recipient<Observe>)> = vec![

@@ -1,6 +1,7 @@
 //! Points at which a debug build can be made to die or to fail, so that tests can see what is left
 //! then. `QUANTUM_CRASH_AT=point` kills the process as `kill -9` would when it gets there;
-//! `QUANTUM_FAIL_AT=point` makes that step fail. In a release build the points are not there.
+//! `QUANTUM_FAIL_AT=point` makes that step fail and `QUANTUM_PANIC_AT=point` makes it panic, each the
+//! first time only. In a release build the points are not there.
 
 /// The points, in the order in which an ADD and a DEL reach them.
 pub const POINTS: &[&str] = &[
@@ -24,20 +25,24 @@ pub struct Fault(pub &'static str);
 
 /// The process has come to `point`.
 #[cfg(debug_assertions)]
+#[allow(clippy::panic, reason = "it is made to")]
 pub fn reach(point: &'static str) -> Result<(), Fault> {
-    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
 
-    static CRASH: LazyLock<Option<String>> =
-        LazyLock::new(|| std::env::var("QUANTUM_CRASH_AT").ok());
-    static FAIL: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("QUANTUM_FAIL_AT").ok());
+    static DONE: AtomicBool = AtomicBool::new(false);
     debug_assert!(POINTS.contains(&point), "{point} is not listed");
-    if CRASH.as_deref() == Some(point) {
+    let asked = |variable| std::env::var(variable).is_ok_and(|wanted| wanted == point);
+    let first_time = || !DONE.swap(true, Ordering::Relaxed);
+    if asked("QUANTUM_CRASH_AT") {
         let _ = kill(Pid::this(), Signal::SIGKILL);
     }
-    if FAIL.as_deref() == Some(point) { Err(Fault(point)) } else { Ok(()) }
+    if asked("QUANTUM_PANIC_AT") && first_time() {
+        std::panic::panic_any(Fault(point));
+    }
+    if asked("QUANTUM_FAIL_AT") && first_time() { Err(Fault(point)) } else { Ok(()) }
 }
 
 /// The process has come to `point`.

@@ -3,15 +3,17 @@
 use std::collections::HashSet;
 
 use actix::{Context, Handler, ResponseFuture};
+use ipnetwork::IpNetwork;
 use quantum_cni::attach::{Element, naming};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::nft::{NftError, Table, skeleton};
 use quantum_cni::kernel::route::{Host, OwnedLink};
-use quantum_config::ids::IfName;
+use quantum_config::ids::{IfName, NetworkName};
 
+use super::apply::unfilter;
 use super::lanes::scratch;
 use super::{Driver, Lanes};
-use crate::messages::driver::{Scan, Sweep, Swept};
+use crate::messages::driver::{Scan, Scope, Sweep, Swept};
 
 impl Handler<Scan> for Driver {
     type Result = ResponseFuture<Result<Vec<OwnedLink>, KernelError>>;
@@ -28,9 +30,13 @@ impl Handler<Sweep> for Driver {
     fn handle(&mut self, request: Sweep, _: &mut Context<Self>) -> Self::Result {
         let lanes = self.lanes.clone();
         Box::pin(async move {
-            let Sweep { hosts, elements } = request;
+            let Sweep { hosts, scope } = request;
+            let mut ours = links(&lanes).await?;
+            if let Scope::Network(network) = &scope {
+                ours.retain(|link| network_of(link).as_ref() == Some(network));
+            }
             let (known, unknown): (Vec<_>, Vec<_>) =
-                links(&lanes).await?.into_iter().partition(|link| hosts.contains(&link.name));
+                ours.into_iter().partition(|link| hosts.contains(&link.name));
             let there: HashSet<IfName> = known.into_iter().map(|link| link.name).collect();
             let missing = hosts.difference(&there).cloned().collect();
             let going: Vec<_> = unknown.iter().map(|l| (l.name.clone(), l.index)).collect();
@@ -41,10 +47,31 @@ impl Handler<Sweep> for Driver {
                     outcome?;
                 }
             }
-            lanes.netfilter(move |table| reconcile(table, &elements)).await??;
+            match scope {
+                Scope::Host(elements) => {
+                    lanes.netfilter(move |table| reconcile(table, &elements)).await??;
+                }
+                Scope::Network(_) => {
+                    unfilter(&lanes, unknown.iter().flat_map(elements_of).collect()).await?;
+                }
+            }
             Ok(Swept { removed: unknown, missing })
         })
     }
+}
+
+/// The elements that a link may have, by its alias.
+fn elements_of(link: &OwnedLink) -> Vec<Element> {
+    let addresses = naming::read_alias(&link.alias).map(|alias| alias.addresses);
+    let element = |address: IpNetwork| {
+        let bridge = link.bridge.clone()?;
+        Some(Element::Masquerade { address: address.ip(), bridge })
+    };
+    addresses.unwrap_or_default().into_iter().filter_map(element).collect()
+}
+
+fn network_of(link: &OwnedLink) -> Option<NetworkName> {
+    naming::read_alias(&link.alias)?.key.map(|key| key.network)
 }
 
 async fn links(lanes: &Lanes) -> Result<Vec<OwnedLink>, KernelError> {

@@ -7,7 +7,7 @@ mod definitions;
 mod drain;
 mod spool;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +50,8 @@ pub(crate) struct Manager {
     board: watch::Sender<Board>,
     door: Door<Waiter>,
     networks: HashMap<NetworkName, NetworkMailbox>,
+    /// Those whose actor died and has not been made anew.
+    dead: HashSet<NetworkName>,
     definitions: BTreeMap<NetworkName, Arc<Definition>>,
     /// Told when nobody is inside any more.
     empty: Vec<oneshot::Sender<()>>,
@@ -70,6 +72,7 @@ impl Manager {
             board,
             door: Door::new(LIMITS),
             networks: HashMap::new(),
+            dead: HashSet::new(),
             definitions: BTreeMap::new(),
             empty: Vec::new(),
         }
@@ -82,7 +85,9 @@ impl Manager {
         }
         let log = self.log.new(o!("network_name" => name.to_string()));
         let changed = ctx.address().recipient();
-        let mailbox = Network::new(name.clone(), self.hands.clone(), changed, log).open();
+        let after_death = self.dead.remove(name);
+        let network = Network::new(name.clone(), after_death, self.hands.clone(), changed, log);
+        let mailbox = network.open();
         self.networks.insert(name.clone(), mailbox.clone());
         mailbox
     }
@@ -129,6 +134,7 @@ impl Handler<Died> for Manager {
         let dead = |mailbox: &NetworkMailbox| !mailbox.attach.connected();
         if self.networks.get(&event.0).is_some_and(dead) {
             self.networks.remove(&event.0);
+            self.dead.insert(event.0.clone());
             error!(self.log, "a network's actor died and will be rebuilt";
                 "network_name" => event.0.as_str());
         }

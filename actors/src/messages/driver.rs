@@ -9,7 +9,7 @@ use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::route::OwnedLink;
 use quantum_config::cni::Definition;
-use quantum_config::ids::IfName;
+use quantum_config::ids::{IfName, NetworkName};
 
 /// Makes a network's bridge, or finds it, and what the network needs besides.
 #[derive(Debug, Message)]
@@ -57,8 +57,17 @@ pub(crate) struct Scan;
 pub(crate) struct Sweep {
     /// The host ends that have a record.
     pub(crate) hosts: HashSet<IfName>,
-    /// The elements that have one.
-    pub(crate) elements: Vec<Element>,
+    /// What is swept besides.
+    pub(crate) scope: Scope,
+}
+
+/// How far a sweep goes.
+#[derive(Debug)]
+pub(crate) enum Scope {
+    /// Every link of ours, and our sets, which are to hold these elements. Only while no ADD runs.
+    Host(Vec<Element>),
+    /// The links of one network. Only while no ADD runs in it.
+    Network(NetworkName),
 }
 
 /// What was swept.

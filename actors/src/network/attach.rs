@@ -19,7 +19,7 @@ use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
 use crate::messages::ask;
 use crate::messages::cache::{All, Lookup, Remember};
-use crate::messages::driver::{Apply, Inspect, Restore, Revert};
+use crate::messages::driver::{Apply, Inspect, Restore};
 use crate::messages::network::Attach;
 use crate::messages::pool::{Lease, Level, Release};
 
@@ -146,8 +146,8 @@ impl Job {
         let plan = self.apply(addresses).await?;
         let kept = self.keep(&plan).await;
         if kept.is_err() {
-            let revert = Revert(Arc::new(plan.record.clone()));
-            if let Err(error) = ask(&self.hands.revert, revert).await?.map_err(errors::kernel) {
+            // Whether the record was written or not: an undone attachment has none.
+            if let Err(error) = take_down(&self.hands, Arc::new(plan.record.clone())).await {
                 // The next start sweeps what has no record.
                 warn!(log, "could not undo an attachment"; "error" => %error);
             }

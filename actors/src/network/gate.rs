@@ -9,7 +9,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Recipient, WrapFuture}
 use quantum_cni::attach::BridgeEnd;
 use quantum_cni::errors;
 use quantum_config::cni::{CniError, CniResult, Definition};
-use quantum_config::ids::AttachmentKey;
+use quantum_config::ids::{AttachmentKey, NetworkName};
 use slog::{info, warn};
 
 use super::ticket::Answer;
@@ -17,8 +17,8 @@ use super::{Hands, Key, Network};
 use crate::board::NetworkStatus;
 use crate::caller::Caller;
 use crate::messages::ask;
-use crate::messages::cache::{Addresses, Define};
-use crate::messages::driver::Prepare;
+use crate::messages::cache::{Addresses, All, Define};
+use crate::messages::driver::{Prepare, Scope, Sweep};
 use crate::messages::manager::Changed;
 use crate::messages::network::Attach;
 use crate::messages::pool::{Lease, Level, Release, Reshape};
@@ -28,9 +28,10 @@ use crate::pool::Pool;
 type Parked = (Box<Attach>, Answer<CniResult>);
 
 /// The gate.
-#[derive(Default)]
 pub(super) struct Gate {
     state: State,
+    /// What an earlier actor left half done is still to be swept.
+    unswept: bool,
     /// ADDs that wait for it to open.
     parked: Vec<Parked>,
     /// Who waits for the ADDs that run.
@@ -66,6 +67,18 @@ pub(super) struct PoolMailbox {
 }
 
 impl Gate {
+    /// A closed gate.
+    pub(super) fn new(unswept: bool) -> Self {
+        Self {
+            state: State::Closed,
+            unswept,
+            parked: Vec::new(),
+            attaching: HashMap::new(),
+            released: Vec::new(),
+            level: Level::default(),
+        }
+    }
+
     /// Who waits for the ADD that runs for this key.
     pub(super) fn attaching(&self, key: &Key) -> Option<&Caller> {
         self.attaching.get(key)
@@ -103,6 +116,9 @@ impl Network {
     ) {
         let definition = request.definition.clone();
         self.gate.parked.push((request, answer));
+        if self.gate.unswept {
+            return; // looked at again when that is done
+        }
         let before = match &self.gate.state {
             State::Opening(..) => return, // looked at again when that is done
             State::Open(open) => Some(open.clone()),
@@ -112,6 +128,24 @@ impl Network {
         let pool = before.map(|open| open.pool.clone());
         let work = open(self.hands.clone(), definition, pool);
         ctx.spawn(work.into_actor(self).map(|outcome, network, ctx| network.opened(outcome, ctx)));
+    }
+
+    /// Removes what an earlier actor of this network left half done, before the first ADD.
+    pub(super) fn sweep(&mut self, ctx: &mut Context<Self>) {
+        if !self.gate.unswept {
+            return;
+        }
+        let (hands, name) = (self.hands.clone(), self.name.clone());
+        let work = async move { sweep_links(&hands, &name).await };
+        ctx.spawn(work.into_actor(self).map(|outcome, network, ctx| {
+            if let Err(error) = outcome {
+                warn!(network.log, "sweeping"; "error" => %error); // the next start will
+            }
+            network.gate.unswept = false;
+            for (request, answer) in std::mem::take(&mut network.gate.parked) {
+                network.run_attach(request, answer, ctx);
+            }
+        }));
     }
 
     fn opened(&mut self, outcome: Result<(Opened, Level), CniError>, ctx: &mut Context<Self>) {
@@ -187,6 +221,14 @@ impl Network {
         self.gate.level = level;
         self.report(None);
     }
+}
+
+/// Removes the network's links that have no record. No ADD runs: they are parked.
+async fn sweep_links(hands: &Hands, network: &NetworkName) -> Result<(), CniError> {
+    let records = ask(&hands.all, All).await?.map_err(errors::store)?;
+    let hosts = records.into_iter().map(|stored| stored.record.host).collect();
+    let sweep = Sweep { hosts, scope: Scope::Network(network.clone()) };
+    ask(&hands.sweep, sweep).await?.map(|_| ()).map_err(errors::kernel)
 }
 
 /// Prepares a network. A pool that is there already is kept with its leases, and told the new sets.

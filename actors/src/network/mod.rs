@@ -34,12 +34,12 @@ use self::gate::Gate;
 use self::ticket::Ticket;
 use crate::messages::Drain;
 use crate::messages::cache::{Addresses, All, Define, Forget, Leave, List, Lookup, Remember};
-use crate::messages::driver::{Apply, Inspect, Prepare, Restore, Revert};
+use crate::messages::driver::{Apply, Inspect, Prepare, Restore, Revert, Sweep};
 use crate::messages::manager::Changed;
 use crate::messages::network::NetworkMailbox;
 
 /// How often DELs that the kernel refused are tried again.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Whom a Network asks.
 #[derive(Debug, Clone)]
@@ -57,6 +57,7 @@ pub(crate) struct Hands {
     pub(crate) revert: Recipient<Revert>,
     pub(crate) inspect: Recipient<Inspect>,
     pub(crate) restore: Recipient<Restore>,
+    pub(crate) sweep: Recipient<Sweep>,
 }
 
 /// Within one network an attachment is known by these two.
@@ -75,9 +76,11 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// A network of which only the name is known yet.
+    /// A network of which only the name is known yet. If an earlier actor of this name died, what it
+    /// left half done is swept before the first ADD.
     pub(crate) fn new(
         name: NetworkName,
+        after_death: bool,
         hands: Hands,
         changed: Recipient<Changed>,
         log: Logger,
@@ -87,7 +90,7 @@ impl Network {
             hands: Rc::new(hands),
             changed,
             log,
-            gate: Gate::default(),
+            gate: Gate::new(after_death),
             tickets: Tickets::default(),
             idle: Vec::new(),
         }
@@ -111,6 +114,7 @@ impl Actor for Network {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         debug!(self.log, "network started");
+        self.sweep(ctx);
         self.finish_leaving(ctx);
         ctx.run_interval(RETRY, Self::finish_leaving);
     }

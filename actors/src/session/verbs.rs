@@ -13,6 +13,9 @@ use crate::messages::ask;
 use crate::messages::manager::{Admit, Admitted, Died};
 use crate::messages::network::{Attach, Check, Collect, Detach};
 
+/// How often a DEL is handed to a network whose actor dies under it.
+const TRIES: u32 = 3;
+
 /// What a verb came to.
 #[derive(Default)]
 pub(super) struct Done {
@@ -57,7 +60,8 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
         if call.conf.is_thin() { None } else { Some(Arc::new(call.conf.definition()?)) };
     let key = key(&call)?;
     let admitted = admit(house, &call, Class::Setup, definition).await?;
-    let (Some(netns), Some(definition)) = (call.namespaces.container, admitted.definition) else {
+    let (Some(netns), Some(definition)) = (call.namespaces.container, admitted.definition.clone())
+    else {
         return Err(CniError::new(Code::Internal, "ADD without a namespace or a definition"));
     };
     let request = Attach {
@@ -66,19 +70,26 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
         definition,
         caller: call.caller.clone(),
     };
-    let result: CniResult =
-        alive(house, &admitted.permit.network, ask(&admitted.network.attach, request).await)??;
+    let answer = ask(&admitted.network.attach, request).await;
+    is_alive(house, &admitted);
+    let result: CniResult = answer??;
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
     Ok(Done { stdout: result.render(version)?, ips, is_routine: false })
 }
 
+/// A DEL must not fail because a network's actor just died: the one that is made anew serves it.
 async fn detach(house: &House, call: Checked) -> Result<Done, CniError> {
     let key = key(&call)?;
-    let admitted = admit(house, &call, Class::Teardown, None).await?;
-    let request = Detach { key, made_before: None };
-    let detached =
-        alive(house, &admitted.permit.network, ask(&admitted.network.detach, request).await)??;
-    Ok(Done { ips: detached.addresses, ..Done::default() })
+    let mut tries = 0;
+    loop {
+        let admitted = admit(house, &call, Class::Teardown, None).await?;
+        let request = Detach { key: key.clone(), made_before: None };
+        let answer = ask(&admitted.network.detach, request).await.and_then(|outcome| outcome);
+        tries += 1;
+        if is_alive(house, &admitted) || answer.is_ok() || tries == TRIES {
+            return answer.map(|done| Done { ips: done.addresses, ..Done::default() });
+        }
+    }
 }
 
 async fn check(house: &House, call: Checked) -> Result<Done, CniError> {
@@ -96,7 +107,9 @@ async fn check(house: &House, call: Checked) -> Result<Done, CniError> {
         return Err(CniError::new(Code::Internal, "CHECK without a namespace"));
     };
     let request = Check { key, netns: Arc::new(netns), prev_result };
-    alive(house, &admitted.permit.network, ask(&admitted.network.check, request).await)??;
+    let answer = ask(&admitted.network.check, request).await;
+    is_alive(house, &admitted);
+    answer??;
     Ok(Done::default())
 }
 
@@ -110,7 +123,9 @@ async fn collect(house: &House, call: Checked) -> Result<Done, CniError> {
     };
     let admitted = admit(house, &call, Class::Teardown, None).await?;
     let request = Collect { valid };
-    alive(house, &admitted.permit.network, ask(&admitted.network.collect, request).await)??;
+    let answer = ask(&admitted.network.collect, request).await;
+    is_alive(house, &admitted);
+    answer??;
     Ok(Done::default())
 }
 
@@ -148,14 +163,12 @@ async fn admit(
     ask(&house.admit, Admit { network, class, definition, caller: call.caller.clone() }).await?
 }
 
-/// Tells the Manager of a network whose mailbox is closed, so that it is rebuilt.
-fn alive<T>(
-    house: &House,
-    network: &quantum_config::ids::NetworkName,
-    answer: Result<T, CniError>,
-) -> Result<T, CniError> {
-    if answer.is_err() {
-        house.died.do_send(Died(network.clone()));
+/// Whether the network's actor lives; if not, the Manager is told, so that the next request finds a
+/// new one.
+fn is_alive(house: &House, admitted: &Admitted) -> bool {
+    let alive = admitted.network.attach.connected();
+    if !alive {
+        house.died.do_send(Died(admitted.permit.network.clone()));
     }
-    answer
+    alive
 }
