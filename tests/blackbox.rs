@@ -18,6 +18,7 @@ mod daemon_http;
 mod daemon_log;
 mod daemon_settings;
 mod daemon_status;
+mod daemon_user;
 mod network_burst;
 mod network_repair;
 mod spec_add;
