@@ -24,14 +24,16 @@ if [[ ${1:-} != --inside ]]; then
         [[ -x $program ]] || { echo "there is no $program: run \`make demo\`" >&2; exit 1; }
     done
     here=$(readlink /proc/self/ns/net)
+    reasons=''
     for private in "unshare --net --mount" "unshare --user --map-root-user --net --mount"; do
         if why=$($private true 2>&1); then
             exec $private "${BASH_SOURCE[0]}" --inside "$here" "$bin" "$plugin"
         fi
+        reasons+="  $why"$'\n'
     done
     cat >&2 <<END
 The demo needs namespaces of its own, and they are not allowed here:
-  $why
+${reasons%$'\n'}
 Run it as root, in a container with --privileged, or where users may make namespaces
 (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0).
 END
