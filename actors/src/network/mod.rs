@@ -11,7 +11,7 @@
 //!
 //! While it is Opening, ADDs are parked; DEL, CHECK and GC need no gate, because they work from
 //! records. Requests for one attachment run one after the other (see
-//! [`Tickets`](quantum_cni::attach::Tickets)); different ones run side by side. A handler decides at
+//! [`Tickets`]); different ones run side by side. A handler decides at
 //! once, spawns the work, and touches the state again only when the work is done.
 
 mod attach;
