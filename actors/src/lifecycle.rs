@@ -11,29 +11,31 @@
 //! Links and rules stay as they are when the daemon stops: containers do not notice.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use prometheus::Registry;
-use quantum_cni::attach::{elements, naming, recover};
+use quantum_cni::attach::{Element, elements, naming, recover};
 use quantum_cni::errors;
 use quantum_cni::kernel::lane::Lane;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::{clock, peer};
 use quantum_cni::store::{Opening, Store, Stored, net_d};
+use quantum_config::ids::IfName;
 use quantum_config::settings::CniServerConfig;
 use slog::{Logger, error, info, warn};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::board::Board;
 use crate::driver::Lanes;
 use crate::http::{self, Pages};
 use crate::manager::Folders;
-use crate::messages::cache::{All, Rebuilt, Remember};
+use crate::messages::cache::{All, Defined, Rebuild};
 use crate::messages::driver::{Scan, Scope, Sweep};
-use crate::messages::manager::{Open, Reload, Replay};
+use crate::messages::manager::{Open, Reload, Replay, Warm};
 use crate::messages::{Drain, ask};
 use crate::meters::Meters;
 use crate::session::{House, Listener};
@@ -49,6 +51,7 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// Runs the daemon until it is told to stop.
 pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Failure> {
+    let signals = Signals::take()?;
     let boot_id = clock::boot_id()?;
     let host = Netns::current()?.id();
     let (store, opening) = Store::open(&settings.state_dir, &boot_id)?;
@@ -103,7 +106,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     info!(log, "listening"; "socket" => &settings.socket_path, "http" => %settings.http_listen);
 
     put_in_order(&graph, &opening, Path::new(&settings.config_dir), &board, &log).await?;
-    until_told(&graph, &log).await?;
+    until_told(signals, &graph, &log).await?;
 
     let _ = stop_listening.send(());
     let _ = listening.await;
@@ -134,23 +137,38 @@ async fn put_in_order(
     log: &Logger,
 ) -> Result<(), Failure> {
     ask(&graph.reload, Reload).await?;
-    if let Opening::Corrupt { .. } = opening {
-        rebuild(graph, config_dir, board, log).await?;
-    }
-    sweep(graph, log).await?;
+    let unknown = match opening {
+        Opening::Resumed | Opening::NewBoot { .. } => HashSet::new(),
+        // Not only a damaged store: one that is not there may have been lost.
+        Opening::Fresh | Opening::Corrupt { .. } => rebuild(graph, config_dir, board, log).await?,
+    };
+    let records: Vec<Stored> = ask(&graph.all, All).await?.map_err(errors::store)?;
+    sweep(graph, &records, unknown, log).await?;
     ask(&graph.replay, Replay).await?;
+    let used: HashSet<_> = records.iter().map(|s| &s.record.key.network).collect();
+    let mut networks = ask(&graph.defined, Defined).await?.map_err(errors::store)?;
+    networks.retain(|network| used.contains(&network.name));
+    ask(&graph.warm, Warm(networks)).await?;
     ask(&graph.open, Open).await?;
     Ok(())
 }
 
 /// Compares the kernel with the records. A link of ours without a record is what a daemon left that
 /// died in the middle of an ADD: nobody was told of it. A record without a link is only reported:
-/// its container may be gone, and its DEL is still to come.
-async fn sweep(graph: &Graph, log: &Logger) -> Result<(), Failure> {
-    let records: Vec<Stored> = ask(&graph.all, All).await?.map_err(errors::store)?;
-    let hosts: HashSet<_> = records.iter().map(|s| s.record.host.clone()).collect();
+/// its container may be gone, and its DEL is still to come. What is `unknown` is left alone.
+async fn sweep(
+    graph: &Graph,
+    records: &[Stored],
+    unknown: HashSet<IfName>,
+    log: &Logger,
+) -> Result<(), Failure> {
+    let known = records.iter().map(|s| s.record.host.clone());
+    let hosts: HashSet<_> = known.chain(unknown).collect();
     let scope = Scope::Host(records.iter().flat_map(|s| elements(&s.record)).collect());
     let swept = ask(&graph.sweep, Sweep { hosts, scope }).await?.map_err(errors::kernel)?;
+    for failure in &swept.failed {
+        error!(log, "an interface without a record could not be removed"; "error" => failure);
+    }
     for link in &swept.removed {
         warn!(log, "removed an interface without a record";
             "interface" => link.name.as_str(), "alias" => &link.alias);
@@ -164,59 +182,77 @@ async fn sweep(graph: &Graph, log: &Logger) -> Result<(), Failure> {
     Ok(())
 }
 
-/// After a damaged store: every link of ours gives its record back as far as it can. What a network
-/// is, only `config_dir` can say now.
+/// After the store was lost: every link of ours gives its record back as far as it can. What a network
+/// is, only `config_dir` can say now. Gives the links that do not tell whose they are: they may well
+/// be somebody's.
 async fn rebuild(
     graph: &Graph,
     config_dir: &Path,
     board: &watch::Sender<Board>,
     log: &Logger,
-) -> Result<(), Failure> {
+) -> Result<HashSet<IfName>, Failure> {
     let defined = net_d::load(config_dir).networks;
-    let links = ask(&graph.scan, Scan).await?.map_err(errors::kernel)?;
-    let (mut recovered, mut lost) = (0, Vec::new());
-    for link in links {
+    let (mut records, mut lost) = (Vec::new(), HashSet::new());
+    let scanned = ask(&graph.scan, Scan).await?.map_err(errors::kernel)?;
+    let masqueraded: HashSet<IpAddr> =
+        scanned.elements.iter().map(|Element::Masquerade { address, .. }| *address).collect();
+    for link in scanned.links {
         let network = naming::read_alias(&link.alias).and_then(|a| a.key).map(|k| k.network);
         let definition = network.and_then(|n| defined.get(&n)).map(|(_, definition)| definition);
         let pools = definition.map(|d| d.pools.as_slice()).unwrap_or_default();
         let bridge = link.bridge.clone().or_else(|| definition.map(|d| d.bridge.clone()));
         let record = bridge.and_then(|bridge| {
             let (host, index) = (link.name.clone(), link.index);
-            // Whether it was masqueraded is not known; undoing what is not there is harmless.
-            recover(host, index, &link.alias, bridge, pools, |_| true)
+            recover(host, index, &link.alias, bridge, pools, |a| masqueraded.contains(&a.ip()))
         });
         match record {
-            Some(record) => {
-                ask(&graph.remember, Remember(Box::new(record))).await?.map_err(errors::store)?;
-                recovered += 1;
-            }
-            None => lost.push(link.name.to_string()),
+            Some(record) => records.push(record),
+            None => _ = lost.insert(link.name),
         }
     }
-    ask(&graph.rebuilt, Rebuilt).await?.map_err(errors::store)?;
-    warn!(log, "rebuilt the records from the kernel"; "attachments" => recovered, "lost" => lost.len());
+    let recovered = records.len();
+    ask(&graph.rebuild, Rebuild(records)).await?.map_err(errors::store)?;
+    if recovered + lost.len() > 0 {
+        warn!(log, "rebuilt the records from the kernel";
+            "attachments" => recovered, "lost" => lost.len());
+    }
     board.send_modify(|b| {
         b.degraded.clear();
         if !lost.is_empty() {
+            let names: Vec<&str> = lost.iter().map(IfName::as_str).collect();
             b.degraded.push(format!(
-                "the store was damaged, and these interfaces could not be told whose they are: {}",
-                lost.join(", ")
+                "the store was lost, and these interfaces do not tell whose they are: {}",
+                names.join(", ")
             ));
         }
     });
-    Ok(())
+    Ok(lost)
+}
+
+/// The signals that are minded. Taken before the socket is there: until then they end the daemon.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn take() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Serves until SIGTERM or SIGINT; SIGHUP reads `config_dir` again.
-async fn until_told(graph: &Graph, log: &Logger) -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+async fn until_told(mut signals: Signals, graph: &Graph, log: &Logger) -> Result<(), Failure> {
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => {
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.hangup.recv() => {
                 info!(log, "reading config_dir again");
                 ask(&graph.reload, Reload).await?;
             }

@@ -16,9 +16,9 @@ use crate::board::Board;
 use crate::cache::{Cache, StoreLane};
 use crate::driver::{Driver, Lanes};
 use crate::manager::{Folders, Manager};
-use crate::messages::cache::{All, Rebuilt, Remember};
+use crate::messages::cache::{All, Defined, Rebuild};
 use crate::messages::driver::{Scan, Sweep};
-use crate::messages::manager::{Admit, Died, Open, Reload, Replay};
+use crate::messages::manager::{Admit, Died, Open, Reload, Replay, Warm};
 use crate::messages::metrics::{Health, Render};
 use crate::messages::{Drain, Observe};
 use crate::meters::Meters;
@@ -46,10 +46,11 @@ pub(crate) struct Graph {
     pub(crate) died: Recipient<Died>,
     pub(crate) reload: Recipient<Reload>,
     pub(crate) replay: Recipient<Replay>,
+    pub(crate) warm: Recipient<Warm>,
     pub(crate) open: Recipient<Open>,
     pub(crate) all: Recipient<All>,
-    pub(crate) rebuilt: Recipient<Rebuilt>,
-    pub(crate) remember: Recipient<Remember>,
+    pub(crate) defined: Recipient<Defined>,
+    pub(crate) rebuild: Recipient<Rebuild>,
     pub(crate) scan: Recipient<Scan>,
     pub(crate) sweep: Recipient<Sweep>,
     pub(crate) render: Recipient<Render>,
@@ -96,10 +97,11 @@ pub(crate) fn start(parts: Parts) -> Graph {
         died: manager.clone().recipient(),
         reload: manager.clone().recipient(),
         replay: manager.clone().recipient(),
+        warm: manager.clone().recipient(),
         open: manager.clone().recipient(),
         all: cache.clone().recipient(),
-        rebuilt: cache.clone().recipient(),
-        remember: cache.clone().recipient(),
+        defined: cache.clone().recipient(),
+        rebuild: cache.clone().recipient(),
         scan: driver.clone().recipient(),
         sweep: driver.clone().recipient(),
         render: metrics.clone().recipient(),

@@ -3,12 +3,26 @@
 use std::collections::HashSet;
 
 use quantum_config::cni::ValidAttachment;
-use quantum_config::ids::AttachmentKey;
+use quantum_config::ids::{AttachmentKey, NetworkName};
 
-/// The keys that are to be detached, in their order.
-pub fn stale(known: Vec<AttachmentKey>, valid: &[ValidAttachment]) -> Vec<AttachmentKey> {
-    let valid: HashSet<_> = valid.iter().map(|v| (&v.container, &v.ifname)).collect();
-    known.into_iter().filter(|k| !valid.contains(&(&k.container, &k.ifname))).collect()
+use super::naming::stand_in;
+
+/// The keys of `network` that are to be detached, in their order.
+pub fn stale(
+    network: &NetworkName,
+    known: Vec<AttachmentKey>,
+    valid: &[ValidAttachment],
+) -> Vec<AttachmentKey> {
+    let key = |v: &ValidAttachment| AttachmentKey {
+        network: network.clone(),
+        container: v.container.clone(),
+        ifname: v.ifname.clone(),
+    };
+    let valid: Vec<AttachmentKey> = valid.iter().map(key).collect();
+    // An attachment whose record was lost may be known by what stands for its key.
+    let stand_ins = valid.iter().filter_map(stand_in).collect::<Vec<_>>();
+    let valid: HashSet<&AttachmentKey> = valid.iter().chain(&stand_ins).collect();
+    known.into_iter().filter(|key| !valid.contains(key)).collect()
 }
 
 #[cfg(test)]
@@ -25,9 +39,12 @@ mod tests {
             container: ContainerId::new("a").expect("id"),
             ifname: IfName::new("eth0").expect("name"),
         }];
-        let gone: Vec<String> =
-            stale(known.clone(), &valid).iter().map(ToString::to_string).collect();
+        let network = NetworkName::new("n").expect("a name");
+        let gone = stale(&network, known.clone(), &valid);
+        let gone: Vec<String> = gone.iter().map(ToString::to_string).collect();
         assert_eq!(gone, ["n/a/eth1", "n/b/eth0"]);
-        assert_eq!(stale(known, &[]).len(), 3, "an empty list means that none is valid");
+        let stand_in = stand_in(&known[0]).expect("a key");
+        assert_eq!(stale(&network, vec![stand_in], &valid), []);
+        assert_eq!(stale(&network, known, &[]).len(), 3, "an empty list means that none is valid");
     }
 }

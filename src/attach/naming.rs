@@ -1,5 +1,5 @@
 //! Names of kernel objects. A link of ours can be told by three marks, which must agree before it is
-//! ever deleted: the prefix of its name, its link group and its alias.
+//! ever deleted: the prefix of its name, its link group and its alias (see [`is_ours`]).
 
 use std::num::NonZeroU32;
 
@@ -11,8 +11,13 @@ pub const PREFIX: &str = "qc";
 /// The link group of our host ends: "qcni" in ASCII. Groups are a plain number that any tool may
 /// set; a high one does not meet the small ones that people use.
 pub const GROUP: u32 = 0x7163_6e69;
+/// The range of groups for removals, and its mask.
+const SCRATCH: u32 = 0x7200_0000;
+const SCRATCH_MASK: u32 = 0xff00_0000;
 /// How our aliases begin.
 const ALIAS: &str = "quantum";
+/// The interface of a key that stands for another one.
+const STAND_IN: &str = "?";
 /// The longest alias the kernel takes, in bytes (`IFALIASZ` less the closing NUL).
 const ALIAS_MAX: usize = 255;
 /// Indexes we choose lie here: far above those the kernel counts up to by itself, below `i32::MAX`.
@@ -40,8 +45,24 @@ pub fn link_index(key: &AttachmentKey, attempt: u32) -> LinkIndex {
 /// A link group for one removal: whatever is in it is deleted, so it must be one that nobody uses. It
 /// is drawn from a range that no tool assigns, and `seed` differs each time.
 pub fn scratch_group(seed: u64) -> NonZeroU32 {
-    let drawn = digest(&["scratch", &seed.to_string()]) as u32 & 0x00ff_ffff;
-    NonZeroU32::MIN | 0x7200_0000 | drawn
+    let drawn = digest(&["scratch", &seed.to_string()]) as u32 & !SCRATCH_MASK;
+    NonZeroU32::MIN | SCRATCH | drawn
+}
+
+/// Whether a veth is ours. It has our prefix, and
+/// - our group and an alias of ours: it was made;
+/// - our group, no alias, and an index of ours: we died before the alias was set;
+/// - a scratch group and an alias of ours: its removal failed.
+///
+/// What lacks a mark is somebody else's, however like ours it looks.
+pub fn is_ours(name: &str, index: LinkIndex, group: u32, alias: &str) -> bool {
+    let unfinished = alias.is_empty() && index.0 >= INDEX_BASE;
+    let named = read_alias(alias).is_some();
+    let marked = match group {
+        GROUP => named || unfinished,
+        other => other & SCRATCH_MASK == SCRATCH && named,
+    };
+    name.starts_with(PREFIX) && marked
 }
 
 /// The hardware address of the container's end: the same for the same key.
@@ -68,15 +89,26 @@ pub fn alias(key: &AttachmentKey, addresses: impl Iterator<Item = IpNetwork>) ->
     if whole.len() <= ALIAS_MAX {
         return whole;
     }
-    let mut short = format!("{ALIAS} #{:016x} {addresses}", key.digest());
+    let mut short = format!("{ALIAS} {} {addresses}", digested(key));
     short.truncate(ALIAS_MAX);
     short
+}
+
+/// What stands for a key that is too long: its network, its digest and no interface.
+pub fn digested(key: &AttachmentKey) -> String {
+    format!("{}/{:016x}/", key.network, key.digest())
+}
+
+/// The key under which an attachment is known if its own was too long for an alias and its record
+/// was lost.
+pub fn stand_in(key: &AttachmentKey) -> Option<AttachmentKey> {
+    format!("{}{STAND_IN}", digested(key)).parse().ok()
 }
 
 /// What an alias says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alias {
-    /// Whose link it is; none if the key was too long.
+    /// Whose link it is; if the key was too long, what stands for it.
     pub key: Option<AttachmentKey>,
     /// Its addresses.
     pub addresses: Vec<IpNetwork>,
@@ -88,7 +120,12 @@ pub fn read_alias(text: &str) -> Option<Alias> {
     if words.next() != Some(ALIAS) {
         return None;
     }
-    let key = words.next()?.parse().ok();
+    let owner = words.next()?;
+    // What stands for a key has no interface; in a record it gets one that no runtime asks for.
+    let key = match owner.strip_suffix('/') {
+        Some(digested) => format!("{digested}/{STAND_IN}").parse().ok(),
+        None => owner.parse().ok(),
+    };
     let addresses = words.next().unwrap_or_default().split(',').filter_map(|a| a.parse().ok());
     Some(Alias { key, addresses: addresses.collect() })
 }
@@ -127,7 +164,21 @@ mod tests {
         let text = alias(&long, ["10.0.0.2/24".parse().expect("v4")].into_iter());
         assert!(text.len() <= ALIAS_MAX);
         let read = read_alias(&text).expect("ours");
-        assert_eq!((read.key, read.addresses.len()), (None, 1));
+        assert_eq!((read.key, read.addresses.len()), (stand_in(&long), 1));
+        assert!(stand_in(&long).is_some());
+    }
+
+    #[test]
+    fn a_link_with_a_mark_missing_is_not_ours() {
+        let alias = "quantum n/c/eth0 10.0.0.2/24";
+        let ours = LinkIndex(INDEX_BASE + 7);
+        assert!(is_ours("qc1", LinkIndex(7), GROUP, alias));
+        assert!(is_ours("qc1", ours, GROUP, ""), "we died before its alias was set");
+        assert!(is_ours("qc1", ours, scratch_group(1).get(), alias), "its removal failed");
+        assert!(!is_ours("xc1", ours, GROUP, alias));
+        assert!(!is_ours("qc1", ours, 5, alias));
+        assert!(!is_ours("qc1", LinkIndex(7), GROUP, ""));
+        assert!(!is_ours("qc1", ours, GROUP, "somebody's"));
     }
 
     proptest! {

@@ -49,6 +49,11 @@ impl KernelError {
         matches!(self, Self::Step(e) if e.cause == Some(Cause::IndexTaken))
     }
 
+    /// The bridge is gone, or what has its index now is another link: it must be made again.
+    pub fn is_bridge_missing(&self) -> bool {
+        matches!(self, Self::Step(e) if e.cause == Some(Cause::BridgeMissing))
+    }
+
     /// Somebody took our tables away: they must be made again.
     pub fn is_skeleton_lost(&self) -> bool {
         matches!(self, Self::Nft(NftError::SkeletonLost { .. }))

@@ -6,20 +6,25 @@ use actix::{
     ActorFutureExt, Context, Handler, MessageResult, ResponseActFuture, ResponseFuture, WrapFuture,
     fut,
 };
+use quantum_cni::attach::naming;
 use quantum_cni::ipam::Known;
 use quantum_cni::store::{Store, StoreError, Stored, StoredState};
+use quantum_config::cni::Definition;
 
 use super::Cache;
 use crate::lanes::on_lane;
-use crate::messages::cache::{Addresses, All, List, Listed, Lookup};
+use crate::messages::cache::{Addresses, All, Defined, List, Listed, Lookup};
 
 impl Handler<Lookup> for Cache {
     type Result = ResponseActFuture<Self, Result<Option<Arc<Stored>>, StoreError>>;
 
     fn handle(&mut self, Lookup(key): Lookup, _: &mut Context<Self>) -> Self::Result {
-        if !self.known.contains_key(&key) {
+        // One whose record was lost may be known by what stands for its key.
+        let stand_in = || naming::stand_in(&key).filter(|s| self.known.contains_key(s));
+        let known = if self.known.contains_key(&key) { Some(key.clone()) } else { stand_in() };
+        let Some(key) = known else {
             return Box::pin(fut::ready(Ok(None)));
-        }
+        };
         if let Some(stored) = self.recent.get(&key) {
             self.meters.cache_hits.inc();
             return Box::pin(fut::ready(Ok(Some(stored.clone()))));
@@ -67,6 +72,15 @@ impl Handler<All> for Cache {
 
     fn handle(&mut self, _: All, _: &mut Context<Self>) -> Self::Result {
         let work = on_lane(self.lane.clone(), |store: &mut Store| store.all());
+        Box::pin(async move { work.await.and_then(|o| o) })
+    }
+}
+
+impl Handler<Defined> for Cache {
+    type Result = ResponseFuture<Result<Vec<Definition>, StoreError>>;
+
+    fn handle(&mut self, _: Defined, _: &mut Context<Self>) -> Self::Result {
+        let work = on_lane(self.lane.clone(), |store: &mut Store| store.networks());
         Box::pin(async move { work.await.and_then(|o| o) })
     }
 }

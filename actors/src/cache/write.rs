@@ -8,14 +8,14 @@ use quantum_cni::store::{Change, Store, StoreError, Stored, StoredState};
 
 use super::Cache;
 use crate::lanes::on_lane;
-use crate::messages::cache::{Define, Forget, Leave, Rebuilt, Remember};
+use crate::messages::cache::{Define, Forget, Leave, Rebuild, Remember};
 
 type Written = ResponseActFuture<Cache, Result<(), StoreError>>;
 
 impl Cache {
-    /// Commits one change, then has memory follow.
-    fn write(&mut self, change: Change, follow: impl FnOnce(&mut Self) + 'static) -> Written {
-        let work = on_lane(self.lane.clone(), move |store: &mut Store| store.commit(&[change]));
+    /// Commits changes, all or none, then has memory follow.
+    fn write(&mut self, changes: Vec<Change>, follow: impl FnOnce(&mut Self) + 'static) -> Written {
+        let work = on_lane(self.lane.clone(), move |store: &mut Store| store.commit(&changes));
         Box::pin(work.into_actor(self).map(move |outcome, cache, _| {
             outcome.and_then(|o| o)?;
             cache.dirty = true;
@@ -30,7 +30,7 @@ impl Handler<Remember> for Cache {
 
     fn handle(&mut self, Remember(record): Remember, _: &mut Context<Self>) -> Self::Result {
         let stored = Stored { record: (*record).clone(), state: StoredState::Attached };
-        self.write(Change::Remember(record), move |cache| {
+        self.write(vec![Change::Remember(record)], move |cache| {
             let key = stored.record.key.clone();
             cache.known.insert(key.clone(), StoredState::Attached);
             cache.recent.put(key, Arc::new(stored));
@@ -42,7 +42,7 @@ impl Handler<Leave> for Cache {
     type Result = Written;
 
     fn handle(&mut self, Leave(key): Leave, _: &mut Context<Self>) -> Self::Result {
-        self.write(Change::Leaving(key.clone()), move |cache| {
+        self.write(vec![Change::Leaving(key.clone())], move |cache| {
             cache.recent.pop(&key);
             if let Some(state) = cache.known.get_mut(&key) {
                 *state = StoredState::Leaving;
@@ -56,7 +56,7 @@ impl Handler<Forget> for Cache {
 
     fn handle(&mut self, Forget { key, now }: Forget, _: &mut Context<Self>) -> Self::Result {
         let change = Change::Forget { key: key.clone(), released_at: now };
-        self.write(change, move |cache| {
+        self.write(vec![change], move |cache| {
             cache.recent.pop(&key);
             cache.known.remove(&key);
         })
@@ -67,14 +67,18 @@ impl Handler<Define> for Cache {
     type Result = Written;
 
     fn handle(&mut self, Define(definition): Define, _: &mut Context<Self>) -> Self::Result {
-        self.write(Change::Network(Box::new((*definition).clone())), |_| {})
+        self.write(vec![Change::Network(Box::new((*definition).clone()))], |_| {})
     }
 }
 
-impl Handler<Rebuilt> for Cache {
+impl Handler<Rebuild> for Cache {
     type Result = Written;
 
-    fn handle(&mut self, _: Rebuilt, _: &mut Context<Self>) -> Self::Result {
-        self.write(Change::Rebuilt, |_| {})
+    fn handle(&mut self, Rebuild(records): Rebuild, _: &mut Context<Self>) -> Self::Result {
+        let keys: Vec<_> = records.iter().map(|record| record.key.clone()).collect();
+        let remembered = records.into_iter().map(|record| Change::Remember(Box::new(record)));
+        self.write(remembered.chain([Change::Rebuilt]).collect(), move |cache| {
+            cache.known.extend(keys.into_iter().map(|key| (key, StoredState::Attached)));
+        })
     }
 }

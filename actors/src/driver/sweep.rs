@@ -13,14 +13,21 @@ use quantum_config::ids::{IfName, NetworkName};
 use super::apply::unfilter;
 use super::lanes::scratch;
 use super::{Driver, Lanes};
-use crate::messages::driver::{Scan, Scope, Sweep, Swept};
+use crate::messages::driver::{Scan, Scanned, Scope, Sweep, Swept};
 
 impl Handler<Scan> for Driver {
-    type Result = ResponseFuture<Result<Vec<OwnedLink>, KernelError>>;
+    type Result = ResponseFuture<Result<Scanned, KernelError>>;
 
     fn handle(&mut self, _: Scan, _: &mut Context<Self>) -> Self::Result {
         let lanes = self.lanes.clone();
-        Box::pin(async move { links(&lanes).await })
+        Box::pin(async move {
+            let links = links(&lanes).await?;
+            let elements = match lanes.netfilter(Table::list).await? {
+                Err(NftError::SkeletonLost { .. }) => Vec::new(),
+                listed => listed?,
+            };
+            Ok(Scanned { links, elements })
+        })
     }
 }
 
@@ -40,13 +47,9 @@ impl Handler<Sweep> for Driver {
             let there: HashSet<IfName> = known.into_iter().map(|link| link.name).collect();
             let missing = hosts.difference(&there).cloned().collect();
             let going: Vec<_> = unknown.iter().map(|l| (l.name.clone(), l.index)).collect();
-            if !going.is_empty() {
-                let gone =
-                    lanes.route(move |host: &mut Host| host.detach(&going, scratch())).await?;
-                for outcome in gone {
-                    outcome?;
-                }
-            }
+            let gone = lanes.route(move |host: &mut Host| host.detach(&going, scratch())).await?;
+            // One that cannot be removed does not stop the others, nor the daemon.
+            let failed = gone.into_iter().filter_map(|o| o.err().map(|e| e.to_string())).collect();
             match scope {
                 Scope::Host(elements) => {
                     lanes.netfilter(move |table| reconcile(table, &elements)).await??;
@@ -55,7 +58,7 @@ impl Handler<Sweep> for Driver {
                     unfilter(&lanes, unknown.iter().flat_map(elements_of).collect()).await?;
                 }
             }
-            Ok(Swept { removed: unknown, missing })
+            Ok(Swept { removed: unknown, missing, failed })
         })
     }
 }
@@ -75,7 +78,7 @@ fn network_of(link: &OwnedLink) -> Option<NetworkName> {
 }
 
 async fn links(lanes: &Lanes) -> Result<Vec<OwnedLink>, KernelError> {
-    let owned = lanes.inspect(|host: &mut Host| host.scan(naming::PREFIX, naming::GROUP)).await?;
+    let owned = lanes.inspect(|host: &mut Host| host.scan()).await?;
     Ok(owned?)
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix::{AsyncContext, Context, Handler, ResponseFuture};
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use quantum_cni::attach::{Class, Entry};
 use quantum_config::cni::{CniError, Code, Definition};
 use quantum_config::ids::NetworkName;
@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Manager;
 use crate::board::Phase;
+use crate::messages::cache::List;
 use crate::messages::manager::{Admit, Admitted, Left, Permit};
 
 /// Somebody at the door.
@@ -71,17 +72,32 @@ impl Handler<Left> for Manager {
 
 impl Manager {
     pub(super) fn admit_all(&mut self, waiters: Vec<Waiter>, ctx: &mut Context<Self>) {
-        for Waiter { request, tell } in waiters {
+        for waiter in waiters {
             // Made first: whatever becomes of the answer, dropping it gives the place back.
-            let permit =
-                Permit { network: request.network.clone(), door: ctx.address().recipient() };
-            let outcome = self.definition_for(&request).map(|definition| Admitted {
-                network: self.network(&request.network, ctx),
-                definition,
-                permit,
-            });
-            let _ = tell.send(outcome);
+            let network = waiter.request.network.clone();
+            let permit = Permit { network: network.clone(), door: ctx.address().recipient() };
+            if waiter.request.class == Class::Setup || self.networks.contains_key(&network) {
+                self.admit(waiter, permit, true, ctx);
+                continue;
+            }
+            // Whoever only removes or looks gets an actor only if there is something: a runtime may
+            // ask for networks that were never here.
+            let list = self.hands.list.send(List(network));
+            ctx.spawn(list.into_actor(self).map(move |listed, manager, ctx| {
+                let is_used = listed.map_or(true, |listed| !listed.keys.is_empty());
+                manager.admit(waiter, permit, is_used, ctx);
+            }));
         }
+    }
+
+    fn admit(&mut self, waiter: Waiter, permit: Permit, is_used: bool, ctx: &mut Context<Self>) {
+        let Waiter { request, tell } = waiter;
+        let outcome = self.definition_for(&request).map(|definition| Admitted {
+            network: is_used.then(|| self.network(&request.network, ctx)),
+            definition,
+            permit,
+        });
+        let _ = tell.send(outcome);
     }
 
     /// What the request brought along counts; one that only names its network means `config_dir`.

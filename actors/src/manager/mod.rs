@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler};
+use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture};
+use futures_util::future::join_all;
 use quantum_cni::attach::{Door, Limits};
 use quantum_config::cni::Definition;
 use quantum_config::ids::NetworkName;
@@ -22,8 +23,8 @@ use tokio::sync::{oneshot, watch};
 use self::admit::Waiter;
 use crate::board::{Board, Phase};
 use crate::messages::Observe;
-use crate::messages::manager::{Changed, Died, Open};
-use crate::messages::network::NetworkMailbox;
+use crate::messages::manager::{Changed, Died, Open, Warm};
+use crate::messages::network::{self, NetworkMailbox};
 use crate::network::{Hands, Network};
 
 /// Requests inside at a time. The kernel makes about a thousand attachments a second, one by one:
@@ -113,6 +114,25 @@ impl Handler<Open> for Manager {
         info!(self.log, "open for ADD");
         let admitted = self.door.open(Waiter::has_left);
         self.admit_all(admitted, ctx);
+    }
+}
+
+impl Handler<Warm> for Manager {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Warm(networks): Warm, ctx: &mut Self::Context) -> Self::Result {
+        let opening: Vec<_> = networks
+            .into_iter()
+            .map(|stored| {
+                let name = stored.name.clone();
+                let defined = self.definitions.get(&name).cloned();
+                let definition = defined.unwrap_or_else(|| Arc::new(stored));
+                self.network(&name, ctx).open.send(network::Open(definition))
+            })
+            .collect();
+        Box::pin(async move {
+            join_all(opening).await;
+        })
     }
 }
 

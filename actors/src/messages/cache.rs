@@ -61,7 +61,13 @@ pub(crate) struct All;
 #[rtype(result = "Result<(), StoreError>")]
 pub(crate) struct Define(pub(crate) Arc<Definition>);
 
-/// The records of a damaged store have been rebuilt: from here on it is an ordinary one.
+/// Every network that was ever defined, as it was defined last.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Definition>, StoreError>")]
+pub(crate) struct Defined;
+
+/// Keeps the records that a lost store was rebuilt to, all or none: from here on it is an ordinary
+/// one.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), StoreError>")]
-pub(crate) struct Rebuilt;
+pub(crate) struct Rebuild(pub(crate) Vec<Record>);

@@ -46,10 +46,17 @@ pub(crate) struct Seen {
     pub(crate) missing: Vec<Element>,
 }
 
-/// Every link of ours on the host.
+/// Everything of ours on the host.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Vec<OwnedLink>, KernelError>")]
+#[rtype(result = "Result<Scanned, KernelError>")]
 pub(crate) struct Scan;
+
+/// What is ours.
+#[derive(Debug)]
+pub(crate) struct Scanned {
+    pub(crate) links: Vec<OwnedLink>,
+    pub(crate) elements: Vec<Element>,
+}
 
 /// Removes the links of ours and the elements of our sets that no record speaks of.
 #[derive(Debug, Message)]
@@ -77,6 +84,8 @@ pub(crate) struct Swept {
     pub(crate) removed: Vec<OwnedLink>,
     /// Host ends with a record that are not there.
     pub(crate) missing: Vec<IfName>,
+    /// What could not be removed, and why.
+    pub(crate) failed: Vec<String>,
 }
 
 /// Puts our nftables tables back with these elements, after somebody took them away.

@@ -28,8 +28,8 @@ pub(crate) struct Admit {
 /// A request that was let in.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    /// Where to go.
-    pub(crate) network: NetworkMailbox,
+    /// Where to go; nowhere if the network has no attachment and none is to be made.
+    pub(crate) network: Option<NetworkMailbox>,
     /// What the network is: as the request said, or as `config_dir` does.
     pub(crate) definition: Option<Arc<Definition>>,
     /// Dropped when the request is done.
@@ -76,6 +76,12 @@ pub(crate) struct Reload;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Replay;
+
+/// Opens the networks that have attachments already, each as `config_dir` defines it or else as given
+/// here: their bridges are seen to, and it is known how full they are.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Warm(pub(crate) Vec<Definition>);
 
 /// The house is in order: ADDs may come in.
 #[derive(Debug, Message)]

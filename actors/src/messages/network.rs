@@ -18,8 +18,14 @@ pub(crate) struct NetworkMailbox {
     pub(crate) detach: Recipient<Detach>,
     pub(crate) check: Recipient<Check>,
     pub(crate) collect: Recipient<Collect>,
+    pub(crate) open: Recipient<Open>,
     pub(crate) drain: Recipient<Drain>,
 }
+
+/// Gets the network ready before anybody asks for it. Answered when it is, or cannot be.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Open(pub(crate) Arc<Definition>);
 
 /// ADD.
 #[derive(Debug, Message)]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
-use quantum_cni::attach::{Assigned, BridgeEnd, Plan, Record, Repeat, Target, elements, repeat};
+use quantum_cni::attach::{Assigned, Plan, Record, Repeat, Target, elements, repeat};
 use quantum_cni::errors;
 use quantum_cni::kernel::clock::boottime_ms;
 use quantum_cni::kernel::fault;
@@ -19,12 +19,13 @@ use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
 use crate::messages::ask;
 use crate::messages::cache::{All, Lookup, Remember};
-use crate::messages::driver::{Apply, Inspect, Restore};
+use crate::messages::driver::{Apply, Inspect, Prepare, Restore};
 use crate::messages::network::Attach;
 use crate::messages::pool::{Lease, Level, Release};
 
-/// How many indexes are tried before the kernel's refusal is final.
-const INDEX_ATTEMPTS: u32 = 8;
+/// How often what stands in the way is mended before the kernel's refusal is final: another index, a
+/// bridge or a table that somebody took away.
+const ATTEMPTS: u32 = 8;
 
 impl Handler<Attach> for Network {
     type Result = ResponseFuture<Result<CniResult, CniError>>;
@@ -163,10 +164,16 @@ impl Job {
             let apply = Apply { plan: plan.clone(), netns: self.request.netns.clone() };
             match ask(&self.hands.apply, apply).await? {
                 Ok(()) => return Ok(plan),
-                Err(error) if error.is_index_taken() && attempt < INDEX_ATTEMPTS => attempt += 1,
-                Err(error) if error.is_skeleton_lost() && attempt < INDEX_ATTEMPTS => {
+                Err(error) if error.is_index_taken() && attempt < ATTEMPTS => attempt += 1,
+                Err(error) if error.is_skeleton_lost() && attempt < ATTEMPTS => {
                     attempt += 1;
                     restore(&self.hands).await?;
+                }
+                Err(error) if error.is_bridge_missing() && attempt < ATTEMPTS => {
+                    attempt += 1;
+                    let prepare = Prepare(self.open.definition.clone());
+                    let made = ask(&self.hands.prepare, prepare).await?.map_err(errors::kernel)?;
+                    self.open.bridge.set(made);
                 }
                 Err(error) => return Err(errors::kernel(error)),
             }
@@ -176,7 +183,7 @@ impl Job {
     fn plan(&self, addresses: Vec<Assigned>, attempt: u32) -> Result<Plan, CniError> {
         let target = &self.request.target;
         let definition: &Definition = &self.open.definition;
-        let bridge: BridgeEnd = self.open.bridge;
+        let bridge = self.open.bridge.get();
         Plan::new(target, definition, bridge, addresses, attempt, boottime_ms())
             .map_err(|e| CniError::new(Code::Internal, e.to_string()))
     }

@@ -12,6 +12,7 @@ use super::Network;
 use super::attach::dropped;
 use super::ticket::Ticket;
 use crate::messages::cache::List;
+use crate::messages::lost;
 use crate::messages::network::{Collect, Detach};
 
 impl Handler<Collect> for Network {
@@ -21,8 +22,14 @@ impl Handler<Collect> for Network {
         let (answer, answered) = oneshot::channel();
         let list = self.hands.list.send(List(self.name.clone()));
         ctx.spawn(list.into_actor(self).map(move |listed, network, ctx| {
-            let keys = listed.map(|l| l.keys).unwrap_or_default();
-            let going = stale(keys, &request.valid);
+            let keys = match listed {
+                Ok(listed) => listed.keys,
+                Err(error) => {
+                    let _ = answer.send(Err(lost(&error)));
+                    return;
+                }
+            };
+            let going = stale(&network.name, keys, &request.valid);
             if !going.is_empty() {
                 info!(network.log, "collecting"; "command" => "GC", "attachments" => going.len());
             }

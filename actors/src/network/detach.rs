@@ -36,8 +36,8 @@ impl Handler<Detach> for Network {
 /// What a DEL came to.
 struct Done {
     detached: Detached,
-    /// When the addresses were released; none if there were none, or the kernel refused.
-    released: Option<u64>,
+    /// Whose addresses were released, and when; none if there were none, or the kernel refused.
+    released: Option<(AttachmentKey, u64)>,
     refused: Option<CniError>,
 }
 
@@ -58,8 +58,8 @@ impl Network {
                         "interface" => key.ifname.as_str(),
                         "error" => %error);
                 }
-                if let Some(now) = done.released {
-                    network.give_back(key.clone(), now, ctx);
+                if let Some((owner, now)) = done.released {
+                    network.give_back(owner, now, ctx);
                 }
                 done.detached
             });
@@ -95,10 +95,12 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
     }
     let record = Arc::new(stored.record.clone());
     let addresses = record.addresses.iter().map(|a| a.address.ip()).collect();
-    ask(&hands.leave, Leave(key)).await?.map_err(errors::store)?;
+    // Not the request's: one whose record was lost is known by what stands for its key.
+    let owner = record.key.clone();
+    ask(&hands.leave, Leave(owner.clone())).await?.map_err(errors::store)?;
     fault::reach("del-marked").map_err(errors::fault)?;
     let (released, refused) = match take_down(&hands, record).await {
-        Ok(now) => (Some(now), None),
+        Ok(now) => (Some((owner, now)), None),
         Err(error) => (None, Some(error)),
     };
     Ok(Done { detached: Detached { addresses }, released, refused })

@@ -1,16 +1,20 @@
 //! The gate: a network is prepared (its bridge made or found, its pool filled from the store) before
 //! the first ADD, and again when it is defined otherwise. Until then ADDs are parked.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Recipient, WrapFuture};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture,
+};
 use quantum_cni::attach::BridgeEnd;
 use quantum_cni::errors;
 use quantum_config::cni::{CniError, CniResult, Definition};
 use quantum_config::ids::{AttachmentKey, NetworkName};
 use slog::{info, warn};
+use tokio::sync::oneshot;
 
 use super::ticket::Answer;
 use super::{Hands, Key, Network};
@@ -20,7 +24,7 @@ use crate::messages::ask;
 use crate::messages::cache::{Addresses, All, Define};
 use crate::messages::driver::{Prepare, Scope, Sweep};
 use crate::messages::manager::Changed;
-use crate::messages::network::Attach;
+use crate::messages::network::{Attach, Open};
 use crate::messages::pool::{Lease, Level, Release, Reshape};
 use crate::pool::Pool;
 
@@ -36,6 +40,8 @@ pub(super) struct Gate {
     parked: Vec<Parked>,
     /// Who waits for the ADDs that run.
     attaching: HashMap<Key, Caller>,
+    /// Who waits for it to be open, or to stay closed.
+    awaited: Vec<oneshot::Sender<()>>,
     /// Owners whose addresses were released by the store while the pool was being filled from it.
     released: Vec<(AttachmentKey, u64)>,
     level: Level,
@@ -54,7 +60,8 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) definition: Arc<Definition>,
-    pub(super) bridge: BridgeEnd,
+    /// Made again if somebody deletes it.
+    pub(super) bridge: Cell<BridgeEnd>,
     pub(super) pool: PoolMailbox,
 }
 
@@ -73,6 +80,7 @@ impl Gate {
             state: State::Closed,
             unswept,
             parked: Vec::new(),
+            awaited: Vec::new(),
             attaching: HashMap::new(),
             released: Vec::new(),
             level: Level::default(),
@@ -106,6 +114,21 @@ fn same(a: &Arc<Definition>, b: &Arc<Definition>) -> bool {
     Arc::ptr_eq(a, b) || a == b
 }
 
+impl Handler<Open> for Network {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Open(definition): Open, ctx: &mut Context<Self>) -> Self::Result {
+        let (tell, told) = oneshot::channel();
+        if self.gate.ready_for(&definition).is_none() {
+            self.gate.awaited.push(tell);
+            self.begin_to_open(definition, ctx);
+        }
+        Box::pin(async move {
+            let _ = told.await; // at once if it is open already
+        })
+    }
+}
+
 impl Network {
     /// Parks an ADD and sees that the gate opens for it.
     pub(super) fn park(
@@ -116,6 +139,10 @@ impl Network {
     ) {
         let definition = request.definition.clone();
         self.gate.parked.push((request, answer));
+        self.begin_to_open(definition, ctx);
+    }
+
+    fn begin_to_open(&mut self, definition: Arc<Definition>, ctx: &mut Context<Self>) {
         if self.gate.unswept {
             return; // looked at again when that is done
         }
@@ -126,8 +153,10 @@ impl Network {
         };
         self.gate.state = State::Opening(definition.clone(), before.clone());
         let pool = before.map(|open| open.pool.clone());
-        let work = open(self.hands.clone(), definition, pool);
-        ctx.spawn(work.into_actor(self).map(|outcome, network, ctx| network.opened(outcome, ctx)));
+        let work = open(self.hands.clone(), definition.clone(), pool);
+        ctx.spawn(work.into_actor(self).map(move |outcome, network, ctx| {
+            network.opened(&definition, outcome, ctx);
+        }));
     }
 
     /// Removes what an earlier actor of this network left half done, before the first ADD.
@@ -148,8 +177,17 @@ impl Network {
         }));
     }
 
-    fn opened(&mut self, outcome: Result<(Opened, Level), CniError>, ctx: &mut Context<Self>) {
+    /// The network that `meant` says is ready, or is not.
+    fn opened(
+        &mut self,
+        meant: &Arc<Definition>,
+        outcome: Result<(Opened, Level), CniError>,
+        ctx: &mut Context<Self>,
+    ) {
         let parked = std::mem::take(&mut self.gate.parked);
+        for tell in self.gate.awaited.drain(..) {
+            let _ = tell.send(());
+        }
         let before = match std::mem::take(&mut self.gate.state) {
             State::Opening(_, before) => before,
             State::Open(open) => Some(open),
@@ -174,6 +212,10 @@ impl Network {
                 self.gate.state = before.map_or(State::Closed, State::Open);
                 self.report(Some(error.to_string()));
                 for (request, answer) in parked {
+                    if !same(&request.definition, meant) {
+                        self.run_attach(request, answer, ctx); // it asked for something else
+                        continue;
+                    }
                     let key = request.target.key.clone();
                     self.gate.attach_ends(&(key.container.clone(), key.ifname.clone()));
                     let _ = answer.send(Err(error.clone()));
@@ -253,5 +295,5 @@ async fn open(
         }
     };
     let level = ask(&pool.reshape, Reshape { sets }).await?;
-    Ok((Opened { definition, bridge, pool }, level))
+    Ok((Opened { definition, bridge: Cell::new(bridge), pool }, level))
 }

@@ -104,6 +104,7 @@ impl Network {
             detach: address.clone().recipient(),
             check: address.clone().recipient(),
             collect: address.clone().recipient(),
+            open: address.clone().recipient(),
             drain: address.recipient(),
         }
     }

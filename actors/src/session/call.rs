@@ -15,6 +15,9 @@ use super::verbs::{self, Done};
 use super::{House, refuse};
 use crate::caller::Caller;
 
+/// How long a caller waits who does not say it.
+const UNSAID: Duration = Duration::from_secs(60);
+
 /// The namespaces of a call.
 pub(super) struct Namespaces {
     pub(super) container: Option<Netns>,
@@ -41,7 +44,11 @@ pub(super) async fn serve(
     let log = logger(house, &call);
     let command = call.env.command.clone();
     debug!(log, "request"; "traceparent" => call.traceparent.clone());
-    let caller = Caller::new(Duration::from_millis(call.deadline_ms));
+    let patience = match call.deadline_ms {
+        0 => UNSAID,
+        said => Duration::from_millis(said),
+    };
+    let caller = Caller::new(patience);
     let outcome = match check(house, call, descriptors, caller.clone()) {
         Ok(checked) => {
             let work = verbs::carry_out(house, checked);
@@ -92,7 +99,10 @@ fn check(
 ) -> Result<Checked, CniError> {
     let command = call.env.validate()?;
     let namespaces = namespaces(house, command, &call, descriptors)?;
-    let conf = cni::Call::parse(&call.stdin)?;
+    let conf = match command {
+        Command::Del => cni::Call::parse_for_del(&call.stdin)?,
+        _ => cni::Call::parse(&call.stdin)?,
+    };
     conf.version.require(command)?;
     Ok(Checked { command, call, conf, namespaces, caller })
 }
@@ -172,6 +182,10 @@ fn report(log: &Logger, took: Duration, outcome: &Result<Done, CniError>) {
     match outcome {
         Ok(done) if done.is_routine => debug!(log, "done"; "took_us" => took),
         Ok(done) => info!(log, "done"; "ip_address" => done.addresses(), "took_us" => took),
+        // A STATUS that says no is an answer, and asked for every few seconds.
+        Err(e) if matches!(e.code, Code::NotReady | Code::Degraded) => {
+            debug!(log, "not ready"; "error" => %e, "code" => e.code.number(), "took_us" => took);
+        }
         Err(e) => {
             error!(log, "failed"; "error" => %e, "code" => e.code.number(), "took_us" => took);
         }

@@ -51,10 +51,11 @@ impl Listener {
         let unfinished = path.with_extension("new");
         let _ = fs::remove_file(&unfinished);
         let socket = UnixListener::bind(&unfinished).map_err(fail("binding the socket"))?;
-        let mode = if group.is_some() { 0o660 } else { 0o600 };
-        chown(&unfinished, None, group)
-            .and_then(|()| fs::set_permissions(&unfinished, fs::Permissions::from_mode(mode)))
-            .map_err(fail("setting the owner and mode of"))?;
+        // In a user namespace the group may be there and not be ours to give.
+        let shared = group.is_some() && chown(&unfinished, None, group).is_ok();
+        let mode = if shared { 0o660 } else { 0o600 };
+        fs::set_permissions(&unfinished, fs::Permissions::from_mode(mode))
+            .map_err(fail("setting the mode of"))?;
         fs::rename(&unfinished, path).map_err(fail("naming the socket"))?;
         Ok(Self { socket, path: path.to_owned() })
     }

@@ -60,9 +60,10 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
         if call.conf.is_thin() { None } else { Some(Arc::new(call.conf.definition()?)) };
     let key = key(&call)?;
     let admitted = admit(house, &call, Class::Setup, definition).await?;
-    let (Some(netns), Some(definition)) = (call.namespaces.container, admitted.definition.clone())
+    let (Some(netns), Some(definition), Some(network)) =
+        (call.namespaces.container, admitted.definition.clone(), &admitted.network)
     else {
-        return Err(CniError::new(Code::Internal, "ADD without a namespace or a definition"));
+        return Err(CniError::new(Code::Internal, "ADD without a namespace or a network"));
     };
     let request = Attach {
         target: Target { key, netns: netns.id(), sandbox: call.call.env.netns.clone() },
@@ -70,7 +71,7 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
         definition,
         caller: call.caller.clone(),
     };
-    let answer = ask(&admitted.network.attach, request).await;
+    let answer = ask(&network.attach, request).await;
     is_alive(house, &admitted);
     let result: CniResult = answer??;
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
@@ -83,8 +84,9 @@ async fn detach(house: &House, call: Checked) -> Result<Done, CniError> {
     let mut tries = 0;
     loop {
         let admitted = admit(house, &call, Class::Teardown, None).await?;
+        let Some(network) = &admitted.network else { return Ok(Done::default()) };
         let request = Detach { key: key.clone(), made_before: None };
-        let answer = ask(&admitted.network.detach, request).await.and_then(|outcome| outcome);
+        let answer = ask(&network.detach, request).await.and_then(|outcome| outcome);
         tries += 1;
         if is_alive(house, &admitted) || answer.is_ok() || tries == TRIES {
             return answer.map(|done| Done { ips: done.addresses, ..Done::default() });
@@ -106,8 +108,14 @@ async fn check(house: &House, call: Checked) -> Result<Done, CniError> {
     let Some(netns) = call.namespaces.container else {
         return Err(CniError::new(Code::Internal, "CHECK without a namespace"));
     };
+    let Some(network) = &admitted.network else {
+        return Err(CniError::new(
+            Code::UnknownContainer,
+            format!("attachment {key} is not known"),
+        ));
+    };
     let request = Check { key, netns: Arc::new(netns), prev_result };
-    let answer = ask(&admitted.network.check, request).await;
+    let answer = ask(&network.check, request).await;
     is_alive(house, &admitted);
     answer??;
     Ok(Done::default())
@@ -122,8 +130,9 @@ async fn collect(house: &House, call: Checked) -> Result<Done, CniError> {
         .with_details("a list, or null if none is valid: an absent one is not taken for that"));
     };
     let admitted = admit(house, &call, Class::Teardown, None).await?;
+    let Some(network) = &admitted.network else { return Ok(Done::default()) };
     let request = Collect { valid };
-    let answer = ask(&admitted.network.collect, request).await;
+    let answer = ask(&network.collect, request).await;
     is_alive(house, &admitted);
     answer??;
     Ok(Done::default())
@@ -166,7 +175,7 @@ async fn admit(
 /// Whether the network's actor lives; if not, the Manager is told, so that the next request finds a
 /// new one.
 fn is_alive(house: &House, admitted: &Admitted) -> bool {
-    let alive = admitted.network.attach.connected();
+    let alive = admitted.network.as_ref().is_none_or(|network| network.attach.connected());
     if !alive {
         house.died.do_send(Died(admitted.permit.network.clone()));
     }

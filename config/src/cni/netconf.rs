@@ -171,6 +171,15 @@ impl Call {
         Ok(Self { version, network, conf })
     }
 
+    /// Reads what a DEL needs: the name. The rest may be of another release, or damaged; a DEL is not
+    /// to fail for it.
+    pub fn parse_for_del(stdin: &[u8]) -> Result<Self, CniError> {
+        Self::parse(stdin).or_else(|error| {
+            let network = NetworkName::new(super::peek(stdin).name).map_err(|_| error)?;
+            Ok(Self { version: Version::V0_1_0, network, conf: NetConf::default() })
+        })
+    }
+
     /// True if the configuration only names its network, so that a definition on the host is meant.
     pub fn is_thin(&self) -> bool {
         self.conf.ipam.is_none() && self.conf.bridge.is_empty()
@@ -232,6 +241,15 @@ mod tests {
         let call = Call::parse(br#"{"name":"n"}"#).expect("readable");
         assert_eq!(call.version, Version::V0_1_0);
         assert!(call.is_thin());
+    }
+
+    #[test]
+    fn a_del_needs_a_name_and_nothing_else() {
+        for odd in [r#"{"name":"n","mtu":"x"}"#, r#"{"name":"n","cniVersion":"9.9.9"}"#] {
+            assert!(Call::parse(odd.as_bytes()).is_err());
+            assert_eq!(Call::parse_for_del(odd.as_bytes()).expect(odd).network.as_str(), "n");
+        }
+        assert_eq!(Call::parse_for_del(b"{").expect_err("no name").code, Code::Decode);
     }
 
     #[test]

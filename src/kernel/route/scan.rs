@@ -25,27 +25,22 @@ pub struct OwnedLink {
 }
 
 impl Host {
-    /// Lists the links that are ours: veth, with a name that begins with `prefix`, and in our link
-    /// `group` or with an attachment's key as its alias. The name alone is not enough, because what
-    /// is ours and has no record gets deleted; the group alone is not, because a link that could
-    /// not be deleted has left it.
-    pub fn scan(&mut self, prefix: &str, group: u32) -> Result<Vec<OwnedLink>, StepError> {
+    /// Lists the links that are ours: veth, with the marks that [`naming::is_ours`] asks for.
+    pub fn scan(&mut self) -> Result<Vec<OwnedLink>, StepError> {
         let links = look::links(self.socket()?)?;
         let names: HashMap<LinkIndex, String> =
             links.iter().map(|link| (link.index, link.name.clone())).collect();
         let bridge_of = |link: &Link| names.get(&link.master?).and_then(|n| IfName::new(n).ok());
         let ours = |link| {
             let bridge = bridge_of(&link);
-            owned(link, bridge, prefix, group)
+            owned(link, bridge)
         };
         Ok(links.into_iter().filter_map(ours).collect())
     }
 }
 
-fn owned(link: Link, bridge: Option<IfName>, prefix: &str, group: u32) -> Option<OwnedLink> {
-    let ours = link.is_veth
-        && link.name.starts_with(prefix)
-        && (link.group == group || naming::read_alias(&link.alias).is_some());
+fn owned(link: Link, bridge: Option<IfName>) -> Option<OwnedLink> {
+    let ours = link.is_veth && naming::is_ours(&link.name, link.index, link.group, &link.alias);
     let Link { index, name, alias, group, up, .. } = link;
     ours.then_some(OwnedLink { index, name: IfName::new(name).ok()?, alias, group, bridge, up })
 }

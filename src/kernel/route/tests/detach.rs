@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use quantum_config::ids::{IfName, LinkIndex};
 
 use super::{Bridge, GROUP, link_names, name};
+use crate::attach::naming;
 use crate::kernel::netns::{Netns, inside};
 use crate::kernel::route::{Detached, Host, OwnedLink};
 use crate::kernel::testing::{in_private_netns, ip, new_netns};
@@ -88,8 +89,9 @@ fn a_scan_finds_what_is_ours_and_nothing_else() {
     in_private_netns(|| {
         let mut bridge = Bridge::new();
         let _containers = attach(&mut bridge, [7, 8, 9]);
-        ip("link set qc008 alias unfinished"); // in our group: ours, whatever its alias
-        ip("link set qc009 group 5"); // a deletion that failed: ours by its alias
+        let scratch = naming::scratch_group(1).get();
+        ip("link set qc008 group 5"); // not in a group of ours
+        ip(&format!("link set qc009 group {scratch}")); // a deletion that failed
         ip(&format!("link add qcbr group {GROUP} type bridge"));
         ip("link add qcveth type veth peer name other");
         let owned = |number: u8, alias: &str, group| OwnedLink {
@@ -102,13 +104,11 @@ fn a_scan_finds_what_is_ours_and_nothing_else() {
         };
         let expected = [
             owned(7, "quantum net/c7/eth0 10.9.0.7/24", GROUP),
-            owned(8, "unfinished", GROUP),
-            owned(9, "quantum net/c9/eth0 10.9.0.9/24", 5),
+            owned(9, "quantum net/c9/eth0 10.9.0.9/24", scratch),
         ];
-        let mut found = Host::open().unwrap().scan("qc", GROUP).unwrap();
+        let mut found = Host::open().unwrap().scan().unwrap();
         found.sort_by_key(|link| link.index);
         assert_eq!(found, expected);
-        assert_eq!(bridge.host.scan("qx", GROUP).unwrap(), []);
     });
 }
 
@@ -116,8 +116,9 @@ fn a_scan_finds_what_is_ours_and_nothing_else() {
 fn a_long_listing_is_complete() {
     in_private_netns(|| {
         for i in 0..100 {
-            ip(&format!("link add qc{i} group {GROUP} type veth peer name p{i}"));
+            let index = 0x4000_0000 + i;
+            ip(&format!("link add qc{i} index {index} group {GROUP} type veth peer name p{i}"));
         }
-        assert_eq!(Host::open().unwrap().scan("qc", GROUP).unwrap().len(), 100);
+        assert_eq!(Host::open().unwrap().scan().unwrap().len(), 100);
     });
 }

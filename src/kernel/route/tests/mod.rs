@@ -8,12 +8,10 @@ mod socket;
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
 use super::{Host, StepError};
+use crate::attach::naming::GROUP;
 use crate::attach::{InsidePlan, LinkPlan};
 use crate::kernel::netns::Netns;
 use crate::kernel::testing::{ip, ip_json};
-
-/// The link group of ours in the tests.
-const GROUP: u32 = 0x5143;
 
 pub(crate) fn name(text: &str) -> IfName {
     IfName::new(text).unwrap()
