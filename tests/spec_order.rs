@@ -23,6 +23,7 @@ fn a_del_sent_while_its_add_runs_wins() {
     let warm = world.container();
     world.call(Call::add("warm", &warm).conf(&conf)).succeeded();
     let before = Inventory::of(&world.host);
+    let mut won = 0;
     // More often than the pool has addresses: none may be lost.
     for _ in 0..20 {
         let container = world.container();
@@ -32,11 +33,19 @@ fn a_del_sent_while_its_add_runs_wins() {
         del.call(&Call::del("c1", &container).conf(&conf), &world.host, Some(&container));
         let reply = del.reply();
         assert_eq!((reply.exit, reply.stdout.as_str()), (0, ""), "DEL succeeds");
-        // Made and taken away, or given up: either way nothing of it is there.
         let reply = add.reply();
+        if reply.exit == 0 && container.link("eth0").is_some() {
+            // Two connections have no order: the daemon may hear the DEL first. Then it found
+            // nothing, and the ADD came after it.
+            world.call(Call::del("c1", &container).conf(&conf)).succeeded();
+        } else {
+            won += 1;
+        }
+        // Made and taken away, or given up: either way nothing of it is there.
         assert!(container.link("eth0").is_none(), "after both: {reply:?}");
         before.assert_same(&Inventory::of(&world.host), "the host after ADD and DEL");
     }
+    assert!(won > 0, "not one of the DELs met its ADD");
     world.call(Call::del("warm", &warm).conf(&conf)).succeeded();
     fill_and_empty(&world, &conf, 13);
 }

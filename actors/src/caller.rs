@@ -43,6 +43,11 @@ impl Caller {
         self.0.gone.store(true, Ordering::Relaxed);
     }
 
+    /// Whether he has hung up.
+    pub(crate) fn has_left(&self) -> bool {
+        self.0.gone.load(Ordering::Relaxed)
+    }
+
     /// A DEL for what he wants made has come.
     pub(crate) fn overtake(&self) {
         self.0.overtaken.store(true, Ordering::Relaxed);
@@ -52,7 +57,7 @@ impl Caller {
     pub(crate) fn still_waits(&self) -> Result<(), CniError> {
         let why = if self.0.overtaken.load(Ordering::Relaxed) {
             "a DEL for the same container and interface arrived meanwhile"
-        } else if self.0.gone.load(Ordering::Relaxed) {
+        } else if self.has_left() {
             "the plugin went away before the work was done"
         } else if Instant::now() >= self.0.deadline {
             "the time for this request was over before the work was done"

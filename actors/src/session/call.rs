@@ -12,7 +12,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::verbs::{self, Done};
-use super::{House, refuse};
+use super::{House, deliver, refuse};
 use crate::caller::Caller;
 
 /// How long a caller waits who does not say it.
@@ -32,13 +32,14 @@ pub(super) struct Checked {
     pub(super) caller: Caller,
 }
 
-/// Serves a call; whatever happens, there is an answer.
+/// Serves a call; whatever happens, there is an answer. If it is not heard, what was made is taken
+/// back.
 pub(super) async fn serve(
     house: &House,
     connection: &mut UnixStream,
     call: Call,
     descriptors: Vec<OwnedFd>,
-) -> Reply {
+) {
     let begun = Instant::now();
     let version = cni::peek(&call.stdin).version;
     let log = logger(house, &call);
@@ -58,9 +59,16 @@ pub(super) async fn serve(
     };
     house.meters.operation(&command, begun.elapsed(), outcome.as_ref().err().map(|e| e.code));
     report(&log, begun.elapsed(), &outcome);
-    match outcome {
-        Ok(done) => Reply { exit: 0, stdout: done.stdout },
-        Err(error) => refuse(&error, Some(&version)),
+    let (reply, undo) = match outcome {
+        Ok(done) => (Reply { exit: 0, stdout: done.stdout }, done.undo),
+        Err(error) => (refuse(&error, Some(&version)), None),
+    };
+    let heard = !caller.has_left() && deliver(connection, &reply.encode(), &log).await;
+    if let (false, Some(undo)) = (heard, undo) {
+        info!(log, "taking back what nobody heard of");
+        if let Err(e) = undo.run().await {
+            error!(log, "could not take it back"; "error" => %e);
+        }
     }
 }
 

@@ -74,23 +74,30 @@ impl Actor for Session {
 
 /// One request and its answer.
 async fn serve(house: Rc<House>, mut connection: UnixStream) {
-    let answer = match read::request(&connection, house.group).await {
+    match read::request(&connection, house.group).await {
         Ok((Request::Call(call), descriptors)) => {
-            call::serve(&house, &mut connection, *call, descriptors).await.encode()
+            call::serve(&house, &mut connection, *call, descriptors).await;
         }
-        Ok((Request::Control(question), _)) => control::serve(&house, &question).encode(),
+        Ok((Request::Control(question), _)) => {
+            let answer = control::serve(&house, &question).encode();
+            deliver(&mut connection, &answer, &house.log).await;
+        }
         Err(error) => {
             debug!(house.log, "no request"; "error" => %error);
-            match error.answer() {
-                Some(answer) => answer,
-                None => return, // nobody is there to hear it
-            }
+            let Some(answer) = error.answer() else { return }; // nobody is there to hear it
+            deliver(&mut connection, &answer, &house.log).await;
         }
-    };
-    if let Err(error) = connection.write_all(&answer).await {
-        debug!(house.log, "answer not delivered"; "error" => %error);
     }
     linger(&mut connection).await;
+}
+
+/// Sends an answer; false if there is nobody to take it.
+async fn deliver(connection: &mut UnixStream, answer: &[u8], log: &Logger) -> bool {
+    let sent = connection.write_all(answer).await;
+    if let Err(error) = &sent {
+        debug!(log, "answer not delivered"; "error" => %error);
+    }
+    sent.is_ok()
 }
 
 /// Reads what the peer still sends until it hangs up, for a moment. Closing a socket with unread

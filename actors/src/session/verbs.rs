@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use quantum_cni::attach::{Class, Target};
+use quantum_cni::kernel::clock::boottime_ms;
 use quantum_config::cni::{CniError, CniResult, Code, Command};
 use quantum_config::ids::AttachmentKey;
 
@@ -11,10 +12,24 @@ use super::House;
 use super::call::Checked;
 use crate::messages::ask;
 use crate::messages::manager::{Admit, Admitted, Died};
-use crate::messages::network::{Attach, Check, Collect, Detach};
+use crate::messages::network::{Attach, Check, Collect, Detach, NetworkMailbox};
 
 /// How often a DEL is handed to a network whose actor dies under it.
 const TRIES: u32 = 3;
+
+/// What takes an attachment back whose result could not be delivered. Nobody knows of it, so nobody
+/// would ever remove it.
+pub(super) struct Undo {
+    network: NetworkMailbox,
+    request: Detach,
+}
+
+impl Undo {
+    /// Takes it back. One that was made later under the same key is left alone.
+    pub(super) async fn run(self) -> Result<(), CniError> {
+        ask(&self.network.detach, self.request).await?.map(|_| ())
+    }
+}
 
 /// What a verb came to.
 #[derive(Default)]
@@ -23,6 +38,8 @@ pub(super) struct Done {
     pub(super) stdout: String,
     /// The addresses concerned, for the log.
     pub(super) ips: Vec<IpAddr>,
+    /// What takes it back if nobody hears of it.
+    pub(super) undo: Option<Undo>,
     /// Not worth a record at every time: STATUS is asked every few seconds.
     pub(super) is_routine: bool,
 }
@@ -66,7 +83,11 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
         return Err(CniError::new(Code::Internal, "ADD without a namespace or a network"));
     };
     let request = Attach {
-        target: Target { key, netns: netns.id(), sandbox: call.call.env.netns.clone() },
+        target: Target {
+            key: key.clone(),
+            netns: netns.id(),
+            sandbox: call.call.env.netns.clone(),
+        },
         netns: Arc::new(netns),
         definition,
         caller: call.caller.clone(),
@@ -75,7 +96,15 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     is_alive(house, &admitted);
     let result: CniResult = answer??;
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
-    Ok(Done { stdout: result.render(version)?, ips, is_routine: false })
+    let request = Detach { key, made_before: Some(boottime_ms()) };
+    let undo = Undo { network: network.clone(), request };
+    match result.render(version) {
+        Ok(stdout) => Ok(Done { stdout, ips, undo: Some(undo), is_routine: false }),
+        Err(error) => {
+            undo.run().await?;
+            Err(error)
+        }
+    }
 }
 
 /// A DEL must not fail because a network's actor just died: the one that is made anew serves it.
