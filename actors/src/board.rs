@@ -3,8 +3,9 @@
 //! the actors are doing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use quantum_config::cni::{CniError, Code};
+use quantum_config::cni::{CniError, Code, Definition};
 use quantum_config::ids::NetworkName;
 use serde::Serialize;
 
@@ -54,8 +55,16 @@ pub(crate) struct NetworkStatus {
     pub(crate) free: u128,
     /// The first set that has none left, as its subnets.
     pub(crate) exhausted: Option<String>,
-    /// Why the network could not be prepared.
-    pub(crate) failed: Option<String>,
+    /// Why the network could not be made ready.
+    pub(crate) failed: Option<Failure>,
+}
+
+/// Why a network could not be made ready, and how it was defined then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Failure {
+    #[serde(skip)]
+    pub(crate) definition: Arc<Definition>,
+    pub(crate) why: String,
 }
 
 impl Board {
@@ -71,8 +80,13 @@ impl Board {
         reasons
     }
 
-    /// The answer to a STATUS for `network`.
-    pub(crate) fn status(&self, network: &NetworkName) -> Result<(), CniError> {
+    /// The answer to a STATUS for `network`. What failed with another definition than the caller's
+    /// does not concern him.
+    pub(crate) fn status(
+        &self,
+        network: &NetworkName,
+        definition: Option<&Definition>,
+    ) -> Result<(), CniError> {
         let unable = |code, details: String| {
             Err(CniError::new(code, format!("network {:?} cannot attach", network.as_str()))
                 .with_details(details))
@@ -84,8 +98,10 @@ impl Board {
             return unable(Code::Degraded, self.degraded.join("; "));
         }
         let Some(status) = self.networks.get(network) else { return Ok(()) };
-        if let Some(why) = &status.failed {
-            return unable(Code::NotReady, why.clone());
+        if let Some(failure) = &status.failed
+            && definition.is_none_or(|definition| *failure.definition == *definition)
+        {
+            return unable(Code::NotReady, failure.why.clone());
         }
         if let Some(subnets) = &status.exhausted {
             return unable(Code::NotReady, format!("No IP addresses available in pool {subnets}"));
@@ -102,16 +118,16 @@ mod tests {
     fn status_says_why_not() {
         let name = NetworkName::new("n").expect("a name");
         let mut board = Board::default();
-        assert_eq!(board.status(&name).expect_err("starting").code, Code::NotReady);
+        assert_eq!(board.status(&name, None).expect_err("starting").code, Code::NotReady);
         board.phase = Phase::Open;
-        assert!(board.status(&name).is_ok());
+        assert!(board.status(&name, None).is_ok());
         let status =
             NetworkStatus { exhausted: Some("10.0.0.0/30".into()), ..NetworkStatus::default() };
         board.networks.insert(name.clone(), status);
-        let error = board.status(&name).expect_err("exhausted");
+        let error = board.status(&name, None).expect_err("exhausted");
         assert_eq!(error.code, Code::NotReady);
         assert!(error.details.contains("10.0.0.0/30"));
         board.degraded.push("the store was damaged".into());
-        assert_eq!(board.status(&name).expect_err("degraded").code, Code::Degraded);
+        assert_eq!(board.status(&name, None).expect_err("degraded").code, Code::Degraded);
     }
 }

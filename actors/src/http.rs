@@ -21,10 +21,11 @@ use tokio::sync::{Semaphore, watch};
 use crate::board::{Board, Phase};
 use crate::messages::metrics::{Health, Render};
 
-/// Connections served at a time; a scraper needs one.
-const CONNECTIONS: usize = 32;
+/// Connections served at a time. A scraper needs one; the others are for those who hold one and say
+/// nothing.
+const CONNECTIONS: usize = 512;
 /// A client that takes longer to say what it wants is hung up on.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the pages are made of.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! From start to stop. The order is what keeps addresses and containers safe:
 //!
 //! ```text
-//!   lock and store ──► socket: DEL and STATUS are served, ADD waits
-//!                  ──► what the kernel has against what the store knows: sweep
-//!                  ──► config_dir ──► spool ──► ADD is served
+//!   locks and store ──► socket: STATUS is served, the others wait
+//!                   ──► config_dir ──► what the kernel has against what the store knows: sweep
+//!                   ──► DEL, CHECK and GC are served ──► spool ──► networks in use ──► ADD is served
 //!   …
 //!   SIGTERM ──► socket closed ──► who is inside finishes ──► store on disk ──► lanes ──► gone
 //! ```
@@ -17,9 +17,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prometheus::Registry;
-use quantum_cni::attach::{Element, elements, naming, recover};
+use quantum_cni::attach::{Class, Element, elements, naming, recover};
 use quantum_cni::errors;
 use quantum_cni::kernel::lane::Lane;
+use quantum_cni::kernel::lock::HostLock;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::{clock, peer};
 use quantum_cni::store::{Opening, Store, Stored, net_d};
@@ -51,7 +52,8 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// Runs the daemon until it is told to stop.
 pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Failure> {
-    let signals = Signals::take()?;
+    let mut signals = Signals::take()?;
+    let _host = HostLock::take()?;
     let boot_id = clock::boot_id()?;
     let host = Netns::current()?.id();
     let (store, opening) = Store::open(&settings.state_dir, &boot_id)?;
@@ -105,8 +107,15 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     let listening = actix_rt::spawn(listener.run(house, stopped));
     info!(log, "listening"; "socket" => &settings.socket_path, "http" => %settings.http_listen);
 
-    put_in_order(&graph, &opening, Path::new(&settings.config_dir), &board, &log).await?;
-    until_told(signals, &graph, &log).await?;
+    let order = put_in_order(&graph, &opening, Path::new(&settings.config_dir), &board, &log);
+    tokio::select! {
+        ordered = order => {
+            ordered?;
+            until_told(&mut signals, &graph, &log).await?;
+        }
+        // A start that takes long, or hangs, can be ended too.
+        () = signals.stop() => {}
+    }
 
     let _ = stop_listening.send(());
     let _ = listening.await;
@@ -144,12 +153,14 @@ async fn put_in_order(
     };
     let records: Vec<Stored> = ask(&graph.all, All).await?.map_err(errors::store)?;
     sweep(graph, &records, unknown, log).await?;
+    // Not before: a DEL in the middle of the sweep would have its elements put back.
+    ask(&graph.open, Open(Class::Look)).await?;
     ask(&graph.replay, Replay).await?;
     let used: HashSet<_> = records.iter().map(|s| &s.record.key.network).collect();
     let mut networks = ask(&graph.defined, Defined).await?.map_err(errors::store)?;
     networks.retain(|network| used.contains(&network.name));
     ask(&graph.warm, Warm(networks)).await?;
-    ask(&graph.open, Open).await?;
+    ask(&graph.open, Open(Class::Setup)).await?;
     Ok(())
 }
 
@@ -246,16 +257,29 @@ impl Signals {
     }
 }
 
-/// Serves until SIGTERM or SIGINT; SIGHUP reads `config_dir` again.
-async fn until_told(mut signals: Signals, graph: &Graph, log: &Logger) -> Result<(), Failure> {
-    loop {
+impl Signals {
+    /// Until one comes that ends the daemon.
+    async fn stop(&mut self) {
         tokio::select! {
-            _ = signals.terminate.recv() => return Ok(()),
-            _ = signals.interrupt.recv() => return Ok(()),
-            _ = signals.hangup.recv() => {
-                info!(log, "reading config_dir again");
-                ask(&graph.reload, Reload).await?;
-            }
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT; SIGHUP reads `config_dir` again.
+async fn until_told(signals: &mut Signals, graph: &Graph, log: &Logger) -> Result<(), Failure> {
+    loop {
+        let Signals { terminate, interrupt, hangup } = signals;
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => {}
+        }
+        info!(log, "reading config_dir again");
+        tokio::select! {
+            read = ask(&graph.reload, Reload) => read?,
+            () = signals.stop() => return Ok(()),
         }
     }
 }

@@ -123,6 +123,9 @@ fn check_ifname(value: &str) -> Verdict {
         Err((what, "is longer than 15 bytes"))
     } else if value == "." || value == ".." {
         Err((what, "is '.' or '..'"))
+    } else if value.contains('%') {
+        // The kernel takes "eth%d" for a pattern and makes an interface of another name.
+        Err((what, "has '%' in it"))
     } else if value.chars().any(|c| c == '/' || c == ':' || c == '\0' || c.is_whitespace()) {
         Err((what, "has '/', ':', NUL or white space in it"))
     } else {
@@ -264,7 +267,9 @@ mod tests {
         for good in ["eth0", "a", "a.b", "fifteen-bytes-x", "..."] {
             assert!(IfName::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "sixteen-bytes-xx", ".", "..", "a/b", "a:b", "a b", "a\tb", "a\u{a0}b"] {
+        for bad in
+            ["", "sixteen-bytes-xx", ".", "..", "a/b", "a:b", "a b", "a\tb", "a\u{a0}b", "eth%d"]
+        {
             assert!(IfName::new(bad).is_err(), "{bad}");
         }
     }

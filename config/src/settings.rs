@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use thiserror::Error;
 use toml::{Table, Value};
 
-/// The longest path a Unix socket can have, in bytes (`sun_path` less the closing NUL, unix(7)).
-const SOCKET_PATH_MAX: usize = 107;
+/// The longest path of our socket, in bytes: a Unix socket's can have 107 (`sun_path` less the
+/// closing NUL, unix(7)), and ours has four more until it is named.
+const SOCKET_PATH_MAX: usize = 103;
 /// More cached endpoints than this are a typing error: a bridge holds 1023.
 const CACHE_MAX: i64 = 1_000_000;
 

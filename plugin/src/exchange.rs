@@ -60,10 +60,13 @@ impl Failure {
                 CniError::new(Code::Forbidden, format!("not allowed to connect to {socket}"))
                     .with_details("the plugin must run as root or as a member of the group quantum")
             }
+            Self::Protocol(WireError::Oversized(length)) => {
+                CniError::new(Code::Io, "the request is too long for the daemon")
+                    .with_details(format!("it has {length} bytes"))
+            }
             Self::Protocol(error) => {
                 let code = match error {
                     WireError::NoCommonVersion(..) => Code::IncompatibleProtocol,
-                    WireError::Oversized(_) => Code::Io,
                     _ => Code::Internal,
                 };
                 CniError::new(code, "plugin and daemon do not understand each other")

@@ -3,7 +3,8 @@
 //!
 //! There are permits for the daemon and for each network. Who gets none waits here, and leaves by
 //! himself when his time is over. Of those who wait, DELs go first: they give back what ADDs wait
-//! for. ADDs wait, too, until the daemon has put its house in order after a start.
+//! for. Everybody waits until the daemon knows after a start what the kernel has, and ADDs until its
+//! house is in order.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -42,18 +43,19 @@ pub enum Entry<W> {
 #[derive(Debug)]
 pub struct Door<W> {
     limits: Limits,
-    open: bool,
+    /// The last class that is let in yet, in the order of the classes.
+    open: Option<Class>,
     inside: usize,
     per_network: HashMap<NetworkName, usize>,
     queues: [VecDeque<(NetworkName, W)>; 3],
 }
 
 impl<W> Door<W> {
-    /// A door that lets no ADD in yet.
+    /// A door that lets nobody in yet.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            open: false,
+            open: None,
             inside: 0,
             per_network: HashMap::new(),
             queues: [VecDeque::new(), VecDeque::new(), VecDeque::new()],
@@ -83,9 +85,9 @@ impl<W> Door<W> {
         self.next(gone)
     }
 
-    /// ADDs are let in from now on. Gives those who waited for it.
-    pub fn open(&mut self, gone: impl Fn(&W) -> bool) -> Vec<W> {
-        self.open = true;
+    /// Requests up to `class` are let in from now on. Gives those who waited for it.
+    pub fn open(&mut self, class: Class, gone: impl Fn(&W) -> bool) -> Vec<W> {
+        self.open = self.open.max(Some(class));
         self.next(gone)
     }
 
@@ -124,7 +126,7 @@ impl<W> Door<W> {
     }
 
     fn has_room(&self, class: Class, network: &NetworkName) -> bool {
-        (self.open || class != Class::Setup)
+        self.open >= Some(class)
             && self.inside < self.limits.daemon
             && self.per_network.get(network).is_none_or(|n| *n < self.limits.network)
     }
@@ -147,16 +149,18 @@ mod tests {
 
     fn open_door(daemon: usize, network: usize) -> Door<u32> {
         let mut door = Door::new(Limits { daemon, network });
-        door.open(|_| false);
+        door.open(Class::Setup, |_| false);
         door
     }
 
     #[test]
-    fn adds_wait_for_the_door_to_open_and_dels_do_not() {
+    fn the_door_opens_for_dels_first() {
         let mut door = Door::new(Limits { daemon: 4, network: 4 });
         assert_eq!(door.enter(Class::Setup, &name(0), 1), Entry::Waiting);
-        assert_eq!(door.enter(Class::Teardown, &name(0), 2), Entry::Admitted(2));
-        assert_eq!(door.open(|_| false), [1]);
+        assert_eq!(door.enter(Class::Teardown, &name(0), 2), Entry::Waiting);
+        assert_eq!(door.open(Class::Look, |_| false), [2]);
+        assert_eq!(door.enter(Class::Teardown, &name(0), 3), Entry::Admitted(3));
+        assert_eq!(door.open(Class::Setup, |_| false), [1]);
     }
 
     #[test]

@@ -18,8 +18,9 @@ const SCRATCH_MASK: u32 = 0xff00_0000;
 const ALIAS: &str = "quantum";
 /// The interface of a key that stands for another one.
 const STAND_IN: &str = "?";
-/// The longest alias the kernel takes, in bytes (`IFALIASZ` less the closing NUL).
-const ALIAS_MAX: usize = 255;
+/// The longest alias that we set, in bytes: the kernel takes fewer than `IFALIASZ` (256) with the
+/// closing NUL that netlink strings carry.
+const ALIAS_MAX: usize = 254;
 /// Indexes we choose lie here: far above those the kernel counts up to by itself, below `i32::MAX`.
 const INDEX_BASE: u32 = 0x4000_0000;
 const INDEX_MASK: u32 = 0x3fff_ffff;
@@ -84,14 +85,22 @@ pub fn bridge_mac(host_id: &str, bridge: &IfName) -> Mac {
 /// The alias: key and addresses, so that the kernel alone can tell what the link is. A key that is
 /// too long for it is given by its digest.
 pub fn alias(key: &AttachmentKey, addresses: impl Iterator<Item = IpNetwork>) -> String {
-    let addresses = addresses.map(|a| a.to_string()).collect::<Vec<_>>().join(",");
-    let whole = format!("{ALIAS} {key} {addresses}");
+    let mut addresses: Vec<String> = addresses.map(|a| a.to_string()).collect();
+    let whole = format!("{ALIAS} {key} {}", addresses.join(","));
     if whole.len() <= ALIAS_MAX {
         return whole;
     }
-    let mut short = format!("{ALIAS} {} {addresses}", digested(key));
-    short.truncate(ALIAS_MAX);
-    short
+    loop {
+        let mut short = format!("{ALIAS} {} {}", digested(key), addresses.join(","));
+        if short.len() <= ALIAS_MAX {
+            return short;
+        }
+        // Part of an address would be another address.
+        if addresses.pop().is_none() {
+            short.truncate(ALIAS_MAX);
+            return short;
+        }
+    }
 }
 
 /// What stands for a key that is too long: its network, its digest and no interface.
@@ -165,6 +174,12 @@ mod tests {
         assert!(text.len() <= ALIAS_MAX);
         let read = read_alias(&text).expect("ours");
         assert_eq!((read.key, read.addresses.len()), (stand_in(&long), 1));
+        let many: Vec<IpNetwork> =
+            (0..40).map(|n| format!("fd00:1:2:3:4:5:6:{n:x}/64").parse().expect("v6")).collect();
+        let text = alias(&key("n/c/eth0"), many.iter().copied());
+        assert!(text.len() <= ALIAS_MAX);
+        let read = read_alias(&text).expect("ours").addresses;
+        assert_eq!(read, many[..read.len()], "no address is cut in two");
         assert!(stand_in(&long).is_some());
     }
 

@@ -61,7 +61,7 @@ pub struct InsidePlan {
 }
 
 /// Something an endpoint has in our nftables sets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Element {
     /// Traffic from `address` is masqueraded unless it leaves by `bridge`.
     Masquerade {

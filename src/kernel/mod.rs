@@ -7,6 +7,7 @@ pub mod fault;
 pub mod identity;
 pub mod inspect;
 pub mod lane;
+pub mod lock;
 pub mod netns;
 pub mod nft;
 pub mod peer;

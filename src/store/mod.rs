@@ -30,6 +30,7 @@ pub mod net_d;
 mod open;
 mod read;
 mod schema;
+mod small_file;
 pub mod spool;
 mod write;
 

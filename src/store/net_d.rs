@@ -10,6 +10,8 @@ use quantum_config::cni::{Call, CniError, Code, Definition};
 use quantum_config::ids::NetworkName;
 use serde_json::Value;
 
+use super::small_file;
+
 /// The plugin type that is ours.
 pub const PLUGIN_TYPE: &str = "quantum-cni";
 const SUFFIXES: [&str; 3] = [".conf", ".conflist", ".json"];
@@ -44,7 +46,7 @@ pub fn load(dir: &Path) -> NetD {
     files.retain(|f| SUFFIXES.iter().any(|s| f.to_string_lossy().ends_with(s)));
     files.sort();
     for file in files {
-        let defined = fs::read(&file)
+        let defined = small_file::read(&file)
             .map_err(|e| format!("cannot be read: {e}"))
             .and_then(|text| definition(&text).map_err(|e| e.to_string()));
         match defined {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use quantum_config::spool::SUFFIX;
 use quantum_config::wire::{Call, HEADER, Header, Request, WireError};
 
+use super::small_file;
+
 /// Where files go that are no tombstones, for somebody to look at.
 const BAD_SUFFIX: &str = ".bad";
 
@@ -37,7 +39,7 @@ pub fn read_all(dir: &Path) -> io::Result<Spool> {
         if !path.to_string_lossy().ends_with(SUFFIX) {
             continue;
         }
-        match fs::read(&path)
+        match small_file::read(&path)
             .map_err(|e| e.to_string())
             .and_then(|b| decode(&b).map_err(|e| e.to_string()))
         {

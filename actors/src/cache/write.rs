@@ -1,5 +1,5 @@
 //! What becomes known, and what is forgotten. Memory follows the store: it changes when the commit
-//! has returned.
+//! has returned, but for the mark of an attachment that is leaving.
 
 use std::sync::Arc;
 
@@ -42,12 +42,12 @@ impl Handler<Leave> for Cache {
     type Result = Written;
 
     fn handle(&mut self, Leave(key): Leave, _: &mut Context<Self>) -> Self::Result {
-        self.write(vec![Change::Leaving(key.clone())], move |cache| {
-            cache.recent.pop(&key);
-            if let Some(state) = cache.known.get_mut(&key) {
-                *state = StoredState::Leaving;
-            }
-        })
+        // Here memory goes ahead: if the mark cannot be written, this daemon still finishes the DEL.
+        self.recent.pop(&key);
+        if let Some(state) = self.known.get_mut(&key) {
+            *state = StoredState::Leaving;
+        }
+        self.write(vec![Change::Leaving(key)], |_| {})
     }
 }
 

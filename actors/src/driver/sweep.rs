@@ -93,7 +93,11 @@ fn reconcile(table: &mut Table, wanted: &[Element]) -> Result<(), NftError> {
         }
         other => other?,
     };
-    let surplus: Vec<Element> = present.iter().filter(|e| !wanted.contains(e)).cloned().collect();
-    table.remove(&surplus)?;
-    table.add(wanted)
+    let (present, wanted): (HashSet<&Element>, HashSet<&Element>) =
+        (present.iter().collect(), wanted.iter().collect());
+    let of = |some: &HashSet<&Element>, others: &HashSet<&Element>| -> Vec<Element> {
+        some.difference(others).map(|element| (*element).clone()).collect()
+    };
+    table.remove(&of(&present, &wanted))?;
+    table.add(&of(&wanted, &present))
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture};
 use futures_util::future::join_all;
-use quantum_cni::attach::{Door, Limits};
+use quantum_cni::attach::{Class, Door, Limits};
 use quantum_config::cni::Definition;
 use quantum_config::ids::NetworkName;
 use slog::{Logger, error, info, o};
@@ -59,7 +59,7 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    /// A Manager that lets no ADD in yet.
+    /// A Manager that lets nobody in yet.
     pub(crate) fn new(
         folders: Folders,
         hands: Hands,
@@ -109,10 +109,12 @@ impl Actor for Manager {
 impl Handler<Open> for Manager {
     type Result = ();
 
-    fn handle(&mut self, _: Open, ctx: &mut Self::Context) {
-        self.board.send_modify(|board| board.phase = Phase::Open);
-        info!(self.log, "open for ADD");
-        let admitted = self.door.open(Waiter::has_left);
+    fn handle(&mut self, Open(class): Open, ctx: &mut Self::Context) {
+        if class == Class::Setup {
+            self.board.send_modify(|board| board.phase = Phase::Open);
+            info!(self.log, "open for ADD");
+        }
+        let admitted = self.door.open(class, Waiter::has_left);
         self.admit_all(admitted, ctx);
     }
 }

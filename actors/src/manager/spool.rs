@@ -12,6 +12,8 @@ use slog::{error, info, warn};
 use tokio::sync::oneshot;
 
 use super::Manager;
+use crate::messages::ask;
+use crate::messages::cache::Lookup;
 use crate::messages::manager::Replay;
 use crate::messages::network::Detach;
 
@@ -46,8 +48,39 @@ impl Manager {
             error!(self.log, "a file of the spool is no tombstone and was set aside";
                 "file" => %file.display(), "error" => reason);
         }
-        let burials: Vec<_> =
-            tombstones.into_iter().filter_map(|tombstone| self.burial(tombstone, ctx)).collect();
+        // Most often there is nothing to bury, and then no network needs an actor for it.
+        let keys: Vec<_> = tombstones.iter().map(|t| key_of(t, &self.folders.boot_id)).collect();
+        let lookup = self.hands.lookup.clone();
+        let known = join_all(keys.into_iter().map(move |key| {
+            let lookup = lookup.clone();
+            async move {
+                let key = key?;
+                match ask(&lookup, Lookup(key.clone())).await {
+                    Ok(Ok(None)) => None,
+                    _ => Some(key), // in doubt there is
+                }
+            }
+        }));
+        ctx.spawn(known.into_actor(self).map(move |keys, manager, ctx| {
+            manager.bury_known(tombstones, keys, tell, ctx);
+        }));
+    }
+
+    /// Carries out the tombstones that have a key, and removes the others.
+    fn bury_known(
+        &mut self,
+        tombstones: Vec<Tombstone>,
+        keys: Vec<Option<AttachmentKey>>,
+        tell: Option<oneshot::Sender<()>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let mut burials = Vec::new();
+        for (tombstone, key) in tombstones.into_iter().zip(keys) {
+            match key {
+                Some(key) => burials.push(self.burial(tombstone, key, ctx)),
+                None => self.remove(&tombstone.path),
+            }
+        }
         if !burials.is_empty() {
             info!(self.log, "carrying out DELs that found no daemon"; "tombstones" => burials.len());
         }
@@ -65,31 +98,20 @@ impl Manager {
         }));
     }
 
-    /// The DEL of a tombstone; none if there is nothing to do for it.
+    /// The DEL of a tombstone.
     fn burial(
         &mut self,
         tombstone: Tombstone,
+        key: AttachmentKey,
         ctx: &mut Context<Self>,
-    ) -> Option<impl Future<Output = (PathBuf, Result<(), CniError>)> + use<>> {
-        let Tombstone { path, call } = tombstone;
-        let (written, boot) = call.written.clone().unwrap_or_default();
-        let network = NetworkName::new(peek(&call.stdin).name);
-        let names = (network, call.env.container_id(), call.env.interface());
-        let (Ok(network), Ok(container), Ok(ifname)) = names else {
-            self.remove(&path); // names nothing that could exist
-            return None;
-        };
-        if boot != self.folders.boot_id {
-            self.remove(&path); // attachments do not outlive a boot
-            return None;
+    ) -> impl Future<Output = (PathBuf, Result<(), CniError>)> + use<> {
+        let mailbox = self.network(&key.network, ctx);
+        let written = tombstone.call.written.map(|(at, _)| at);
+        async move {
+            let request = Detach { key, made_before: written };
+            let outcome = ask(&mailbox.detach, request).await;
+            (tombstone.path, outcome.and_then(|o| o.map(|_| ())))
         }
-        let mailbox = self.network(&network, ctx);
-        let key = AttachmentKey { network, container, ifname };
-        Some(async move {
-            let request = Detach { key, made_before: Some(written) };
-            let outcome = crate::messages::ask(&mailbox.detach, request).await;
-            (path, outcome.and_then(|o| o.map(|_| ())))
-        })
     }
 
     fn remove(&self, file: &std::path::Path) {
@@ -97,4 +119,16 @@ impl Manager {
             warn!(self.log, "removing a tombstone"; "file" => %file.display(), "error" => %e);
         }
     }
+}
+
+/// What a tombstone is about; none if that cannot exist: its names are no names, or it is of another
+/// boot, which no attachment outlives.
+fn key_of(tombstone: &Tombstone, boot_id: &str) -> Option<AttachmentKey> {
+    let call = &tombstone.call;
+    call.written.as_ref().filter(|(_, boot)| boot == boot_id)?;
+    Some(AttachmentKey {
+        network: NetworkName::new(peek(&call.stdin).name).ok()?,
+        container: call.env.container_id().ok()?,
+        ifname: call.env.interface().ok()?,
+    })
 }

@@ -83,7 +83,7 @@ pub(crate) struct Replay;
 #[rtype(result = "()")]
 pub(crate) struct Warm(pub(crate) Vec<Definition>);
 
-/// The house is in order: ADDs may come in.
+/// Requests up to this class are let in from now on.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(crate) struct Open;
+pub(crate) struct Open(pub(crate) Class);

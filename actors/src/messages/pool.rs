@@ -38,6 +38,8 @@ pub(crate) struct Reshape {
 /// How full a pool is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, MessageResponse)]
 pub(crate) struct Level {
+    /// Counts the changes of the pool: of two levels the one with the higher turn is the newer.
+    pub(crate) turn: u64,
     /// Addresses that are leased.
     pub(crate) held: u128,
     /// Addresses of the scarcest set that are free.

@@ -41,6 +41,13 @@ pub(super) async fn check(hands: Rc<Hands>, request: Check) -> Result<(), CniErr
             .with_details(details))
     };
     let record = Arc::new(stored.record.clone());
+    if record.created == 0 {
+        return failed(
+            "its record was lost and rebuilt from the kernel, which does not know all of it; DEL \
+             and ADD it again"
+                .to_owned(),
+        );
+    }
     if record.netns != request.netns.id() {
         return failed("CNI_NETNS is another namespace than the one ADD was given".to_owned());
     }

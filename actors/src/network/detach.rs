@@ -97,10 +97,12 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
     let addresses = record.addresses.iter().map(|a| a.address.ip()).collect();
     // Not the request's: one whose record was lost is known by what stands for its key.
     let owner = record.key.clone();
-    ask(&hands.leave, Leave(owner.clone())).await?.map_err(errors::store)?;
+    // A full disk must not block a drain: what cannot be marked is taken down all the same, and
+    // finished by this daemon when the store can be written again.
+    let marked = ask(&hands.leave, Leave(owner.clone())).await?.map_err(errors::store);
     fault::reach("del-marked").map_err(errors::fault)?;
     let (released, refused) = match take_down(&hands, record).await {
-        Ok(now) => (Some((owner, now)), None),
+        Ok(now) => (Some((owner, now)), marked.err()),
         Err(error) => (None, Some(error)),
     };
     Ok(Done { detached: Detached { addresses }, released, refused })

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::ticket::Answer;
 use super::{Hands, Key, Network};
-use crate::board::NetworkStatus;
+use crate::board::{Failure, NetworkStatus};
 use crate::caller::Caller;
 use crate::messages::ask;
 use crate::messages::cache::{Addresses, All, Define};
@@ -45,6 +45,8 @@ pub(super) struct Gate {
     /// Owners whose addresses were released by the store while the pool was being filled from it.
     released: Vec<(AttachmentKey, u64)>,
     level: Level,
+    /// Why it is closed.
+    failure: Option<Failure>,
 }
 
 #[derive(Default)]
@@ -84,6 +86,7 @@ impl Gate {
             attaching: HashMap::new(),
             released: Vec::new(),
             level: Level::default(),
+            failure: None,
         }
     }
 
@@ -197,11 +200,12 @@ impl Network {
             Ok((open, level)) => {
                 info!(self.log, "network open"; "bridge" => open.definition.bridge.as_str());
                 self.gate.level = level;
+                self.gate.failure = None;
                 self.gate.state = State::Open(Rc::new(open));
                 for (owner, now) in std::mem::take(&mut self.gate.released) {
                     self.give_back(owner, now, ctx);
                 }
-                self.report(None);
+                self.report();
                 for (request, answer) in parked {
                     self.run_attach(request, answer, ctx);
                 }
@@ -210,7 +214,11 @@ impl Network {
                 warn!(self.log, "network not open"; "error" => %error);
                 // What was there before still is, and serves those who mean it.
                 self.gate.state = before.map_or(State::Closed, State::Open);
-                self.report(Some(error.to_string()));
+                if matches!(self.gate.state, State::Closed) {
+                    let definition = meant.clone();
+                    self.gate.failure = Some(Failure { definition, why: error.to_string() });
+                }
+                self.report();
                 for (request, answer) in parked {
                     if !same(&request.definition, meant) {
                         self.run_attach(request, answer, ctx); // it asked for something else
@@ -232,8 +240,7 @@ impl Network {
                 let work = open.pool.release.send(Release { owner, now });
                 ctx.spawn(work.into_actor(self).map(|level, network, _| {
                     if let Ok(level) = level {
-                        network.gate.level = level;
-                        network.report(None);
+                        network.level_is(level);
                     }
                 }));
             }
@@ -243,7 +250,7 @@ impl Network {
     }
 
     /// Publishes how the network is.
-    pub(super) fn report(&mut self, failed: Option<String>) {
+    pub(super) fn report(&mut self) {
         let definition = match &self.gate.state {
             State::Open(open) => Some(&open.definition),
             State::Opening(definition, _) => Some(definition),
@@ -254,14 +261,25 @@ impl Network {
             held: self.gate.level.held,
             free: self.gate.level.free,
             exhausted: self.gate.level.exhausted.clone(),
-            failed,
+            failed: self.gate.failure.clone(),
         };
         self.changed.do_send(Changed { network: self.name.clone(), status });
     }
 
+    /// Answers may come in another order than the pool gave them.
     pub(super) fn level_is(&mut self, level: Level) {
-        self.gate.level = level;
-        self.report(None);
+        if level.turn > self.gate.level.turn {
+            self.gate.level = level;
+            self.report();
+        }
+    }
+
+    /// Tries a network again that could not be made ready: what was in the way may be gone.
+    pub(super) fn try_again(&mut self, ctx: &mut Context<Self>) {
+        if let (State::Closed, Some(failure)) = (&self.gate.state, &self.gate.failure) {
+            let definition = failure.definition.clone();
+            self.begin_to_open(definition, ctx);
+        }
     }
 }
 

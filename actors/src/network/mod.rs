@@ -38,7 +38,7 @@ use crate::messages::driver::{Apply, Inspect, Prepare, Restore, Revert, Sweep};
 use crate::messages::manager::Changed;
 use crate::messages::network::NetworkMailbox;
 
-/// How often DELs that the kernel refused are tried again.
+/// How often is tried again what the kernel refused: DELs, and making the network ready.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Whom a Network asks.
@@ -117,7 +117,10 @@ impl Actor for Network {
         debug!(self.log, "network started");
         self.sweep(ctx);
         self.finish_leaving(ctx);
-        ctx.run_interval(RETRY, Self::finish_leaving);
+        ctx.run_interval(RETRY, |network, ctx| {
+            network.finish_leaving(ctx);
+            network.try_again(ctx);
+        });
     }
 }
 

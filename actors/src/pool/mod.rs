@@ -13,18 +13,22 @@ use crate::messages::pool::{Lease, Leased, Level, Release, Reshape};
 pub(crate) struct Pool {
     sets: Vec<RangeSet>,
     allocator: Allocator,
+    turn: u64,
 }
 
 impl Pool {
     /// A pool over `sets`, in which `known` is taken or was.
     pub(crate) fn new(sets: Vec<RangeSet>, known: Vec<Known>) -> Self {
-        Self { allocator: Allocator::new(sets.clone(), known), sets }
+        Self { allocator: Allocator::new(sets.clone(), known), sets, turn: 0 }
     }
 
-    fn level(&self) -> Level {
+    /// How full the pool is after a change.
+    fn level(&mut self) -> Level {
+        self.turn += 1;
         let usage = self.allocator.usage();
         let empty = self.sets.iter().zip(&usage).find(|(_, u)| u.free() == 0);
         Level {
+            turn: self.turn,
             held: usage.iter().map(|u| u.held).max().unwrap_or(0),
             free: usage.iter().map(Usage::free).min().unwrap_or(0),
             exhausted: empty.map(|(set, _)| set.subnets()),

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,14 +41,23 @@ pub(crate) struct Listener {
 impl Listener {
     /// Makes the socket: 0660 and the group's if there is one, else 0600. It gets its owner and mode
     /// under another name and is then renamed: there is no moment in which it is open to all, nor
-    /// one without a socket when a daemon replaces another. The caller holds the lock of the state
-    /// directory, so a socket that is there already is nobody's.
+    /// one without a socket when a daemon replaces another. The caller holds the lock of the network
+    /// namespace, so a socket that is there already is nobody's.
     pub(crate) fn bind(path: &Path, group: Option<u32>) -> Result<Self, ListenError> {
         let fail = |doing| move |source| ListenError { doing, path: path.to_owned(), source };
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).map_err(fail("making the directory of"))?;
         }
-        let unfinished = path.with_extension("new");
+        match fs::symlink_metadata(path) {
+            Ok(there) if !there.file_type().is_socket() => {
+                let why = io::Error::new(io::ErrorKind::AlreadyExists, "it is not a socket");
+                return Err(fail("replacing")(why));
+            }
+            _ => {}
+        }
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".new");
+        let unfinished = PathBuf::from(unfinished);
         let _ = fs::remove_file(&unfinished);
         let socket = UnixListener::bind(&unfinished).map_err(fail("binding the socket"))?;
         // In a user namespace the group may be there and not be ours to give.

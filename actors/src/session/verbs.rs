@@ -170,17 +170,18 @@ async fn collect(house: &House, call: Checked) -> Result<Done, CniError> {
 /// From the board, without asking anybody: a runtime's health check waits for it.
 fn status(house: &House, call: &Checked) -> Result<(), CniError> {
     let board = house.board.borrow();
-    if call.conf.is_thin() {
+    let definition = if call.conf.is_thin() {
         if !board.defined.contains_key(&call.conf.network) {
             return Err(CniError::new(
                 Code::NotReady,
                 format!("network {:?} is not defined in config_dir", call.conf.network.as_str()),
             ));
         }
+        None
     } else {
-        call.conf.definition()?;
-    }
-    board.status(&call.conf.network)
+        Some(call.conf.definition()?)
+    };
+    board.status(&call.conf.network, definition.as_ref())
 }
 
 fn key(call: &Checked) -> Result<AttachmentKey, CniError> {

@@ -16,15 +16,6 @@ const DEFAULT_BRIDGE: &str = "cni0";
 /// The least MTU an IPv4 link may have (RFC 791) and the most the kernel takes (`ETH_MAX_MTU`).
 const MTU: std::ops::RangeInclusive<u32> = 68..=65535;
 
-/// Where a definition came from; shown to operators.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// The runtime sent it on stdin.
-    Runtime,
-    /// A file of `config_dir`.
-    File(String),
-}
-
 /// A network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {

@@ -17,7 +17,7 @@ mod result;
 mod version;
 
 #[cfg(feature = "netconf")]
-pub use definition::{Definition, Origin};
+pub use definition::Definition;
 pub use env::{Command, Environment};
 pub use error::{CniError, Code};
 #[cfg(feature = "netconf")]

@@ -52,7 +52,7 @@ fn table(board: &Value) -> String {
             word(&network["held"]),
             word(&network["free"])
         );
-        if let Some(why) = network["failed"].as_str() {
+        if let Some(why) = network["failed"]["why"].as_str() {
             let _ = writeln!(text, "  failed: {why}");
         }
         if let Some(subnets) = network["exhausted"].as_str() {

@@ -123,7 +123,12 @@ pub async fn ensure(handle: &Handle, plan: &BridgePlan) -> Result<BridgeState, B
     let wants_ipv6 = plan.addresses.iter().any(|address| address.is_ipv6());
     if has_ipv6() {
         // Before it is up: a container must never become the host's router.
-        set(Setting::AcceptRa(&plan.name), false)?;
+        match set(Setting::AcceptRa(&plan.name), false) {
+            // With an MTU below 1280 the link has no IPv6, and nothing to accept.
+            Err(BridgeError::Setting { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && !wants_ipv6 => {}
+            other => other?,
+        }
     }
     if wants_ipv6 {
         set(Setting::DisableIpv6(&plan.name), false)?;
