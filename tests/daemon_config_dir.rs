@@ -158,3 +158,20 @@ fn a_whole_configuration_needs_no_file() {
     daemon.reload();
     try_network(&world, &network("whole", "whole0", "10.60.0.0/24")).succeeded();
 }
+
+#[test]
+fn what_is_no_file_does_not_hang_the_daemon() {
+    let world = world!();
+    let mkfifo = |path: std::path::PathBuf| {
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    };
+    std::fs::create_dir_all(&world.paths().spool_dir).expect("a folder");
+    mkfifo(world.paths().config_dir.join("00-fifo.conf"));
+    mkfifo(world.paths().spool_dir.join("00.del"));
+    std::os::unix::fs::symlink("/dev/zero", world.paths().config_dir.join("01-zero.conf"))
+        .expect("a link");
+    let daemon = world.daemon();
+    let (_, page) = daemon.get("/readyz");
+    assert!(page.contains("00-fifo.conf") && page.contains("01-zero.conf"), "{page}");
+    assert!(daemon.terminate().success());
+}

@@ -229,3 +229,27 @@ fn networks_have_bridges_and_pools_of_their_own() {
         assert_eq!(container.addresses("eth0", 4), [expected]);
     }
 }
+
+#[test]
+fn container_ids_of_every_length_get_their_network() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = network("long", "long0", "10.5.5.0/24");
+    // Around the longest alias the kernel takes, and far beyond.
+    for length in [200, 223, 224, 225, 226, 227, 228, 229, 300, 4000] {
+        let (id, container) = ("a".repeat(length), world.container());
+        world.call(Call::add(&id, &container).conf(&conf)).succeeded();
+        world.call(Call::del(&id, &container).conf(&conf)).succeeded();
+    }
+}
+
+#[test]
+fn an_mtu_without_ipv6_makes_a_bridge() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = with(&network("narrow", "narrow0", "10.5.6.0/24"), json!({ "mtu": 1000 }));
+    let container = world.container();
+    world.call(Call::add("c1", &container).conf(&conf)).succeeded();
+    assert_eq!(container.link("eth0").expect("eth0")["mtu"], 1000);
+    assert_eq!(world.host.link("narrow0").expect("the bridge")["mtu"], 1000);
+}

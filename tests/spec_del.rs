@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::spec_add::address;
 use crate::support::conf::{example, network, with};
-use crate::support::eventually::eventually_within;
+use crate::support::eventually::{eventually, eventually_within};
 use crate::support::inventory::{Inventory, nft_elements, veths};
 use crate::support::plugin::Call;
 use crate::support::world::World;
@@ -206,4 +206,38 @@ fn a_broken_tombstone_stops_nothing() {
     let _daemon = world.daemon();
     assert!(container.link("eth0").is_none(), "the good one was carried out");
     world.call(Call::add("c1", &container).conf(&example())).succeeded();
+}
+
+#[test]
+fn a_full_disk_does_not_block_a_drain() {
+    let world = world!();
+    let state = &world.paths().state_dir;
+    std::fs::create_dir(state).expect("a folder");
+    let small = Some("size=1m,mode=700");
+    nix::mount::mount(Some("tmpfs"), state, Some("tmpfs"), nix::mount::MsFlags::empty(), small)
+        .expect("a small disk");
+    let daemon = world.daemon();
+    let conf = network("full", "full0", "10.4.5.0/29");
+    let container = world.container();
+    world.call(Call::add("c1", &container).conf(&conf)).succeeded();
+    let filler = state.join("filler");
+    // Until nothing fits any more; the database's own slack is small.
+    let mut file = std::fs::File::create(&filler).expect("a file");
+    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    for n in 0..20 {
+        // The log takes a few more changes before it needs room.
+        world.call(Call::add(&format!("x{n}"), &world.container()).conf(&conf));
+        world.call(Call::del(&format!("x{n}"), &container).conf(&conf));
+    }
+    world.call(Call::del("c1", &container).conf(&conf)).succeeded();
+    assert!(container.link("eth0").is_none(), "the DEL did what it could");
+    std::fs::remove_file(&filler).expect("removed");
+    drop(file);
+    eventually("the daemon to finish the DELs", || {
+        let (_, metrics) = daemon.get("/metrics");
+        metrics.contains("cni_pool_addresses_held{network=\"full\"} 0").then_some(())
+    });
+    fill_and_empty(&world, &conf, 5);
+    daemon.kill();
+    nix::mount::umount(state).expect("unmounted");
 }

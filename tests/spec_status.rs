@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::conf::{at, example, network};
+use crate::support::eventually::eventually;
 use crate::support::plugin::Call;
 
 fn status(conf: &Value) -> Call {
@@ -76,4 +77,49 @@ fn a_configuration_that_could_not_be_added_is_not_ready() {
     world.call(status(&unknown)).failed();
     let vlan = crate::support::conf::with(&at(&example(), "1.1.0"), json!({ "vlan": 7 }));
     world.call(status(&vlan)).failed_with(2);
+}
+
+#[test]
+fn a_network_that_could_not_be_made_ready_is_tried_again() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = at(&network("late", "late0", "10.3.5.0/24"), "1.1.0");
+    let container = world.container();
+    world.host.ip("link add late0 type veth peer name late1");
+    world.call(Call::add("c1", &container).conf(&conf)).failed_with(7);
+    let said = world.call(status(&conf)).failed_with(50);
+    assert!(said.contains("late0"), "{said}");
+    // A definition that does not work is no reason against another one of the same name.
+    let other = at(&network("late", "other0", "10.3.5.0/24"), "1.1.0");
+    world.call(status(&other)).succeeded();
+    world.host.ip("link del late0");
+    eventually("STATUS to see that nothing is in the way any more", || {
+        (world.call(status(&conf)).code == Some(0)).then_some(())
+    });
+    world.call(Call::add("c1", &container).conf(&conf)).succeeded();
+}
+
+#[test]
+fn what_is_free_is_known_after_calls_that_met() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = at(&network("meet", "meet0", "10.3.6.0/29"), "1.1.0");
+    let containers: Vec<_> = (0..5).map(|_| world.container()).collect();
+    let each = || containers.iter().enumerate().map(|(n, c)| (format!("c{n}"), c));
+    for _ in 0..10 {
+        for (name, container) in each() {
+            world.call(Call::add(&name, container).conf(&conf)).succeeded();
+        }
+        std::thread::scope(|scope| {
+            for (name, container) in each() {
+                let (world, conf) = (&world, &conf);
+                scope.spawn(move || {
+                    world.call(Call::del(&name, container).conf(conf)).succeeded();
+                });
+            }
+        });
+        eventually("STATUS to know that all addresses are free", || {
+            (world.call(status(&conf)).code == Some(0)).then_some(())
+        });
+    }
 }
