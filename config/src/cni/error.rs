@@ -41,7 +41,7 @@ pub enum Code {
     Forbidden = 102,
     /// 103: plugin and daemon have no protocol version in common.
     IncompatibleProtocol = 103,
-    /// 104: the kernel refused a step; everything was undone.
+    /// 104: the kernel refused a step; what was made for the container was undone.
     Kernel = 104,
     /// 105: CHECK found a difference between the record and the kernel.
     CheckFailed = 105,
