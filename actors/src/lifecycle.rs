@@ -97,6 +97,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     let house = Rc::new(House {
         admit: graph.admit.clone(),
         died: graph.died.clone(),
+        find: graph.find.clone(),
         board: seen,
         meters,
         log: log.clone(),

@@ -18,7 +18,7 @@ pub(crate) struct Rank {
 
 /// Every kind of actor. Metrics has no rank: it asks everybody how he is, and waits for nobody.
 pub(crate) const RANKS: &[Rank] = &[
-    Rank { actor: "session", rank: 0, asks: &["manager", "network"], tells: &[] },
+    Rank { actor: "session", rank: 0, asks: &["manager", "network", "cache"], tells: &[] },
     Rank { actor: "manager", rank: 1, asks: &["network", "cache", "driver"], tells: &[] },
     Rank { actor: "network", rank: 2, asks: &["pool", "cache", "driver"], tells: &["manager"] },
     Rank { actor: "pool", rank: 3, asks: &[], tells: &[] },

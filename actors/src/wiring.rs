@@ -16,7 +16,7 @@ use crate::board::Board;
 use crate::cache::{Cache, StoreLane};
 use crate::driver::{Driver, Lanes};
 use crate::manager::{Folders, Manager};
-use crate::messages::cache::{All, Defined, Rebuild};
+use crate::messages::cache::{All, Defined, Find, Rebuild};
 use crate::messages::driver::{Scan, Sweep};
 use crate::messages::manager::{Admit, Died, Open, Reload, Replay, Warm};
 use crate::messages::metrics::{Health, Render};
@@ -44,6 +44,7 @@ pub(crate) struct Parts {
 pub(crate) struct Graph {
     pub(crate) admit: Recipient<Admit>,
     pub(crate) died: Recipient<Died>,
+    pub(crate) find: Recipient<Find>,
     pub(crate) reload: Recipient<Reload>,
     pub(crate) replay: Recipient<Replay>,
     pub(crate) warm: Recipient<Warm>,
@@ -70,6 +71,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
     let cache = Cache::new(store, known, size, meters.clone(), named("cache")).start();
     let hands = Hands {
         lookup: cache.clone().recipient(),
+        find: cache.clone().recipient(),
         remember: cache.clone().recipient(),
         leave: cache.clone().recipient(),
         forget: cache.clone().recipient(),
@@ -95,6 +97,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
     Graph {
         admit: manager.clone().recipient(),
         died: manager.clone().recipient(),
+        find: cache.clone().recipient(),
         reload: manager.clone().recipient(),
         replay: manager.clone().recipient(),
         warm: manager.clone().recipient(),

@@ -10,10 +10,11 @@ use quantum_cni::attach::naming;
 use quantum_cni::ipam::Known;
 use quantum_cni::store::{Store, StoreError, Stored, StoredState};
 use quantum_config::cni::Definition;
+use quantum_config::ids::AttachmentKey;
 
 use super::Cache;
 use crate::lanes::on_lane;
-use crate::messages::cache::{Addresses, All, Defined, List, Listed, Lookup};
+use crate::messages::cache::{Addresses, All, Defined, Find, List, Listed, Lookup};
 
 impl Handler<Lookup> for Cache {
     type Result = ResponseActFuture<Self, Result<Option<Arc<Stored>>, StoreError>>;
@@ -40,6 +41,18 @@ impl Handler<Lookup> for Cache {
             }
             Ok(stored)
         }))
+    }
+}
+
+impl Handler<Find> for Cache {
+    type Result = MessageResult<Find>;
+
+    fn handle(&mut self, wanted: Find, _: &mut Context<Self>) -> Self::Result {
+        let same =
+            |key: &&AttachmentKey| key.container == wanted.container && key.ifname == wanted.ifname;
+        let mut found = self.known.keys().filter(same);
+        let first = found.next();
+        MessageResult(first.filter(|_| found.next().is_none()).cloned())
     }
 }
 

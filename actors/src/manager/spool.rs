@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::Manager;
 use crate::messages::ask;
-use crate::messages::cache::Lookup;
+use crate::messages::cache::{Find, Lookup};
 use crate::messages::manager::Replay;
 use crate::messages::network::Detach;
 
@@ -50,13 +50,17 @@ impl Manager {
         }
         // Most often there is nothing to bury, and then no network needs an actor for it.
         let keys: Vec<_> = tombstones.iter().map(|t| key_of(t, &self.folders.boot_id)).collect();
-        let lookup = self.hands.lookup.clone();
+        let (lookup, find) = (self.hands.lookup.clone(), self.hands.find.clone());
         let known = join_all(keys.into_iter().map(move |key| {
-            let lookup = lookup.clone();
+            let (lookup, find) = (lookup.clone(), find.clone());
             async move {
                 let key = key?;
                 match ask(&lookup, Lookup(key.clone())).await {
-                    Ok(Ok(None)) => None,
+                    // Its network may have another name by now, as in session/renamed.rs.
+                    Ok(Ok(None)) => {
+                        let AttachmentKey { container, ifname, .. } = key;
+                        ask(&find, Find { container, ifname }).await.ok().flatten()
+                    }
                     _ => Some(key), // in doubt there is
                 }
             }
@@ -108,7 +112,7 @@ impl Manager {
         let mailbox = self.network(&key.network, ctx);
         let written = tombstone.call.written.map(|(at, _)| at);
         async move {
-            let request = Detach { key, made_before: written };
+            let request = Detach { key, made_before: written, netns: None };
             let outcome = ask(&mailbox.detach, request).await;
             (tombstone.path, outcome.and_then(|o| o.map(|_| ())))
         }

@@ -7,7 +7,7 @@ use quantum_cni::attach::Record;
 use quantum_cni::ipam::Known;
 use quantum_cni::store::{StoreError, Stored};
 use quantum_config::cni::Definition;
-use quantum_config::ids::{AttachmentKey, NetworkName};
+use quantum_config::ids::{AttachmentKey, ContainerId, IfName, NetworkName};
 
 /// What is known of an attachment.
 #[derive(Debug, Message)]
@@ -31,6 +31,15 @@ pub(crate) struct Forget {
     pub(crate) key: AttachmentKey,
     /// Milliseconds since boot.
     pub(crate) now: u64,
+}
+
+/// The attachment of this container and interface, whatever its network is called; none if there are
+/// several.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<AttachmentKey>")]
+pub(crate) struct Find {
+    pub(crate) container: ContainerId,
+    pub(crate) ifname: IfName,
 }
 
 /// The keys of a network's attachments.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
-use quantum_cni::attach::Target;
+use quantum_cni::attach::{NetnsId, Target};
 use quantum_cni::kernel::netns::Netns;
 use quantum_config::cni::{CniError, CniResult, Definition, ValidAttachment};
 use quantum_config::ids::AttachmentKey;
@@ -45,11 +45,15 @@ pub(crate) struct Detach {
     /// Only an attachment that was made before this (milliseconds since boot): a tombstone must not
     /// take away what was made later under the same key.
     pub(crate) made_before: Option<u64>,
+    /// Only an attachment in this namespace; any if none is given.
+    pub(crate) netns: Option<NetnsId>,
 }
 
 /// What was detached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Detached {
+    /// There was such an attachment.
+    pub(crate) found: bool,
     /// The addresses it had; none if there was nothing.
     pub(crate) addresses: Vec<std::net::IpAddr>,
 }

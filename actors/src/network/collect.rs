@@ -37,7 +37,7 @@ impl Handler<Collect> for Network {
                 .into_iter()
                 .map(|key| {
                     let (tell, told) = oneshot::channel();
-                    let detach = Detach { key: key.clone(), made_before: None };
+                    let detach = Detach { key: key.clone(), made_before: None, netns: None };
                     network.hand_in(Ticket::Detach(Box::new(detach), tell), ctx);
                     async move { (key, told.await.unwrap_or_else(|_| Err(dropped()))) }
                 })

@@ -77,7 +77,7 @@ impl Network {
                 let busy = (key.container.clone(), key.ifname.clone());
                 if !network.tickets.is_busy(&busy) {
                     let (answer, _) = oneshot::channel();
-                    let request = Detach { key, made_before: None };
+                    let request = Detach { key, made_before: None, netns: None };
                     network.hand_in(Ticket::Detach(Box::new(request), answer), ctx);
                 }
             }
@@ -90,7 +90,11 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
     let key = request.key;
     let stored = ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)?;
     let Some(stored) = stored else { return Ok(nothing()) };
-    if request.made_before.is_some_and(|limit| stored.record.created > limit) {
+    let (created, is_in) = (stored.record.created, stored.record.netns);
+    let is_newer = request.made_before.is_some_and(|limit| created > limit);
+    // One that was rebuilt from the kernel does not know its namespace.
+    let is_other = request.netns.is_some_and(|netns| created != 0 && is_in != netns);
+    if is_newer || is_other {
         return Ok(nothing());
     }
     let record = Arc::new(stored.record.clone());
@@ -105,7 +109,7 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
         Ok(now) => (Some((owner, now)), marked.err()),
         Err(error) => (None, Some(error)),
     };
-    Ok(Done { detached: Detached { addresses }, released, refused })
+    Ok(Done { detached: Detached { found: true, addresses }, released, refused })
 }
 
 /// Has the kernel undo what the record says, then forgets it. Gives the time of the release.

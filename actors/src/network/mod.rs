@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 use self::gate::Gate;
 use self::ticket::Ticket;
 use crate::messages::Drain;
-use crate::messages::cache::{Addresses, All, Define, Forget, Leave, List, Lookup, Remember};
+use crate::messages::cache::{Addresses, All, Define, Find, Forget, Leave, List, Lookup, Remember};
 use crate::messages::driver::{Apply, Inspect, Prepare, Restore, Revert, Sweep};
 use crate::messages::manager::Changed;
 use crate::messages::network::NetworkMailbox;
@@ -48,6 +48,7 @@ pub(crate) struct Hands {
     pub(crate) remember: Recipient<Remember>,
     pub(crate) leave: Recipient<Leave>,
     pub(crate) forget: Recipient<Forget>,
+    pub(crate) find: Recipient<Find>,
     pub(crate) list: Recipient<List>,
     pub(crate) all: Recipient<All>,
     pub(crate) addresses: Recipient<Addresses>,

@@ -11,6 +11,7 @@ mod call;
 mod control;
 mod listener;
 mod read;
+mod renamed;
 mod verbs;
 
 use std::rc::Rc;
@@ -25,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 pub(crate) use self::listener::Listener;
 use crate::board::Board;
+use crate::messages::cache::Find;
 use crate::messages::manager::{Admit, Died};
 use crate::meters::Meters;
 
@@ -33,6 +35,7 @@ use crate::meters::Meters;
 pub(crate) struct House {
     pub(crate) admit: Recipient<Admit>,
     pub(crate) died: Recipient<Died>,
+    pub(crate) find: Recipient<Find>,
     pub(crate) board: watch::Receiver<Board>,
     pub(crate) meters: Meters,
     pub(crate) log: Logger,

@@ -3,16 +3,18 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use quantum_cni::attach::{Class, Target};
+use quantum_cni::attach::{Class, NetnsId, Target};
 use quantum_cni::kernel::clock::boottime_ms;
+use quantum_cni::kernel::netns::Netns;
 use quantum_config::cni::{CniError, CniResult, Code, Command};
-use quantum_config::ids::AttachmentKey;
+use quantum_config::ids::{AttachmentKey, NetworkName};
 
 use super::House;
 use super::call::Checked;
+use super::renamed::elsewhere;
 use crate::messages::ask;
 use crate::messages::manager::{Admit, Admitted, Died};
-use crate::messages::network::{Attach, Check, Collect, Detach, NetworkMailbox};
+use crate::messages::network::{Attach, Check, Collect, Detach, Detached, NetworkMailbox};
 
 /// How often a DEL is handed to a network whose actor dies under it.
 const TRIES: u32 = 3;
@@ -73,10 +75,11 @@ pub(super) async fn carry_out(house: &House, call: Checked) -> Result<Done, CniE
 
 async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     let version = call.conf.version;
+    let previous = call.conf.previous()?.unwrap_or_default();
     let definition =
         if call.conf.is_thin() { None } else { Some(Arc::new(call.conf.definition()?)) };
     let key = key(&call)?;
-    let admitted = admit(house, &call, Class::Setup, definition).await?;
+    let admitted = admit(house, &call, &key.network, Class::Setup, definition).await?;
     let (Some(netns), Some(definition), Some(network)) =
         (call.namespaces.container, admitted.definition.clone(), &admitted.network)
     else {
@@ -96,9 +99,9 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     is_alive(house, &admitted);
     let result: CniResult = answer??;
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
-    let request = Detach { key, made_before: Some(boottime_ms()) };
+    let request = Detach { key, made_before: Some(boottime_ms()), netns: None };
     let undo = Undo { network: network.clone(), request };
-    match result.render(version) {
+    match result.render(version, &previous) {
         Ok(stdout) => Ok(Done { stdout, ips, undo: Some(undo), is_routine: false }),
         Err(error) => {
             undo.run().await?;
@@ -107,47 +110,71 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     }
 }
 
-/// A DEL must not fail because a network's actor just died: the one that is made anew serves it.
 async fn detach(house: &House, call: Checked) -> Result<Done, CniError> {
     let key = key(&call)?;
+    let mut done = detach_key(house, &call, &key, None).await?;
+    if !done.found
+        && let Some(other) = elsewhere(house, &key).await?
+    {
+        let netns = call.namespaces.container.as_ref().map(Netns::id);
+        done = detach_key(house, &call, &other, netns).await?;
+    }
+    Ok(Done { ips: done.addresses, ..Done::default() })
+}
+
+/// A DEL must not fail because a network's actor just died: the one that is made anew serves it.
+async fn detach_key(
+    house: &House,
+    call: &Checked,
+    key: &AttachmentKey,
+    netns: Option<NetnsId>,
+) -> Result<Detached, CniError> {
     let mut tries = 0;
     loop {
-        let admitted = admit(house, &call, Class::Teardown, None).await?;
-        let Some(network) = &admitted.network else { return Ok(Done::default()) };
-        let request = Detach { key: key.clone(), made_before: None };
+        let admitted = admit(house, call, &key.network, Class::Teardown, None).await?;
+        let Some(network) = &admitted.network else { return Ok(Detached::default()) };
+        let request = Detach { key: key.clone(), made_before: None, netns };
         let answer = ask(&network.detach, request).await.and_then(|outcome| outcome);
         tries += 1;
         if is_alive(house, &admitted) || answer.is_ok() || tries == TRIES {
-            return answer.map(|done| Done { ips: done.addresses, ..Done::default() });
+            return answer;
         }
     }
 }
 
-async fn check(house: &House, call: Checked) -> Result<Done, CniError> {
+async fn check(house: &House, mut call: Checked) -> Result<Done, CniError> {
     let key = key(&call)?;
-    let Some(prev_result) = &call.conf.conf.prev_result else {
+    let Some(previous) = call.conf.previous()? else {
         return Err(CniError::new(
             Code::InvalidNetworkConfig,
             "CHECK needs prevResult, and there is none",
         )
         .with_details("a runtime hands over the result of ADD"));
     };
-    let prev_result = CniResult::from_prev_result(prev_result)?;
-    let admitted = admit(house, &call, Class::Look, None).await?;
-    let Some(netns) = call.namespaces.container else {
+    let Some(netns) = call.namespaces.container.take().map(Arc::new) else {
         return Err(CniError::new(Code::Internal, "CHECK without a namespace"));
     };
+    let request = |key| Check { key, netns: netns.clone(), prev_result: previous.result().clone() };
+    let mut answer = check_key(house, &call, request(key.clone())).await;
+    if matches!(&answer, Err(e) if e.code == Code::UnknownContainer)
+        && let Some(other) = elsewhere(house, &key).await?
+    {
+        answer = check_key(house, &call, request(other)).await;
+    }
+    answer.map(|()| Done::default())
+}
+
+async fn check_key(house: &House, call: &Checked, request: Check) -> Result<(), CniError> {
+    let admitted = admit(house, call, &request.key.network, Class::Look, None).await?;
     let Some(network) = &admitted.network else {
         return Err(CniError::new(
             Code::UnknownContainer,
-            format!("attachment {key} is not known"),
+            format!("attachment {} is not known", request.key),
         ));
     };
-    let request = Check { key, netns: Arc::new(netns), prev_result };
     let answer = ask(&network.check, request).await;
     is_alive(house, &admitted);
-    answer??;
-    Ok(Done::default())
+    answer?
 }
 
 async fn collect(house: &House, call: Checked) -> Result<Done, CniError> {
@@ -158,7 +185,7 @@ async fn collect(house: &House, call: Checked) -> Result<Done, CniError> {
         )
         .with_details("a list, or null if none is valid: an absent one is not taken for that"));
     };
-    let admitted = admit(house, &call, Class::Teardown, None).await?;
+    let admitted = admit(house, &call, &call.conf.network, Class::Teardown, None).await?;
     let Some(network) = &admitted.network else { return Ok(Done::default()) };
     let request = Collect { valid };
     let answer = ask(&network.collect, request).await;
@@ -195,10 +222,11 @@ fn key(call: &Checked) -> Result<AttachmentKey, CniError> {
 async fn admit(
     house: &House,
     call: &Checked,
+    network: &NetworkName,
     class: Class,
     definition: Option<Arc<quantum_config::cni::Definition>>,
 ) -> Result<Admitted, CniError> {
-    let network = call.conf.network.clone();
+    let network = network.clone();
     ask(&house.admit, Admit { network, class, definition, caller: call.caller.clone() }).await?
 }
 

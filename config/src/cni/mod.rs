@@ -11,6 +11,8 @@ mod gojson;
 mod netconf;
 mod peek;
 #[cfg(feature = "netconf")]
+mod previous;
+#[cfg(feature = "netconf")]
 mod ranges;
 #[cfg(feature = "netconf")]
 mod result;
@@ -23,6 +25,8 @@ pub use error::{CniError, Code};
 #[cfg(feature = "netconf")]
 pub use netconf::{Call, Dns, NetConf, Route, ValidAttachment};
 pub use peek::{Peek, peek};
+#[cfg(feature = "netconf")]
+pub use previous::Previous;
 #[cfg(feature = "netconf")]
 pub use ranges::{Range, RangeSet};
 #[cfg(feature = "netconf")]

@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CniError, Code, Definition, Version, gojson};
+use super::{CniError, Code, Definition, Previous, Version, gojson};
 use crate::ids::{ContainerId, IfName, NetworkName};
 
 /// Everything on stdin that concerns us; unknown keys are let pass.
@@ -183,6 +183,11 @@ impl Call {
     /// True if the configuration only names its network, so that a definition on the host is meant.
     pub fn is_thin(&self) -> bool {
         self.conf.ipam.is_none() && self.conf.bridge.is_empty()
+    }
+
+    /// What `prevResult` says; none if there is none, or it is null.
+    pub fn previous(&self) -> Result<Option<Previous>, CniError> {
+        self.conf.prev_result.as_ref().map(|p| Previous::parse(p, self.version)).transpose()
     }
 
     /// The definition that this configuration itself gives.

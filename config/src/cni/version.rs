@@ -63,6 +63,16 @@ impl Version {
         }
     }
 
+    /// Versions of one family have results of the same shape: addresses by family up to 0.2.0,
+    /// lists with `version` up to 0.4.0, lists since.
+    pub(super) fn family(self) -> u8 {
+        match self {
+            Self::V0_1_0 | Self::V0_2_0 => 0,
+            Self::V0_3_0 | Self::V0_3_1 | Self::V0_4_0 => 1,
+            Self::V1_0_0 | Self::V1_1_0 => 2,
+        }
+    }
+
     /// Fails with code 1 when `command` does not exist in this version (CHECK before 0.4.0, GC and
     /// STATUS before 1.1.0).
     pub fn require(self, command: super::Command) -> Result<(), CniError> {
