@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::support::plugin::{Call, Outcome, feed};
 
-const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+pub(crate) const VERSIONS: [&str; 7] =
+    ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 #[test]
 fn version_lists_seven_versions_without_a_daemon() {

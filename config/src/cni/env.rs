@@ -119,10 +119,21 @@ impl Environment {
             ));
         }
         if command.needs_attachment() {
-            self.container_id()?;
-            self.interface()?;
+            self.both_names()?;
         }
         Ok(command)
+    }
+
+    /// Both names, so that whoever gave two bad ones hears of both.
+    fn both_names(&self) -> Result<(), CniError> {
+        match (self.container_id(), self.interface()) {
+            (Err(container), Err(interface)) => Err(CniError::new(
+                Code::InvalidEnvironment,
+                format!("{}; {}", container.msg, interface.msg),
+            )
+            .with_details(format!("{}; {}", container.details, interface.details))),
+            (container, interface) => container.and(interface).map(|_| ()),
+        }
     }
 
     /// `CNI_CONTAINERID`, checked.
