@@ -86,6 +86,10 @@ impl Replay {
             .var("CNI_IFNAME", &key.1)
             .var("CNI_ARGS", &text("args"))
             .conf(&conf);
+        if let (Some(ended), "ADD") = (self.living.get(&key), text("verb").as_str()) {
+            // ctr does not DEL a detached container that has ended, and /proc/PID comes again.
+            self.namespaces.remove(&ended.netns);
+        }
         if let Some(number) = recorded["netns"].as_u64() {
             let netns = self.namespaces.entry(number).or_insert_with(|| self.world.container());
             call = call.var("CNI_NETNS", netns.text());

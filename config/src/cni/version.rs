@@ -65,6 +65,7 @@ impl Version {
 
     /// Versions of one family have results of the same shape: addresses by family up to 0.2.0,
     /// lists with `version` up to 0.4.0, lists since.
+    #[cfg(feature = "netconf")]
     pub(super) fn family(self) -> u8 {
         match self {
             Self::V0_1_0 | Self::V0_2_0 => 0,
