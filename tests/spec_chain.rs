@@ -148,6 +148,15 @@ fn the_old_shape_has_no_room_for_two_addresses_of_a_family() {
     assert!(said.contains("does not support more than 1 address per family"), "{said}");
     before.assert_same(&Inventory::of(&world.host), "the host");
     assert!(container.link("eth0").is_none());
+
+    // Nor has it where both are ours.
+    let sets = json!([[{ "subnet": "172.20.0.0/16" }], [{ "subnet": "10.4.9.0/24" }]]);
+    let conf =
+        with(&at(&example(), "0.1.0"), json!({ "ipam": { "subnet": null, "ranges": sets } }));
+    let said = world.call(Call::add("c1", &container).conf(&conf)).failed_with(7);
+    assert!(said.contains("does not support more than 1 address per family"), "{said}");
+    assert!(container.link("eth0").is_none());
+    world.call(Call::del("c1", &container).conf(&conf)).succeeded();
 }
 
 #[test]

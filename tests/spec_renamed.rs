@@ -48,6 +48,20 @@ fn a_daemon_that_was_started_anew_finds_it() {
 }
 
 #[test]
+fn a_tombstone_finds_it() {
+    let world = world!();
+    let daemon = world.daemon();
+    let container = world.container();
+    world.call(Call::add("c1", &container).conf(&conf("old"))).succeeded();
+    drop(daemon);
+    world.call(Call::del("c1", &container).conf(&conf("new"))).succeeded();
+    assert_eq!(world.tombstones().len(), 1);
+    let _daemon = world.daemon();
+    assert!(container.link("eth0").is_none());
+    assert_eq!(world.tombstones().len(), 0);
+}
+
+#[test]
 fn check_finds_it() {
     let world = world!();
     let _daemon = world.daemon();
