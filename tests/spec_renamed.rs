@@ -111,6 +111,20 @@ fn the_other_interfaces_of_a_container_are_not_meant() {
 }
 
 #[test]
+fn the_del_after_an_add_that_failed_means_that_add() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let container = world.container();
+    let other = network("other", "ren1", "10.7.1.0/29");
+    world.call(Call::add("c1", &container).conf(&conf("old"))).succeeded();
+    world.call(Call::add("c1", &container).conf(&other)).failed(); // there is an eth0
+    for _ in 0..2 {
+        world.call(Call::del("c1", &container).conf(&other)).succeeded();
+    }
+    assert!(container.link("eth0").is_some(), "of the other network");
+}
+
+#[test]
 fn gc_goes_by_the_name_alone() {
     let world = world!();
     let _daemon = world.daemon();

@@ -52,7 +52,7 @@ pub(crate) struct Detach {
 /// What was detached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Detached {
-    /// There was such an attachment.
+    /// There was such an attachment, or an attempt to make it that failed.
     pub(crate) found: bool,
     /// The addresses it had; none if there was nothing.
     pub(crate) addresses: Vec<std::net::IpAddr>,

@@ -60,6 +60,9 @@ impl Network {
         let work = attach(self.hands.clone(), open, *request, self.log.clone());
         ctx.spawn(work.into_actor(self).map(move |(outcome, level), network, ctx| {
             network.gate.attach_ends(&key);
+            if outcome.is_err() {
+                network.failed.put(key, ());
+            }
             if let Some(level) = level {
                 network.level_is(level);
             }

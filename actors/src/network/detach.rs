@@ -61,7 +61,8 @@ impl Network {
                 if let Some((owner, now)) = done.released {
                     network.give_back(owner, now, ctx);
                 }
-                done.detached
+                let tried = network.failed.contains(&(key.container.clone(), key.ifname.clone()));
+                Detached { found: done.detached.found || tried, ..done.detached }
             });
             let _ = answer.send(outcome);
             network.done(&key, ctx);

@@ -21,10 +21,12 @@ mod detach;
 mod gate;
 mod ticket;
 
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture};
+use lru::LruCache;
 use quantum_cni::attach::Tickets;
 use quantum_config::ids::{ContainerId, IfName, NetworkName};
 use slog::{Logger, debug};
@@ -61,6 +63,9 @@ pub(crate) struct Hands {
     pub(crate) sweep: Recipient<Sweep>,
 }
 
+/// How many ADDs that failed are remembered.
+const FAILED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
+
 /// Within one network an attachment is known by these two.
 pub(crate) type Key = (ContainerId, IfName);
 
@@ -72,6 +77,9 @@ pub(crate) struct Network {
     log: Logger,
     gate: Gate,
     tickets: Tickets<Key, Ticket>,
+    /// ADDs that failed of late. The DEL that runtimes send after one means that attempt, and must not
+    /// be taken for a DEL of an attachment in a network that was renamed.
+    failed: LruCache<Key, ()>,
     /// Told when the last ticket is done.
     idle: Vec<oneshot::Sender<()>>,
 }
@@ -93,6 +101,7 @@ impl Network {
             log,
             gate: Gate::new(after_death),
             tickets: Tickets::default(),
+            failed: LruCache::new(FAILED),
             idle: Vec::new(),
         }
     }

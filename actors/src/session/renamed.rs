@@ -7,7 +7,7 @@
 //! two interfaces of one name; and where the call names a namespace, the attachment must be in it.
 //! If several networks have the pair all the same (a container that was started anew), none is
 //! taken. The network that was named always comes first, and is asked, not the Cache: an ADD there
-//! may still be running.
+//! may still be running, or have failed, and then its DEL follows.
 
 use quantum_config::cni::CniError;
 use quantum_config::ids::AttachmentKey;
