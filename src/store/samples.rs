@@ -34,7 +34,7 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
     let ips = addresses.iter().map(|a| IpConfig {
         interface: Some(1),
         address: a.address,
-        gateway: Some(a.gateway),
+        gateway: a.gateway,
     });
     let interface = |name: &str, sandbox: &str| Interface {
         name: name.into(),
