@@ -159,3 +159,70 @@ fn after(ip: IpAddr) -> IpAddr {
         IpAddr::V6(v6) => IpAddr::V6(u128::from(v6).wrapping_add(1).into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quantum_config::cni::Call;
+
+    use super::*;
+
+    /// A network with a `dataDir`, as a file of the operator's defines it.
+    fn network(dir: &Path, ranges: &str) -> Definition {
+        let text = format!(
+            r#"{{"name":"n","ipam":{{"type":"host-local","ranges":{ranges},"dataDir":{dir:?}}}}}"#
+        );
+        let call = Call::parse(text.as_bytes()).expect("readable").of_operator();
+        call.definition().expect("valid")
+    }
+
+    fn texts(ips: &[IpAddr]) -> Vec<String> {
+        ips.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn all_before_the_last_one_rests_in_the_order_of_its_set() {
+        let ranges =
+            r#"[[{"subnet":"10.0.1.0/30"},{"subnet":"10.0.0.0/29"}],[{"subnet":"fd00::/64"}]]"#;
+        let network = network(Path::new("/x"), ranges);
+        let up_to = |set: usize, last: &str| {
+            texts(&up_to(&network.sets()[set], last.parse().expect("an address")))
+        };
+        assert_eq!(up_to(0, "10.0.1.2"), ["10.0.1.2"]);
+        assert_eq!(up_to(0, "10.0.0.3"), ["10.0.1.2", "10.0.0.2", "10.0.0.3"]);
+        assert!(up_to(0, "192.0.2.1").is_empty(), "of a set that was another once");
+        assert_eq!(up_to(1, "fd00::3"), ["fd00::2", "fd00::3"]);
+        let far = up_to(1, "fd00::5:0:0:9");
+        assert_eq!((far.len(), far[IDLE_MAX - 1].as_str()), (IDLE_MAX, "fd00::5:0:0:9"));
+    }
+
+    #[test]
+    fn a_folder_is_taken_over_once_and_not_changed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let network = network(dir.path(), r#"[[{"subnet":"10.0.0.0/29"}]]"#);
+        let (mut store, _) = Store::open(&dir.path().join("state"), "boot").expect("a store");
+        assert_eq!(store.take_over(&network).expect("no folder"), []);
+        let leases = dir.path().join("n");
+        fs::create_dir(&leases).expect("a folder");
+        for (file, text) in
+            [("10.0.0.3", "old\r\neth0"), ("last_reserved_ip.0", "10.0.0.4"), ("lock", "")]
+        {
+            fs::write(leases.join(file), text).expect("a lease");
+        }
+        let key: AttachmentKey = "n/old/eth0".parse().expect("a key");
+        let address: IpAddr = "10.0.0.3".parse().expect("an address");
+        assert_eq!(store.take_over(&network).expect("taken over"), [(key.clone(), address)]);
+        assert_eq!(store.held_without_record().expect("readable"), [(key.clone(), address)]);
+        let resting: Vec<IpAddr> = store
+            .known(&network.name)
+            .expect("readable")
+            .into_iter()
+            .filter(|k| k.state == KnownState::Released(0))
+            .map(|k| k.address)
+            .collect();
+        assert_eq!(texts(&resting), ["10.0.0.2", "10.0.0.4"]);
+        store.commit(&[Change::Forget { key, released_at: 7 }]).expect("forgotten");
+        assert_eq!(store.held_without_record().expect("readable"), []);
+        assert_eq!(store.take_over(&network).expect("a second time"), [], "only once");
+        assert!(leases.join("10.0.0.3").exists(), "the folder is the other plugin's");
+    }
+}

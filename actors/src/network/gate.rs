@@ -206,7 +206,10 @@ impl Network {
                     self.give_back(owner, now, ctx);
                 }
                 self.report();
-                for (request, answer) in parked {
+                // Those who mean this network first: another's turn closes the gate again.
+                let (served, others): (Vec<_>, Vec<_>) =
+                    parked.into_iter().partition(|(r, _)| serves(meant, &r.definition));
+                for (request, answer) in served.into_iter().chain(others) {
                     self.run_attach(request, answer, ctx);
                 }
             }
