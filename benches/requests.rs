@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use quantum_cni::ipam::Allocator;
-use quantum_config::cni::{Call, CniResult, Environment, Version};
+use quantum_config::cni::{Call, CniResult, Environment, Previous, Version};
 use quantum_config::ids::AttachmentKey;
 
 const NETWORK: &str = include_str!("../config/samples/net.d/10-quantum-bridge.conf");
@@ -55,8 +55,7 @@ fn requests(c: &mut Criterion) {
             black_box(meant.wanted)
         });
     });
-    let previous = serde_json::json!({
-        "cniVersion": "1.0.0",
+    let given = serde_json::json!({
         "interfaces": [
             { "name": "quantum0", "mac": "02:00:00:00:00:01" },
             { "name": "qc0123456789abc", "mac": "02:00:00:00:00:02" },
@@ -66,10 +65,10 @@ fn requests(c: &mut Criterion) {
         "routes": [{ "dst": "0.0.0.0/0" }],
         "dns": { "nameservers": ["172.20.0.1"], "domain": "quantum.local" }
     });
-    let result = CniResult::from_prev_result(&previous).expect("a result");
+    let result: CniResult = serde_json::from_value(given).expect("a result");
     let version = Version::parse("1.0.0").expect("a version");
     c.bench_function("render a result", |b| {
-        b.iter(|| black_box(&result).render(version).expect("rendered"));
+        b.iter(|| black_box(&result).render(version, &Previous::default()).expect("rendered"));
     });
 }
 
