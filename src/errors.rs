@@ -23,6 +23,7 @@ pub fn lease(error: &LeaseError) -> CniError {
         LeaseError::Held { .. } => Code::Exists,
         LeaseError::OutOfRange { .. }
         | LeaseError::Gateway { .. }
+        | LeaseError::Reserved { .. }
         | LeaseError::Taken { .. }
         | LeaseError::SameSet { .. } => Code::InvalidNetworkConfig,
     };

@@ -15,7 +15,7 @@ use crate::support::world::World;
 const MANY: usize = 60;
 
 /// Makes all calls at the same moment, each on a thread of its own, as a runtime's goroutines do.
-fn together(world: &World, calls: Vec<Call>) -> Vec<Outcome> {
+pub(crate) fn together(world: &World, calls: Vec<Call>) -> Vec<Outcome> {
     let start = Barrier::new(calls.len());
     std::thread::scope(|scope| {
         let threads: Vec<_> = calls

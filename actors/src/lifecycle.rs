@@ -58,6 +58,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     let host = Netns::current()?.id();
     let (store, opening) = Store::open(&settings.state_dir, &boot_id)?;
     let known = store.all()?;
+    let held = store.held_without_record()?;
     say_how(&opening, known.len(), &log);
 
     let registry = Registry::new();
@@ -80,6 +81,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         },
         store: Lane::own("store", store)?,
         known: known.iter().map(|s| (s.record.key.clone(), s.state)).collect(),
+        held,
         lanes: Lanes::start()?,
         board: board.clone(),
         registry,
@@ -211,7 +213,7 @@ async fn rebuild(
     for link in scanned.links {
         let network = naming::read_alias(&link.alias).and_then(|a| a.key).map(|k| k.network);
         let definition = network.and_then(|n| defined.get(&n)).map(|(_, definition)| definition);
-        let pools = definition.map(|d| d.pools.as_slice()).unwrap_or_default();
+        let pools = definition.map(|d| d.sets()).unwrap_or_default();
         let bridge = link.bridge.clone().or_else(|| definition.map(|d| d.bridge.clone()));
         let record = bridge.and_then(|bridge| {
             let (host, index) = (link.name.clone(), link.index);

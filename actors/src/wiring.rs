@@ -2,6 +2,7 @@
 //! it asks. This file is the diagram of docs/actors.md in code.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
 use actix::{Actor, Recipient};
@@ -32,6 +33,8 @@ pub(crate) struct Parts {
     pub(crate) store: StoreLane,
     /// The attachments that the store holds.
     pub(crate) known: HashMap<AttachmentKey, StoredState>,
+    /// The addresses that it holds for attachments without a record.
+    pub(crate) held: Vec<(AttachmentKey, IpAddr)>,
     pub(crate) lanes: Lanes,
     pub(crate) board: watch::Sender<Board>,
     pub(crate) registry: Registry,
@@ -62,13 +65,16 @@ pub(crate) struct Graph {
 
 /// Starts every actor but the networks, which the Manager starts, and the sessions.
 pub(crate) fn start(parts: Parts) -> Graph {
-    let Parts { settings, folders, store, known, lanes, board, registry, meters, log } = parts;
+    let Parts { settings, folders, store, known, held, lanes, board, registry, meters, log } =
+        parts;
     let named = |actor: &'static str| log.new(o!("actor" => actor));
     let seen = board.subscribe();
     let size = NonZeroUsize::new(settings.cache_size).unwrap_or(NonZeroUsize::MIN);
 
     let driver = Driver::new(lanes, meters.clone(), named("driver")).start();
-    let cache = Cache::new(store, known, size, meters.clone(), named("cache")).start();
+    let mut cache = Cache::new(store, known, size, meters.clone(), named("cache"));
+    cache.hold(held);
+    let cache = cache.start();
     let hands = Hands {
         lookup: cache.clone().recipient(),
         find: cache.clone().recipient(),
@@ -76,6 +82,8 @@ pub(crate) fn start(parts: Parts) -> Graph {
         leave: cache.clone().recipient(),
         forget: cache.clone().recipient(),
         list: cache.clone().recipient(),
+        held: cache.clone().recipient(),
+        take_over: cache.clone().recipient(),
         all: cache.clone().recipient(),
         addresses: cache.clone().recipient(),
         define: cache.clone().recipient(),

@@ -88,7 +88,7 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
         None => found.push(Difference::BridgeGone(bridge)),
         Some(seen) if !seen.up => found.push(Difference::BridgeDown(bridge)),
         Some(seen) if record.gateway => {
-            let lost = record.addresses.iter().map(|a| a.gateway);
+            let lost = record.addresses.iter().filter_map(|a| a.gateway);
             let lost = lost.filter(|ip| !seen.addresses.iter().any(|a| a.ip() == *ip));
             found.extend(lost.map(|ip| Difference::GatewayGone(bridge.clone(), ip)));
         }
@@ -175,7 +175,7 @@ mod tests {
             ),
             (
                 |o| o.bridge.as_mut().expect("bridge").addresses.clear(),
-                Difference::GatewayGone("br0".into(), record.addresses[0].gateway),
+                Difference::GatewayGone("br0".into(), "10.1.0.1".parse().expect("gateway")),
             ),
             (|o| o.inside = None, Difference::InterfaceGone("eth0".into())),
             (

@@ -141,11 +141,7 @@ impl Plan {
             ],
             ips: addresses
                 .iter()
-                .map(|a| IpConfig {
-                    interface: Some(2),
-                    address: a.address,
-                    gateway: Some(a.gateway),
-                })
+                .map(|a| IpConfig { interface: Some(2), address: a.address, gateway: a.gateway })
                 .collect(),
             routes: routes.clone(),
             dns: network.dns.clone(),
@@ -200,16 +196,17 @@ fn routes(network: &Definition, addresses: &[Assigned]) -> Vec<Route> {
         // One without a next hop would mean the same route twice.
         routes.retain(|r| !is_default(r));
         let any: IpAddr = if v4 { [0u8; 4].into() } else { [0u8; 16].into() };
-        if let Ok(dst) = IpNetwork::new(any, 0) {
-            routes.push(Route { dst, gw: Some(address.gateway) });
+        if let (Ok(dst), Some(gw)) = (IpNetwork::new(any, 0), address.gateway) {
+            routes.push(Route { dst, gw: Some(gw) });
         }
     }
     routes
 }
 
-/// A route without a next hop goes by the gateway of the first address of its family.
+/// A route without a next hop goes by the gateway of the first address of its family that has one.
 fn gateway_for(route: &Route, addresses: &[Assigned]) -> Option<IpAddr> {
-    addresses.iter().find(|a| a.address.is_ipv4() == route.dst.is_ipv4()).map(|a| a.gateway)
+    let of_family = |a: &&Assigned| a.address.is_ipv4() == route.dst.is_ipv4();
+    addresses.iter().filter(of_family).find_map(|a| a.gateway)
 }
 
 #[cfg(test)]
@@ -232,7 +229,7 @@ pub(super) mod tests {
         let addresses = vec![Assigned {
             set: 0,
             address: "10.1.0.2/24".parse().expect("address"),
-            gateway: "10.1.0.1".parse().expect("gateway"),
+            gateway: Some("10.1.0.1".parse().expect("gateway")),
         }];
         let bridge = BridgeEnd { index: LinkIndex(3), mac: Mac([2, 0, 0, 0, 0, 9]), mtu: 1500 };
         Plan::new(&target, &network, bridge, addresses, 0, 5).expect("a plan")

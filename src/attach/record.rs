@@ -18,15 +18,15 @@ pub struct NetnsId {
     pub ino: u64,
 }
 
-/// An address that was leased for an attachment.
+/// An address that an attachment has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assigned {
-    /// The range set it was taken from, counted from 0.
+    /// The range set it was taken from, counted from 0; 0 if from none.
     pub set: usize,
     /// The address with the prefix length of its subnet.
     pub address: IpNetwork,
-    /// The gateway of the subnet.
-    pub gateway: IpAddr,
+    /// The gateway of the subnet. A static address may have none.
+    pub gateway: Option<IpAddr>,
 }
 
 /// One attachment as it was made.

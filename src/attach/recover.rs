@@ -24,8 +24,7 @@ pub fn recover(
     let assigned = |address: &IpNetwork| {
         let set = pools.iter().position(|set| set.range_of(address.ip()).is_some()).unwrap_or(0);
         let range = pools.get(set).and_then(|s| s.range_of(address.ip()));
-        let gateway = range.map_or(address.network(), |r| r.gateway);
-        Assigned { set, address: *address, gateway }
+        Assigned { set, address: *address, gateway: range.map(|r| r.gateway) }
     };
     let addresses: Vec<Assigned> = alias.addresses.iter().map(assigned).collect();
     Some(Record {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::RangeSet;
+use quantum_config::cni::{RangeSet, Reservation, StaticAddress};
 use quantum_config::ids::AttachmentKey;
 
 use super::set::{IdleSince, Set};
@@ -18,6 +18,8 @@ pub struct Allocator {
     sets: Vec<Set>,
     /// The gateways of all sets. None is handed out, not even from another's range.
     gateways: HashSet<IpAddr>,
+    /// Addresses that are kept for somebody, who is named for messages.
+    reserved: HashMap<IpAddr, String>,
     /// Every address that is not fresh, also those that lie in no set since the last reshaping.
     known: HashMap<IpAddr, State>,
     owners: HashMap<Arc<AttachmentKey>, Vec<IpAddr>>,
@@ -40,6 +42,7 @@ impl Allocator {
         let mut this = Self {
             sets: Vec::new(),
             gateways: HashSet::new(),
+            reserved: HashMap::new(),
             known: HashMap::new(),
             owners: HashMap::new(),
             turn: 0,
@@ -55,21 +58,20 @@ impl Allocator {
                 }
             }
         }
-        this.reshape(sets);
+        this.reshape(sets, &[]);
         this
     }
 
-    /// Leases one address of each set, the requested ones or the next ones: all of them or, on an
-    /// error, none.
+    /// Leases one address of each set: those that are kept for the owner, then the requested ones, then
+    /// the next ones. All of them or, on an error, none.
     pub fn lease(
         &mut self,
         owner: &AttachmentKey,
         requested: &[IpAddr],
+        own: &[IpAddr],
     ) -> Result<Vec<Assigned>, LeaseError> {
-        if let Some(addresses) = self.owners.get(owner) {
-            return Err(LeaseError::Held { owner: owner.clone(), addresses: addresses.clone() });
-        }
-        let mut chosen = self.choose_requested(requested)?;
+        self.holds_nothing(owner)?;
+        let mut chosen = self.choose_requested(requested, own)?;
         for (at, choice) in chosen.iter_mut().enumerate() {
             if choice.is_none() {
                 *choice = Some(self.choose_next(at)?);
@@ -78,15 +80,27 @@ impl Allocator {
         let chosen = chosen.into_iter().flatten().enumerate();
         let assigned: Vec<_> = chosen.filter_map(|(at, ip)| self.assigned(at, ip)).collect();
         // Nothing has changed so far, and nothing can fail from here on.
-        let owner = Arc::new(owner.clone());
-        for Assigned { set, address, .. } in &assigned {
-            let since = match self.known.get(&address.ip()) {
-                Some(State::Idle(since)) => Some(*since),
-                _ => None,
-            };
-            self.sets[*set].hold(since);
-            self.enter(&owner, address.ip());
+        self.enter_all(owner, &assigned);
+        Ok(assigned)
+    }
+
+    /// Gives the owner these very addresses, whatever the sets are, unless somebody has one.
+    pub fn give(
+        &mut self,
+        owner: &AttachmentKey,
+        addresses: &[StaticAddress],
+    ) -> Result<Vec<Assigned>, LeaseError> {
+        self.holds_nothing(owner)?;
+        for StaticAddress { address, .. } in addresses {
+            self.is_free(address.ip())?;
         }
+        let assigned = |given: &StaticAddress| Assigned {
+            set: self.set_of(given.address.ip()).unwrap_or(0),
+            address: given.address,
+            gateway: given.gateway,
+        };
+        let assigned: Vec<_> = addresses.iter().map(assigned).collect();
+        self.enter_all(owner, &assigned);
         Ok(assigned)
     }
 
@@ -105,15 +119,36 @@ impl Allocator {
 
     /// Continues with other sets. Who has an address keeps it even if it lies in no set any longer, and
     /// what is idle stays idle, so that ranges which come back do not come back as fresh.
-    pub fn reshape(&mut self, sets: Vec<RangeSet>) {
+    pub fn reshape(&mut self, sets: Vec<RangeSet>, reservations: &[Reservation]) {
         self.gateways = sets.iter().flat_map(|s| &s.0).map(|r| r.gateway).collect();
-        self.sets = sets.into_iter().map(|s| Set::new(s, &self.gateways)).collect();
-        for (&address, state) in &self.known {
-            let Some(at) = find_set(&self.sets, &self.gateways, address) else { continue };
+        self.reserved = reservations.iter().map(|r| (r.address, r.holder.to_string())).collect();
+        let kept = self.reserved.keys().chain(&self.gateways).copied().collect();
+        self.sets = sets.into_iter().map(|s| Set::new(s, &kept)).collect();
+        let set_of = |address| find_set(&self.sets, &self.gateways, &self.reserved, address);
+        let found: Vec<_> = self.known.keys().map(|&a| (a, set_of(a))).collect();
+        for (address, at) in found {
+            let (Some(at), Some(state)) = (at, self.known.get(&address)) else { continue };
             match state {
                 State::Held(_) => self.sets[at].hold(None),
                 State::Idle(since) => self.sets[at].rest(address, *since),
             }
+        }
+    }
+
+    /// A second lease would orphan the first.
+    fn holds_nothing(&self, owner: &AttachmentKey) -> Result<(), LeaseError> {
+        match self.owners.get(owner) {
+            None => Ok(()),
+            Some(addresses) => {
+                Err(LeaseError::Held { owner: owner.clone(), addresses: addresses.clone() })
+            }
+        }
+    }
+
+    fn is_free(&self, address: IpAddr) -> Result<(), LeaseError> {
+        match self.holder(address) {
+            None => Ok(()),
+            Some(holder) => Err(LeaseError::Taken { address, holder: holder.clone() }),
         }
     }
 
@@ -135,20 +170,26 @@ impl Allocator {
         }
     }
 
-    /// One choice per set for what was asked for, none where nothing was.
-    fn choose_requested(&self, requested: &[IpAddr]) -> Result<Vec<Option<IpAddr>>, LeaseError> {
+    /// One choice per set for what is kept or was asked for, none where nothing is.
+    fn choose_requested(
+        &self,
+        requested: &[IpAddr],
+        own: &[IpAddr],
+    ) -> Result<Vec<Option<IpAddr>>, LeaseError> {
         let mut chosen = vec![None; self.sets.len()];
-        for &address in requested {
+        for &address in own.iter().chain(requested) {
             if self.gateways.contains(&address) {
                 return Err(LeaseError::Gateway { address });
             }
-            let Some(at) = self.set_of(address) else {
+            let Some(at) = self.sets.iter().position(|s| s.ranges.range_of(address).is_some())
+            else {
                 let ranges: Vec<String> = self.sets.iter().map(|s| s.ranges.to_string()).collect();
                 return Err(LeaseError::OutOfRange { address, ranges: ranges.join(",") });
             };
-            if let Some(holder) = self.holder(address) {
-                return Err(LeaseError::Taken { address, holder: holder.clone() });
+            if let Some(holder) = self.reserved.get(&address).filter(|_| !own.contains(&address)) {
+                return Err(LeaseError::Reserved { address, holder: holder.clone() });
             }
+            self.is_free(address)?;
             match chosen[at] {
                 // The same one may be asked for in several places of one request.
                 Some(first) if first != address => {
@@ -162,14 +203,13 @@ impl Allocator {
     }
 
     fn choose_next(&mut self, at: usize) -> Result<IpAddr, LeaseError> {
-        let (known, gateways) = (&self.known, &self.gateways);
+        let (known, gateways, reserved) = (&self.known, &self.gateways, &self.reserved);
+        let kept = |ip: &IpAddr| gateways.contains(ip) || reserved.contains_key(ip);
         let set = &mut self.sets[at];
-        set.next(|ip| !known.contains_key(&ip) && !gateways.contains(&ip)).ok_or_else(|| {
-            LeaseError::Exhausted {
-                set: at,
-                subnets: set.ranges.subnets(),
-                ranges: set.ranges.to_string(),
-            }
+        set.next(|ip| !known.contains_key(&ip) && !kept(&ip)).ok_or_else(|| LeaseError::Exhausted {
+            set: at,
+            subnets: set.ranges.subnets(),
+            ranges: set.ranges.to_string(),
         })
     }
 
@@ -177,7 +217,21 @@ impl Allocator {
     fn assigned(&self, at: usize, address: IpAddr) -> Option<Assigned> {
         let range = self.sets[at].ranges.range_of(address)?;
         let address = IpNetwork::new(address, range.subnet.prefix()).ok()?;
-        Some(Assigned { set: at, address, gateway: range.gateway })
+        Some(Assigned { set: at, address, gateway: Some(range.gateway) })
+    }
+
+    fn enter_all(&mut self, owner: &AttachmentKey, assigned: &[Assigned]) {
+        let owner = Arc::new(owner.clone());
+        for address in assigned.iter().map(|a| a.address.ip()) {
+            let since = match self.known.get(&address) {
+                Some(State::Idle(since)) => Some(*since),
+                _ => None,
+            };
+            if let Some(at) = self.set_of(address) {
+                self.sets[at].hold(since);
+            }
+            self.enter(&owner, address);
+        }
     }
 
     fn enter(&mut self, owner: &Arc<AttachmentKey>, address: IpAddr) {
@@ -191,12 +245,17 @@ impl Allocator {
     }
 
     fn set_of(&self, address: IpAddr) -> Option<usize> {
-        find_set(&self.sets, &self.gateways, address)
+        find_set(&self.sets, &self.gateways, &self.reserved, address)
     }
 }
 
-/// The set that could hand out `address`.
-fn find_set(sets: &[Set], gateways: &HashSet<IpAddr>, address: IpAddr) -> Option<usize> {
+/// The set that could hand `address` out to anybody.
+fn find_set(
+    sets: &[Set],
+    gateways: &HashSet<IpAddr>,
+    reserved: &HashMap<IpAddr, String>,
+    address: IpAddr,
+) -> Option<usize> {
     let at = sets.iter().position(|s| s.ranges.range_of(address).is_some())?;
-    (!gateways.contains(&address)).then_some(at)
+    (!gateways.contains(&address) && !reserved.contains_key(&address)).then_some(at)
 }

@@ -22,7 +22,7 @@ pub(super) fn sets(sets: &[&[&str]]) -> Vec<RangeSet> {
     let text = format!(
         r#"{{"cniVersion":"1.0.0","name":"n","type":"q","ipam":{{"type":"host-local","ranges":[{ranges}]}}}}"#
     );
-    Call::parse(text.as_bytes()).and_then(|c| c.definition()).expect("ranges").pools
+    Call::parse(text.as_bytes()).and_then(|c| c.definition()).expect("ranges").sets().to_vec()
 }
 
 pub(super) fn key(name: &str) -> AttachmentKey {
@@ -47,17 +47,18 @@ fn released(address: &str, at_ms: u64) -> Known {
 
 /// What a lease gives, as text, separated by spaces.
 fn lease(a: &mut Allocator, owner: &str, requested: &[&str]) -> Result<String, LeaseError> {
-    let assigned = a.lease(&key(owner), &ips(requested))?;
+    let assigned = a.lease(&key(owner), &ips(requested), &[])?;
     Ok(assigned.iter().map(|a| a.address.to_string()).collect::<Vec<_>>().join(" "))
 }
 
 #[test]
 fn h1_one_address_of_each_set_with_prefix_and_gateway() {
     let mut a = fresh(&[&["10.1.2.0/24", "10.2.2.0/24"], &["2001:db8:1::/64"]]);
-    let assigned = a.lease(&key("a"), &[]).expect("a lease");
+    let assigned = a.lease(&key("a"), &[], &[]).expect("a lease");
     let text = format!("{} {}", assigned[0].address, assigned[1].address);
     assert_eq!(text, "10.1.2.2/24 2001:db8:1::2/64");
-    assert_eq!([assigned[0].gateway, assigned[1].gateway], [ip("10.1.2.1"), ip("2001:db8:1::1")]);
+    let gateways = [assigned[0].gateway, assigned[1].gateway];
+    assert_eq!(gateways, [Some(ip("10.1.2.1")), Some(ip("2001:db8:1::1"))]);
     assert_eq!([assigned[0].set, assigned[1].set], [0, 1]);
     assert_eq!(a.held_by(&key("a")), ips(&["10.1.2.2", "2001:db8:1::2"]));
 }
@@ -66,8 +67,8 @@ fn h1_one_address_of_each_set_with_prefix_and_gateway() {
 fn h4_interfaces_of_one_container_are_leased_and_released_apart() {
     let mut a = fresh(&[&["10.0.0.0/24"]]);
     let [eth0, eth1] = ["n/c/eth0", "n/c/eth1"].map(|k| k.parse().expect("a key"));
-    a.lease(&eth0, &[]).expect("eth0");
-    a.lease(&eth1, &[]).expect("eth1");
+    a.lease(&eth0, &[], &[]).expect("eth0");
+    a.lease(&eth1, &[], &[]).expect("eth1");
     assert_eq!(a.release(&eth0, 1), ips(&["10.0.0.2"]));
     assert_eq!(a.holder(ip("10.0.0.3")), Some(&eth1));
 }
@@ -206,11 +207,11 @@ fn reshaping_takes_nothing_away_and_forgets_no_rest() {
         lease(&mut a, c, &[]).expect("a lease");
     }
     a.release(&key("b"), 5);
-    a.reshape(sets(&[&["10.9.0.0/30"]]));
+    a.reshape(sets(&[&["10.9.0.0/30"]]), &[]);
     assert_eq!(a.held_by(&key("a")), ips(&["10.0.0.2"]));
     assert_eq!(a.usage()[0].held, 0, "what lies outside does not fill the pool");
     assert_eq!(lease(&mut a, "c", &[]).expect("of the new range"), "10.9.0.2/30");
-    a.reshape(sets(&[&["10.0.0.0/29"]]));
+    a.reshape(sets(&[&["10.0.0.0/29"]]), &[]);
     assert_eq!(a.usage()[0].held, 1);
     assert_eq!(lease(&mut a, "d", &[]).expect("fresh first"), "10.0.0.4/29");
     assert_eq!(a.release(&key("c"), 6), ips(&["10.9.0.2"]));
@@ -259,7 +260,7 @@ fn measure_a_lease_in_an_empty_and_in_a_full_pool() {
         let owner = key("a");
         let start = Instant::now();
         for turn in 0..ROUNDS {
-            a.lease(&owner, &[]).expect("a lease");
+            a.lease(&owner, &[], &[]).expect("a lease");
             a.release(&owner, turn);
         }
         let each = start.elapsed().as_nanos() / u128::from(ROUNDS);

@@ -44,6 +44,14 @@ pub enum LeaseError {
         /// The address.
         address: IpAddr,
     },
+    /// A requested address is kept for somebody else.
+    #[error("requested address {address} is reserved for {holder}: choose another one")]
+    Reserved {
+        /// The address.
+        address: IpAddr,
+        /// Whom it is kept for.
+        holder: String,
+    },
     /// A requested address is in use.
     #[error("requested address {address} is held by {holder}: choose another one or release it")]
     Taken {

@@ -15,6 +15,10 @@
 //! (connection tracking, neighbour caches, DNS) has forgotten by then. That is the cool-down: an
 //! order, not a waiting time, and so it never makes a pool look exhausted.
 //!
+//! A reserved address is in none of the three as far as others are concerned: like a gateway it is
+//! passed over, neither counted nor queued, and only its holder leases it. An address that is given as
+//! it is (`static`) is held and released like any other and comes from no set.
+//!
 //! Nothing here is proportional to the size of a range: an IPv6 /64 costs what an IPv4 /30 costs.
 
 mod allocator;
@@ -24,6 +28,8 @@ mod set;
 
 #[cfg(test)]
 mod cases;
+#[cfg(test)]
+mod kept;
 #[cfg(test)]
 mod model;
 

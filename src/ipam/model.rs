@@ -151,7 +151,7 @@ proptest! {
                         .iter()
                         .map(|p| all_wishes[usize::from(*p) % all_wishes.len()])
                         .collect();
-                    let got = real.lease(&owner(*who), &wishes);
+                    let got = real.lease(&owner(*who), &wishes, &[]);
                     let want = model.lease(*who, &wishes);
                     if let Err(LeaseError::Held { .. }) = &got {
                         prop_assert!(!model.held_by(*who).is_empty());
@@ -164,7 +164,7 @@ proptest! {
                 }
                 Step::Reshape(to) => {
                     model.sets = shapes[usize::from(*to) % shapes.len()].clone();
-                    real.reshape(model.sets.clone());
+                    real.reshape(model.sets.clone(), &[]);
                 }
                 Step::Restart => real = Allocator::new(model.sets.clone(), model.known()),
             }

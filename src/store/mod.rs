@@ -10,6 +10,9 @@
 //!                            └──────────────── Remember ──────────────────┘
 //! ```
 //!
+//! An address can be held without a record: by a container that another plugin attached, whose lease was
+//! taken over ([`Store::take_over`]). Its DEL or GC is a Forget like any other.
+//!
 //! Two kinds of durability. A commit is in the kernel's page cache when it returns, so it survives
 //! `kill -9`; that is enough for attachments, which do not outlive the machine's boot either. Networks
 //! and the order in which addresses were released do: changes of networks are synced to the disk before
@@ -26,6 +29,7 @@
 //! defines, and [`spool`], the DELs that found no daemon.
 
 mod error;
+mod leases;
 pub mod net_d;
 mod open;
 mod read;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use quantum_config::cni::{Call, CniError, Code, Definition};
+use quantum_config::cni::{Call, CniError, Code, Definition, Dns};
 use quantum_config::ids::NetworkName;
 use serde_json::Value;
 
@@ -106,14 +106,22 @@ fn definition(text: &[u8]) -> Result<Option<Definition>, CniError> {
         }
     };
     let Some(conf) = conf else { return Ok(None) };
-    let call = Call::parse(conf.to_string().as_bytes())?;
+    let call = Call::parse(conf.to_string().as_bytes())?.of_operator();
     if call.is_thin() {
         return Err(CniError::new(
             Code::InvalidNetworkConfig,
             "only names its network: a definition needs \"bridge\" or \"ipam\"",
         ));
     }
-    call.definition().map(Some)
+    let mut network = call.definition()?;
+    if let Some(path) = call.resolv_conf().filter(|_| network.dns.is_empty()) {
+        let text = fs::read_to_string(path).map_err(|e| {
+            CniError::new(Code::Io, format!("ipam.resolvConf {path:?} cannot be read"))
+                .with_details(e.to_string())
+        })?;
+        network.dns = Dns::from_resolv_conf(&text);
+    }
+    Ok(Some(network))
 }
 
 #[cfg(test)]

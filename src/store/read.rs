@@ -1,5 +1,6 @@
 //! Reading the store. Whatever cannot be decoded is damage, never a default.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use quantum_config::cni::Definition;
@@ -60,6 +61,21 @@ impl Store {
                    ORDER BY network, container, ifname";
         let rows = self.rows(sql, [], "read the attachments", texts::<5>)?;
         rows.iter().map(|row| self.stored(row)).collect()
+    }
+
+    /// Every address that is held without a record, with whom it is for.
+    pub fn held_without_record(&self) -> Result<Vec<(AttachmentKey, IpAddr)>, StoreError> {
+        let sql = "SELECT network, container, ifname, address FROM addresses AS a \
+                   WHERE container IS NOT NULL AND NOT EXISTS (SELECT 1 FROM attachments AS t \
+                   WHERE t.network = a.network AND t.container = a.container AND t.ifname = a.ifname) \
+                   ORDER BY network, address";
+        let doing = "read the addresses without a record";
+        let rows = self.rows(sql, [], doing, texts::<4>)?;
+        let decode = |[network, container, ifname, address]: [String; 4]| {
+            let key = self.key(&[network, container, ifname], doing)?;
+            Ok((key, self.decode(doing, address.parse())?))
+        };
+        rows.into_iter().map(decode).collect()
     }
 
     /// How many attachments there are.

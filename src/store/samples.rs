@@ -28,13 +28,13 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
     let assigned = |(set, text): (usize, &&str)| Assigned {
         set,
         address: text.parse().expect("an address"),
-        gateway: ip("10.0.0.1"),
+        gateway: Some(ip("10.0.0.1")),
     };
     let addresses: Vec<Assigned> = addresses.iter().enumerate().map(assigned).collect();
     let ips = addresses.iter().map(|a| IpConfig {
         interface: Some(1),
         address: a.address,
-        gateway: Some(a.gateway),
+        gateway: a.gateway,
     });
     let interface = |name: &str, sandbox: &str| Interface {
         name: name.into(),

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::{Store, StoreError};
 use crate::attach::Record;
+use crate::ipam::{Known, KnownState};
 
 /// One change.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,16 @@ pub enum Change {
         /// When, in milliseconds on the clock of [`Record::created`].
         released_at: u64,
     },
+    /// What another plugin knew of an address is known here from now on: who holds it, without a
+    /// record, or that it rests.
+    TakeOver {
+        /// The network.
+        network: NetworkName,
+        /// The range set the address is in.
+        set: usize,
+        /// The address and its state.
+        known: Known,
+    },
     /// A network is defined, or defined otherwise. Survives a power cut.
     Network(Box<Definition>),
     /// A network is no more, nor is the memory of its released addresses. Those that are held stay
@@ -35,7 +46,7 @@ pub enum Change {
 impl Change {
     /// True if it must be on the disk before anybody acts on it.
     fn is_permanent(&self) -> bool {
-        matches!(self, Self::Network(_) | Self::ForgetNetwork(_))
+        matches!(self, Self::Network(_) | Self::ForgetNetwork(_) | Self::TakeOver { .. })
     }
 
     fn doing(&self) -> String {
@@ -43,6 +54,9 @@ impl Change {
             Self::Remember(record) => format!("remember attachment {}", record.key),
             Self::Leaving(key) => format!("mark attachment {key} as leaving"),
             Self::Forget { key, .. } => format!("forget attachment {key}"),
+            Self::TakeOver { network, known, .. } => {
+                format!("take over address {} of network {network}", known.address)
+            }
             Self::Network(definition) => format!("remember network {}", definition.name),
             Self::ForgetNetwork(name) => format!("forget network {name}"),
             Self::Rebuilt => "note that all is rebuilt".into(),
@@ -141,6 +155,7 @@ fn apply(db: &Connection, change: &Change, turn: i64) -> Result<(), Refused> {
             .execute(columns(key))?;
             release(db, key, *released_at, turn)?;
         }
+        Change::TakeOver { network, set, known } => take_over(db, network, *set, known, turn)?,
         Change::Network(definition) => {
             let body = serde_json::to_string(definition)?;
             db.prepare_cached("INSERT OR REPLACE INTO networks (name, body) VALUES (?1, ?2)")?
@@ -187,6 +202,28 @@ fn remember(db: &Connection, record: &Record, turn: i64) -> Result<(), Refused> 
             return Err(Refused::Taken(Box::new(taken)));
         }
     }
+    Ok(())
+}
+
+fn take_over(
+    db: &Connection,
+    network: &NetworkName,
+    set: usize,
+    known: &Known,
+    turn: i64,
+) -> rusqlite::Result<()> {
+    let (container, ifname, released_at, turn) = match &known.state {
+        KnownState::Held(key) => {
+            (Some(key.container.as_str()), Some(key.ifname.as_str()), None, None)
+        }
+        KnownState::Released(at_ms) => (None, None, Some(whole(*at_ms)), Some(turn)),
+    };
+    let (address, set) = (known.address.to_string(), whole(set as u64));
+    db.prepare_cached(
+        "INSERT INTO addresses (network, address, set_index, container, ifname, released_at, turn) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![network.as_str(), address, set, container, ifname, released_at, turn])?;
     Ok(())
 }
 

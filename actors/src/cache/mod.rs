@@ -7,6 +7,7 @@ mod read;
 mod write;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(crate) struct Cache {
     lane: Rc<StoreLane>,
     /// Every attachment there is.
     known: HashMap<AttachmentKey, StoredState>,
+    /// What is held without a record.
+    held: HashMap<AttachmentKey, Vec<IpAddr>>,
     recent: LruCache<AttachmentKey, Arc<Stored>>,
     /// Something was written since the last checkpoint.
     dirty: bool,
@@ -51,7 +54,14 @@ impl Cache {
         log: Logger,
     ) -> Self {
         let recent = LruCache::new(size);
-        Self { lane: Rc::new(lane), known, recent, dirty: false, meters, log }
+        Self { lane: Rc::new(lane), known, held: HashMap::new(), recent, dirty: false, meters, log }
+    }
+
+    /// Notes addresses that are held without a record.
+    pub(crate) fn hold(&mut self, leases: Vec<(AttachmentKey, IpAddr)>) {
+        for (key, address) in leases {
+            self.held.entry(key).or_default().push(address);
+        }
     }
 
     fn checkpoint(&mut self, ctx: &mut Context<Self>) {

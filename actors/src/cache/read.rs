@@ -14,7 +14,7 @@ use quantum_config::ids::AttachmentKey;
 
 use super::Cache;
 use crate::lanes::on_lane;
-use crate::messages::cache::{Addresses, All, Defined, Find, List, Listed, Lookup};
+use crate::messages::cache::{Addresses, All, Defined, Find, Held, List, Listed, Lookup};
 
 impl Handler<Lookup> for Cache {
     type Result = ResponseActFuture<Self, Result<Option<Arc<Stored>>, StoreError>>;
@@ -67,7 +67,16 @@ impl Handler<List> for Cache {
                 listed.leaving.push(key.clone());
             }
         }
+        listed.keys.extend(self.held.keys().filter(|key| key.network == network).cloned());
         MessageResult(listed)
+    }
+}
+
+impl Handler<Held> for Cache {
+    type Result = MessageResult<Held>;
+
+    fn handle(&mut self, Held(key): Held, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.held.get(&key).cloned().unwrap_or_default())
     }
 }
 

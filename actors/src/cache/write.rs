@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use actix::{ActorFutureExt, Context, Handler, ResponseActFuture, WrapFuture};
 use quantum_cni::store::{Change, Store, StoreError, Stored, StoredState};
+use slog::info;
 
 use super::Cache;
 use crate::lanes::on_lane;
-use crate::messages::cache::{Define, Forget, Leave, Rebuild, Remember};
+use crate::messages::cache::{Define, Forget, Leave, Rebuild, Remember, TakeOver};
 
 type Written = ResponseActFuture<Cache, Result<(), StoreError>>;
 
@@ -32,6 +33,7 @@ impl Handler<Remember> for Cache {
         let stored = Stored { record: (*record).clone(), state: StoredState::Attached };
         self.write(vec![Change::Remember(record)], move |cache| {
             let key = stored.record.key.clone();
+            cache.held.remove(&key);
             cache.known.insert(key.clone(), StoredState::Attached);
             cache.recent.put(key, Arc::new(stored));
         })
@@ -59,6 +61,7 @@ impl Handler<Forget> for Cache {
         self.write(vec![change], move |cache| {
             cache.recent.pop(&key);
             cache.known.remove(&key);
+            cache.held.remove(&key);
         })
     }
 }
@@ -68,6 +71,26 @@ impl Handler<Define> for Cache {
 
     fn handle(&mut self, Define(definition): Define, _: &mut Context<Self>) -> Self::Result {
         self.write(vec![Change::Network(Box::new((*definition).clone()))], |_| {})
+    }
+}
+
+impl Handler<TakeOver> for Cache {
+    type Result = Written;
+
+    fn handle(&mut self, TakeOver(network): TakeOver, _: &mut Context<Self>) -> Self::Result {
+        let definition = network.clone();
+        let work =
+            on_lane(self.lane.clone(), move |store: &mut Store| store.take_over(&definition));
+        Box::pin(work.into_actor(self).map(move |outcome, cache, _| {
+            let leases = outcome.and_then(|o| o)?;
+            if !leases.is_empty() {
+                info!(cache.log, "took over leases"; "network_name" => network.name.as_str(),
+                    "data_dir" => network.data_dir.clone(), "addresses" => leases.len());
+            }
+            cache.dirty = true;
+            cache.hold(leases);
+            Ok(())
+        }))
     }
 }
 

@@ -123,6 +123,11 @@ impl Handler<Warm> for Manager {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Warm(networks): Warm, ctx: &mut Self::Context) -> Self::Result {
+        let named: HashSet<_> = networks.iter().map(|n| n.name.clone()).collect();
+        // Whose leases are to be taken over: before a DEL of theirs is asked for.
+        let taking_over = self.definitions.values().filter(|d| d.data_dir.is_some());
+        let taking_over = taking_over.filter(|d| !named.contains(&d.name)).map(|d| (**d).clone());
+        let networks: Vec<_> = networks.into_iter().chain(taking_over).collect();
         let opening: Vec<_> = networks
             .into_iter()
             .map(|stored| {

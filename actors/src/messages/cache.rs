@@ -1,5 +1,6 @@
 //! The Cache's mailbox: what is known of attachments and networks, and stays known.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix::{Message, MessageResponse};
@@ -42,7 +43,7 @@ pub(crate) struct Find {
     pub(crate) ifname: IfName,
 }
 
-/// The keys of a network's attachments.
+/// The keys of a network's attachments, also of those that only have addresses.
 #[derive(Debug, Message)]
 #[rtype(result = "Listed")]
 pub(crate) struct List(pub(crate) NetworkName);
@@ -59,6 +60,16 @@ pub(crate) struct Listed {
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<Known>, StoreError>")]
 pub(crate) struct Addresses(pub(crate) NetworkName);
+
+/// The addresses that are held for an attachment without a record.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<IpAddr>")]
+pub(crate) struct Held(pub(crate) AttachmentKey);
+
+/// Takes over what the network's `dataDir` holds, if nothing is known of the network's addresses.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), StoreError>")]
+pub(crate) struct TakeOver(pub(crate) Arc<Definition>);
 
 /// Every record.
 #[derive(Debug, Message)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::{Message, Recipient};
 use quantum_cni::attach::{NetnsId, Target};
 use quantum_cni::kernel::netns::Netns;
-use quantum_config::cni::{CniError, CniResult, Definition, ValidAttachment};
+use quantum_config::cni::{CniError, CniResult, Definition, ValidAttachment, Wanted};
 use quantum_config::ids::AttachmentKey;
 
 use super::Drain;
@@ -33,7 +33,9 @@ pub(crate) struct Open(pub(crate) Arc<Definition>);
 pub(crate) struct Attach {
     pub(crate) target: Target,
     pub(crate) netns: Arc<Netns>,
+    /// The network as this call means it.
     pub(crate) definition: Arc<Definition>,
+    pub(crate) wanted: Wanted,
     pub(crate) caller: Caller,
 }
 

@@ -1,16 +1,21 @@
 //! A Pool's mailbox.
 
+use std::sync::Arc;
+
 use actix::{Message, MessageResponse};
 use quantum_cni::attach::Assigned;
 use quantum_cni::ipam::LeaseError;
-use quantum_config::cni::RangeSet;
+use quantum_config::cni::{Definition, Wanted};
 use quantum_config::ids::AttachmentKey;
 
-/// Leases an address of each set.
+/// Leases addresses: of the network's sets, or those that are given.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Leased, LeaseError>")]
 pub(crate) struct Lease {
     pub(crate) owner: AttachmentKey,
+    /// The network as the owner's call means it. The pool may have been told another one meanwhile.
+    pub(crate) network: Arc<Definition>,
+    pub(crate) wanted: Wanted,
 }
 
 /// What was leased.
@@ -32,7 +37,7 @@ pub(crate) struct Release {
 #[derive(Debug, Message)]
 #[rtype(result = "Level")]
 pub(crate) struct Reshape {
-    pub(crate) sets: Vec<RangeSet>,
+    pub(crate) network: Arc<Definition>,
 }
 
 /// How full a pool is.

@@ -82,7 +82,11 @@ async fn attach(hands: Rc<Hands>, open: Rc<Opened>, request: Attach, log: Logger
     if let Err(error) = request.caller.still_waits() {
         return (Err(error), None);
     }
-    let lease = Lease { owner: target.key.clone() };
+    let lease = Lease {
+        owner: target.key.clone(),
+        network: request.definition.clone(),
+        wanted: request.wanted.clone(),
+    };
     let leased = match ask(&open.pool.lease, lease).await {
         Ok(Ok(leased)) => leased,
         Ok(Err(error)) => return (Err(errors::lease(&error)), None),
@@ -185,7 +189,7 @@ impl Job {
 
     fn plan(&self, addresses: Vec<Assigned>, attempt: u32) -> Result<Plan, CniError> {
         let target = &self.request.target;
-        let definition: &Definition = &self.open.definition;
+        let definition: &Definition = &self.request.definition;
         let bridge = self.open.bridge.get();
         Plan::new(target, definition, bridge, addresses, attempt, boottime_ms())
             .map_err(|e| CniError::new(Code::Internal, e.to_string()))

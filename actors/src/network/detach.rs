@@ -19,7 +19,7 @@ use super::attach::dropped;
 use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
 use crate::messages::ask;
-use crate::messages::cache::{Forget, Leave, List, Lookup};
+use crate::messages::cache::{Forget, Held, Leave, List, Lookup};
 use crate::messages::driver::Revert;
 use crate::messages::network::{Detach, Detached};
 
@@ -90,7 +90,7 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
     let nothing = || Done { detached: Detached::default(), released: None, refused: None };
     let key = request.key;
     let stored = ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)?;
-    let Some(stored) = stored else { return Ok(nothing()) };
+    let Some(stored) = stored else { return release_held(&hands, key).await };
     let (created, is_in) = (stored.record.created, stored.record.netns);
     let is_newer = request.made_before.is_some_and(|limit| created > limit);
     // One that was rebuilt from the kernel does not know its namespace.
@@ -111,6 +111,20 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
         Err(error) => (None, Some(error)),
     };
     Ok(Done { detached: Detached { found: true, addresses }, released, refused })
+}
+
+/// Without a record there is nothing of ours to undo; but addresses may be held for what another
+/// plugin attached, and this is its DEL.
+async fn release_held(hands: &Hands, key: AttachmentKey) -> Result<Done, CniError> {
+    let addresses = ask(&hands.held, Held(key.clone())).await?;
+    let mut released = None;
+    if !addresses.is_empty() {
+        let now = boottime_ms();
+        ask(&hands.forget, Forget { key: key.clone(), now }).await?.map_err(errors::store)?;
+        released = Some((key, now));
+    }
+    let found = released.is_some();
+    Ok(Done { detached: Detached { found, addresses }, released, refused: None })
 }
 
 /// Has the kernel undo what the record says, then forgets it. Gives the time of the release.

@@ -21,7 +21,7 @@ use super::{Hands, Key, Network};
 use crate::board::{Failure, NetworkStatus};
 use crate::caller::Caller;
 use crate::messages::ask;
-use crate::messages::cache::{Addresses, All, Define};
+use crate::messages::cache::{Addresses, All, Define, TakeOver};
 use crate::messages::driver::{Prepare, Scope, Sweep};
 use crate::messages::manager::Changed;
 use crate::messages::network::{Attach, Open};
@@ -106,15 +106,15 @@ impl Gate {
     /// The network, if it is ready and is what the request says.
     pub(super) fn ready_for(&self, definition: &Arc<Definition>) -> Option<Rc<Opened>> {
         match &self.state {
-            State::Open(open) if same(&open.definition, definition) => Some(open.clone()),
+            State::Open(open) if serves(&open.definition, definition) => Some(open.clone()),
             _ => None,
         }
     }
 }
 
 /// Every ADD brings its definition along; most often it is the very one.
-fn same(a: &Arc<Definition>, b: &Arc<Definition>) -> bool {
-    Arc::ptr_eq(a, b) || a == b
+fn serves(open: &Arc<Definition>, meant: &Arc<Definition>) -> bool {
+    Arc::ptr_eq(open, meant) || open.serves(meant)
 }
 
 impl Handler<Open> for Network {
@@ -206,7 +206,10 @@ impl Network {
                     self.give_back(owner, now, ctx);
                 }
                 self.report();
-                for (request, answer) in parked {
+                // Those who mean this network first: another's turn closes the gate again.
+                let (served, others): (Vec<_>, Vec<_>) =
+                    parked.into_iter().partition(|(r, _)| serves(meant, &r.definition));
+                for (request, answer) in served.into_iter().chain(others) {
                     self.run_attach(request, answer, ctx);
                 }
             }
@@ -220,7 +223,7 @@ impl Network {
                 }
                 self.report();
                 for (request, answer) in parked {
-                    if !same(&request.definition, meant) {
+                    if !serves(meant, &request.definition) {
                         self.run_attach(request, answer, ctx); // it asked for something else
                         continue;
                     }
@@ -299,12 +302,15 @@ async fn open(
 ) -> Result<(Opened, Level), CniError> {
     let bridge = ask(&hands.prepare, Prepare(definition.clone())).await?.map_err(errors::kernel)?;
     ask(&hands.define, Define(definition.clone())).await?.map_err(errors::store)?;
-    let sets = definition.pools.clone();
     let pool = match pool {
         Some(pool) => pool,
         None => {
+            if definition.data_dir.is_some() {
+                let take_over = TakeOver(definition.clone());
+                ask(&hands.take_over, take_over).await?.map_err(errors::store)?;
+            }
             let known = ask(&hands.addresses, Addresses(definition.name.clone())).await?;
-            let address = Pool::new(sets.clone(), known.map_err(errors::store)?).start();
+            let address = Pool::new(definition.clone(), known.map_err(errors::store)?).start();
             PoolMailbox {
                 lease: address.clone().recipient(),
                 release: address.clone().recipient(),
@@ -312,6 +318,6 @@ async fn open(
             }
         }
     };
-    let level = ask(&pool.reshape, Reshape { sets }).await?;
+    let level = ask(&pool.reshape, Reshape { network: definition.clone() }).await?;
     Ok((Opened { definition, bridge: Cell::new(bridge), pool }, level))
 }

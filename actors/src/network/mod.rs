@@ -35,7 +35,9 @@ use tokio::sync::oneshot;
 use self::gate::Gate;
 use self::ticket::Ticket;
 use crate::messages::Drain;
-use crate::messages::cache::{Addresses, All, Define, Find, Forget, Leave, List, Lookup, Remember};
+use crate::messages::cache::{
+    Addresses, All, Define, Find, Forget, Held, Leave, List, Lookup, Remember, TakeOver,
+};
 use crate::messages::driver::{Apply, Inspect, Prepare, Restore, Revert, Sweep};
 use crate::messages::manager::Changed;
 use crate::messages::network::NetworkMailbox;
@@ -52,6 +54,8 @@ pub(crate) struct Hands {
     pub(crate) forget: Recipient<Forget>,
     pub(crate) find: Recipient<Find>,
     pub(crate) list: Recipient<List>,
+    pub(crate) held: Recipient<Held>,
+    pub(crate) take_over: Recipient<TakeOver>,
     pub(crate) all: Recipient<All>,
     pub(crate) addresses: Recipient<Addresses>,
     pub(crate) define: Recipient<Define>,

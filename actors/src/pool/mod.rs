@@ -2,31 +2,47 @@
 //! hands out becomes durable with the record of the attachment, and what it takes back has been
 //! forgotten by the store before.
 
+use std::sync::Arc;
+
 use actix::{Actor, Context, Handler};
 use quantum_cni::ipam::{Allocator, Known, LeaseError, Usage};
-use quantum_config::cni::RangeSet;
+use quantum_config::cni::{Definition, Wanted};
 
 use crate::messages::pool::{Lease, Leased, Level, Release, Reshape};
 
 /// The actor.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    sets: Vec<RangeSet>,
+    /// What the allocator's shape is of.
+    network: Arc<Definition>,
     allocator: Allocator,
     turn: u64,
 }
 
 impl Pool {
-    /// A pool over `sets`, in which `known` is taken or was.
-    pub(crate) fn new(sets: Vec<RangeSet>, known: Vec<Known>) -> Self {
-        Self { allocator: Allocator::new(sets.clone(), known), sets, turn: 0 }
+    /// A pool of the network, in which `known` is taken or was.
+    pub(crate) fn new(network: Arc<Definition>, known: Vec<Known>) -> Self {
+        let mut allocator = Allocator::new(Vec::new(), known);
+        allocator.reshape(network.sets().to_vec(), network.reservations());
+        Self { network, allocator, turn: 0 }
+    }
+
+    /// Takes the shape that `network` says. A call may bring ranges of its own along, so calls that
+    /// mean different shapes can follow each other; those that mean the same one cost nothing.
+    fn become_of(&mut self, network: Arc<Definition>) {
+        let is_same = self.network.sets() == network.sets()
+            && self.network.reservations() == network.reservations();
+        if !is_same {
+            self.allocator.reshape(network.sets().to_vec(), network.reservations());
+        }
+        self.network = network;
     }
 
     /// How full the pool is after a change.
     fn level(&mut self) -> Level {
         self.turn += 1;
         let usage = self.allocator.usage();
-        let empty = self.sets.iter().zip(&usage).find(|(_, u)| u.free() == 0);
+        let empty = self.network.sets().iter().zip(&usage).find(|(_, u)| u.free() == 0);
         Level {
             turn: self.turn,
             held: usage.iter().map(|u| u.held).max().unwrap_or(0),
@@ -44,7 +60,13 @@ impl Handler<Lease> for Pool {
     type Result = Result<Leased, LeaseError>;
 
     fn handle(&mut self, message: Lease, _: &mut Context<Self>) -> Self::Result {
-        let addresses = self.allocator.lease(&message.owner, &[])?;
+        self.become_of(message.network);
+        let addresses = match &message.wanted {
+            Wanted::Leased { requested, reserved } => {
+                self.allocator.lease(&message.owner, requested, reserved)?
+            }
+            Wanted::Given(addresses) => self.allocator.give(&message.owner, addresses)?,
+        };
         Ok(Leased { addresses, level: self.level() })
     }
 }
@@ -62,8 +84,7 @@ impl Handler<Reshape> for Pool {
     type Result = Level;
 
     fn handle(&mut self, message: Reshape, _: &mut Context<Self>) -> Level {
-        self.allocator.reshape(message.sets.clone());
-        self.sets = message.sets;
+        self.become_of(message.network);
         self.level()
     }
 }

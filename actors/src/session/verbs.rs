@@ -1,5 +1,6 @@
 //! The verbs: what each asks of whom.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -85,6 +86,11 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     else {
         return Err(CniError::new(Code::Internal, "ADD without a namespace or a network"));
     };
+    let meant = call.conf.meant(&definition, &call.call.env)?;
+    let changed = match meant.network {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(changed) => Some(Arc::new(changed)),
+    };
     let request = Attach {
         target: Target {
             key: key.clone(),
@@ -92,7 +98,8 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
             sandbox: call.call.env.netns.clone(),
         },
         netns: Arc::new(netns),
-        definition,
+        wanted: meant.wanted,
+        definition: changed.unwrap_or(definition),
         caller: call.caller.clone(),
     };
     let answer = ask(&network.attach, request).await;

@@ -6,9 +6,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::netconf::{Ipam, RawRange};
-use super::ranges::validate_sets;
-use super::{Call, CniError, Code, Dns, Range, RangeSet, Route};
+use super::netconf::Ipam;
+use super::{Addressing, Call, CniError, Code, Dns, RangeSet, Reservation, Route, StaticAddress};
 use crate::ids::{IfName, NetworkName};
 
 /// The reference plugin's default bridge.
@@ -35,8 +34,13 @@ pub struct Definition {
     pub hairpin: bool,
     /// MTU of both ends.
     pub mtu: Option<u32>,
-    /// One address from each set.
-    pub pools: Vec<RangeSet>,
+    /// Where addresses come from.
+    #[serde(default)]
+    pub addressing: Addressing,
+    /// The reference plugin's folder of leases, which are taken over when the network opens for the
+    /// first time. Only an operator's file names one.
+    #[serde(default)]
+    pub data_dir: Option<String>,
     /// Routes of the container.
     pub routes: Vec<Route>,
     /// Handed to the runtime.
@@ -48,7 +52,9 @@ impl Definition {
     /// and not supported.
     pub(super) fn new(call: &Call) -> Result<Self, CniError> {
         let conf = &call.conf;
+        let resolv_conf = call.resolv_conf().filter(|_| !call.is_operators);
         let unsupported = [
+            ("ipam.resolvConf", resolv_conf.map(|path| format!("{path:?}"))),
             ("promiscMode", conf.promisc_mode.then(|| "true".to_owned())),
             ("vlan", (conf.vlan != 0).then(|| conf.vlan.to_string())),
             ("vlanTrunk", (!conf.vlan_trunk.is_empty()).then(|| "a list".to_owned())),
@@ -71,82 +77,90 @@ impl Definition {
         }
         let bridge = if conf.bridge.is_empty() { DEFAULT_BRIDGE } else { &conf.bridge };
         let bridge = IfName::new(bridge).map_err(|e| invalid(call, &format!("bridge: {e}")))?;
-        let (pools, routes) = match &conf.ipam {
-            None => (Vec::new(), Vec::new()),
-            Some(ipam) => (pools(call, ipam)?, routes(call, ipam)?),
+        let gateway = conf.is_gateway || conf.is_default_gateway;
+        let addressing = match Addressing::new(&call.network, conf.ipam.as_ref())? {
+            Addressing::Static(given) if gateway => {
+                Addressing::Static(given.into_iter().map(StaticAddress::with_gateway).collect())
+            }
+            other => other,
         };
+        let routes = conf.ipam.as_ref().map_or(Ok(Vec::new()), |ipam| routes(call, ipam))?;
+        // Whatever the network says of itself replaces what its IPAM says.
+        let of_ipam = conf.ipam.as_ref().map(|ipam| ipam.dns.clone());
+        let dns = conf.dns.clone().filter(|dns| !dns.is_empty()).or(of_ipam).unwrap_or_default();
+        let data_dir = conf.ipam.as_ref().map(|ipam| ipam.data_dir.clone());
         Ok(Self {
             name: call.network.clone(),
             bridge,
-            gateway: conf.is_gateway || conf.is_default_gateway,
+            gateway,
             default_gateway: conf.is_default_gateway,
             force_address: conf.force_address,
             masquerade: conf.ip_masq,
             hairpin: conf.hairpin_mode,
             mtu: Some(conf.mtu).filter(|m| *m != 0),
-            pools,
+            addressing,
+            data_dir: data_dir.filter(|dir| !dir.is_empty() && call.is_operators),
             routes,
-            dns: conf.dns.clone().unwrap_or_default(),
+            dns,
         })
     }
 
-    /// Every range of every set.
-    pub fn ranges(&self) -> impl Iterator<Item = &Range> {
-        self.pools.iter().flat_map(|set| &set.0)
+    /// The sets that addresses are leased from, one of each.
+    pub fn sets(&self) -> &[RangeSet] {
+        match &self.addressing {
+            Addressing::HostLocal(pools) => &pools.sets,
+            Addressing::None | Addressing::Static(_) => &[],
+        }
+    }
+
+    /// The addresses that are kept for somebody.
+    pub fn reservations(&self) -> &[Reservation] {
+        match &self.addressing {
+            Addressing::HostLocal(pools) => &pools.reservations,
+            Addressing::None | Addressing::Static(_) => &[],
+        }
     }
 
     /// The addresses the bridge carries, with their prefix lengths; none without `isGateway`.
     pub fn gateway_addresses(&self) -> Vec<IpNetwork> {
+        if !self.gateway {
+            return Vec::new();
+        }
+        let all: Vec<_> = match &self.addressing {
+            Addressing::None => Vec::new(),
+            Addressing::HostLocal(pools) => {
+                let ranges = pools.sets.iter().flat_map(|set| &set.0);
+                ranges.map(|r| (r.gateway, r.subnet.prefix())).collect()
+            }
+            Addressing::Static(given) => {
+                given.iter().filter_map(|g| Some((g.gateway?, g.address.prefix()))).collect()
+            }
+        };
         let mut found: Vec<IpNetwork> = Vec::new();
-        if self.gateway {
-            for range in self.ranges() {
-                if let Ok(address) = IpNetwork::new(range.gateway, range.subnet.prefix())
-                    && !found.contains(&address)
-                {
-                    found.push(address);
-                }
+        for (gateway, prefix) in all {
+            if let Ok(address) = IpNetwork::new(gateway, prefix)
+                && !found.contains(&address)
+            {
+                found.push(address);
             }
         }
         found
     }
-}
 
-fn pools(call: &Call, ipam: &Ipam) -> Result<Vec<RangeSet>, CniError> {
-    match ipam.plugin.as_str() {
-        "host-local" => {}
-        "" => return Err(invalid(call, "ipam has no type; \"host-local\" is built in")),
-        other => {
-            return Err(CniError::new(
-                Code::UnsupportedField,
-                format!(
-                    "network {:?}: ipam.type={other:?} is not supported",
-                    call.network.as_str()
-                ),
-            )
-            .with_details("\"host-local\" is built in"));
-        }
+    /// True if a network that was prepared as `self` serves a call that means `other`: they differ, if
+    /// at all, in what concerns one container only (its resolver, and its own static addresses).
+    pub fn serves(&self, other: &Self) -> bool {
+        let shared = |of: &Self| {
+            let addressing = match &of.addressing {
+                Addressing::Static(_) => Addressing::Static(Vec::new()),
+                pools => pools.clone(),
+            };
+            Self { dns: Dns::default(), addressing, ..of.clone() }
+        };
+        let prepared = self.gateway_addresses();
+        shared(self) == shared(other)
+            && other.gateway_addresses().iter().all(|address| prepared.contains(address))
     }
-    let single = RawRange {
-        subnet: ipam.subnet.clone(),
-        range_start: ipam.range_start.clone(),
-        range_end: ipam.range_end.clone(),
-        gateway: ipam.gateway.clone(),
-    };
-    // The single range of the old form comes before the list, as in the reference plugin.
-    let old_form = (!ipam.subnet.is_empty()).then(|| vec![single]);
-    let mut sets = Vec::new();
-    for raw in old_form.into_iter().chain(ipam.ranges.iter().cloned()) {
-        let ranges: Result<Vec<Range>, CniError> = raw
-            .iter()
-            .map(|r| Range::new(&r.subnet, &r.range_start, &r.range_end, &r.gateway))
-            .collect();
-        sets.push(RangeSet(ranges?));
-    }
-    if sets.is_empty() {
-        return Err(invalid(call, "ipam names no subnet and no ranges"));
-    }
-    validate_sets(&sets)?;
-    Ok(sets)
 }
 
 fn routes(call: &Call, ipam: &Ipam) -> Result<Vec<Route>, CniError> {
@@ -194,7 +208,7 @@ mod tests {
         let d = define(include_str!("../../samples/net.d/10-quantum-bridge.conf")).expect("valid");
         assert_eq!(d.bridge.as_str(), "quantum0");
         assert!(d.gateway && d.masquerade && d.hairpin && !d.default_gateway);
-        assert_eq!(d.pools[0].subnets(), "172.20.0.0/16");
+        assert_eq!(d.sets()[0].subnets(), "172.20.0.0/16");
         assert_eq!(d.gateway_addresses()[0].to_string(), "172.20.0.1/16");
         assert_eq!(d.routes, [Route { dst: "0.0.0.0/0".parse().expect("dst"), gw: None }]);
         assert_eq!(d.dns.domain, "quantum.local");

@@ -2,6 +2,10 @@
 //! CNI specification 1.1.0 and, where it is silent, from what libcni and the reference plugins do.
 
 #[cfg(feature = "netconf")]
+mod addressing;
+#[cfg(feature = "netconf")]
+mod asked;
+#[cfg(feature = "netconf")]
 mod definition;
 mod env;
 mod error;
@@ -15,9 +19,15 @@ mod previous;
 #[cfg(feature = "netconf")]
 mod ranges;
 #[cfg(feature = "netconf")]
+mod resolv;
+#[cfg(feature = "netconf")]
 mod result;
 mod version;
 
+#[cfg(feature = "netconf")]
+pub use addressing::{Addressing, Holder, Pools, Reservation, StaticAddress};
+#[cfg(feature = "netconf")]
+pub use asked::{Meant, Wanted};
 #[cfg(feature = "netconf")]
 pub use definition::Definition;
 pub use env::{Command, Environment};

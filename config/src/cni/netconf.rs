@@ -8,6 +8,8 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::addressing::{RawAddress, RawReservation};
+use super::asked::{Args, RuntimeConfig};
 use super::{CniError, Code, Definition, Previous, Version, gojson};
 use crate::ids::{ContainerId, IfName, NetworkName};
 
@@ -45,6 +47,8 @@ pub struct NetConf {
     /// GC: the attachments that are to stay. Read by [`Call::parse`], which tells absent from null.
     #[serde(skip)]
     pub valid_attachments: Option<Vec<ValidAttachment>>,
+    pub(super) runtime_config: RuntimeConfig,
+    pub(super) args: Args,
     // Keys of the reference plugin that are not served yet. They are read so that they can be
     // refused by name: a setting that is silently without effect is worse than an error.
     pub(super) promisc_mode: bool,
@@ -60,7 +64,7 @@ pub struct NetConf {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Ipam {
-    /// The IPAM plugin; `host-local` is built in.
+    /// The IPAM plugin; `host-local` and `static` are built in.
     #[serde(rename = "type")]
     pub plugin: String,
     pub(super) subnet: String,
@@ -69,6 +73,11 @@ pub struct Ipam {
     pub(super) gateway: String,
     pub(super) ranges: Vec<Vec<RawRange>>,
     pub(super) routes: Vec<RawRoute>,
+    pub(super) addresses: Vec<RawAddress>,
+    pub(super) reservations: Vec<RawReservation>,
+    pub(super) dns: Dns,
+    pub(super) resolv_conf: String,
+    pub(super) data_dir: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -140,6 +149,8 @@ pub struct Call {
     pub network: NetworkName,
     /// The rest, as it came.
     pub conf: NetConf,
+    /// It stands in a file of the operator's, who may name paths for the daemon to open.
+    pub(super) is_operators: bool,
 }
 
 impl Call {
@@ -168,7 +179,7 @@ impl Call {
         let network = NetworkName::new(conf.name.as_str())
             .map_err(|e| CniError::new(Code::InvalidNetworkConfig, e.to_string()))?;
         let version = Version::parse(&conf.cni_version)?;
-        Ok(Self { version, network, conf })
+        Ok(Self { version, network, conf, is_operators: false })
     }
 
     /// Reads what a DEL needs: the name. The rest may be of another release, or damaged; a DEL is not
@@ -176,7 +187,8 @@ impl Call {
     pub fn parse_for_del(stdin: &[u8]) -> Result<Self, CniError> {
         Self::parse(stdin).or_else(|error| {
             let network = NetworkName::new(super::peek(stdin).name).map_err(|_| error)?;
-            Ok(Self { version: Version::V0_1_0, network, conf: NetConf::default() })
+            let conf = NetConf::default();
+            Ok(Self { version: Version::V0_1_0, network, conf, is_operators: false })
         })
     }
 
@@ -188,6 +200,20 @@ impl Call {
     /// What `prevResult` says; none if there is none, or it is null.
     pub fn previous(&self) -> Result<Option<Previous>, CniError> {
         self.conf.prev_result.as_ref().map(|p| Previous::parse(p, self.version)).transpose()
+    }
+
+    /// The same configuration as it stands in a file of `config_dir`. The daemon opens no path that
+    /// a request names; what the operator of the host wrote is another matter.
+    #[must_use]
+    pub fn of_operator(self) -> Self {
+        Self { is_operators: true, ..self }
+    }
+
+    /// The file that the network's resolver is to be read from, if there is one and it counts: any
+    /// `dns` of the network replaces it.
+    pub fn resolv_conf(&self) -> Option<&str> {
+        let path = self.conf.ipam.as_ref().map(|ipam| ipam.resolv_conf.as_str());
+        path.filter(|path| !path.is_empty())
     }
 
     /// The definition that this configuration itself gives.

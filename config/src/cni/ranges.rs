@@ -175,6 +175,11 @@ pub(super) fn number(ip: IpAddr) -> u128 {
     }
 }
 
+/// The first address after a subnet's own, where gateways are by convention.
+pub(super) fn first_of(subnet: &IpNetwork) -> IpAddr {
+    add(subnet.network(), 1)
+}
+
 fn add(ip: IpAddr, n: i8) -> IpAddr {
     match ip {
         IpAddr::V4(v4) => IpAddr::V4(u32::from(v4).wrapping_add_signed(n.into()).into()),

@@ -1,0 +1,272 @@
+//! What one call asks for beyond what its network is: addresses, ranges, a resolver. It comes from
+//! three places: `runtimeConfig` (the capabilities `ips`, `ipRanges` and `dns`), `args.cni.ips`, and
+//! `IP` and `GATEWAY` in `CNI_ARGS`.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::addressing::{range_sets, static_address};
+use super::netconf::RawRange;
+use super::ranges::validate_sets;
+use super::{Addressing, Call, CniError, Code, Definition, Environment, StaticAddress};
+
+/// The members of `runtimeConfig` that concern addresses.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct RuntimeConfig {
+    ips: Vec<String>,
+    ip_ranges: Vec<Vec<RawRange>>,
+    dns: RuntimeDns,
+}
+
+/// The capability `dns`, whose members have names of their own.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct RuntimeDns {
+    servers: Vec<String>,
+    searches: Vec<String>,
+    options: Vec<String>,
+}
+
+/// The members of `args` that concern addresses.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct Args {
+    cni: CniArgs,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct CniArgs {
+    ips: Vec<String>,
+}
+
+/// The addresses that a call wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// One of each set of the network.
+    Leased {
+        /// What was asked for, at most one of each set; the rest is the network's choice.
+        requested: Vec<IpAddr>,
+        /// What the network keeps for this very container.
+        reserved: Vec<IpAddr>,
+    },
+    /// These, whatever the sets are.
+    Given(Vec<StaticAddress>),
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self::Leased { requested: Vec::new(), reserved: Vec::new() }
+    }
+}
+
+/// A network as one call sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Meant<'a> {
+    /// The network; the very one if the call changes nothing about it.
+    pub network: Cow<'a, Definition>,
+    /// The addresses to attach with.
+    pub wanted: Wanted,
+}
+
+impl Call {
+    /// What this call means by `network`, which it may have brought along or only named.
+    pub fn meant<'a>(
+        &self,
+        network: &'a Definition,
+        env: &Environment,
+    ) -> Result<Meant<'a>, CniError> {
+        let mut network = Cow::Borrowed(network);
+        let dns = &self.conf.runtime_config.dns;
+        if *dns != RuntimeDns::default() {
+            let known = &mut network.to_mut().dns;
+            let members = [
+                (&dns.servers, &mut known.nameservers),
+                (&dns.searches, &mut known.search),
+                (&dns.options, &mut known.options),
+            ];
+            for (said, member) in members.into_iter().filter(|(said, _)| !said.is_empty()) {
+                member.clone_from(said);
+            }
+        }
+        let ranges = &self.conf.runtime_config.ip_ranges;
+        if let (Addressing::HostLocal(pools), false) = (&network.addressing, ranges.is_empty()) {
+            let mut sets = range_sets(ranges)?;
+            sets.extend(pools.sets.iter().cloned());
+            validate_sets(&sets)?;
+            if let Addressing::HostLocal(pools) = &mut network.to_mut().addressing {
+                pools.sets = sets;
+            }
+        }
+        let wanted = match &network.addressing {
+            Addressing::None => Wanted::default(),
+            Addressing::HostLocal(pools) => {
+                let own = pools.reservations.iter().filter(|r| r.holder.is(env));
+                Wanted::Leased {
+                    requested: self.requested(env)?,
+                    reserved: own.map(|r| r.address).collect(),
+                }
+            }
+            Addressing::Static(configured) => {
+                let mut given = self.given(configured, env)?;
+                if network.gateway {
+                    given = given.into_iter().map(StaticAddress::with_gateway).collect();
+                }
+                if given != *configured {
+                    // The gateways are the bridge's, so they are part of the network.
+                    network.to_mut().addressing = Addressing::Static(given.clone());
+                }
+                Wanted::Given(given)
+            }
+        };
+        Ok(Meant { network, wanted })
+    }
+
+    /// host-local: what all three places ask for together, as the reference plugin has it.
+    /// CONVENTIONS.md would have `CNI_ARGS` ignored where `args` is there.
+    fn requested(&self, env: &Environment) -> Result<Vec<IpAddr>, CniError> {
+        let mut found = Vec::new();
+        for (place, text) in self.asked(env) {
+            // The prefix length is the range's business.
+            let ip = text.split_once('/').map_or(text, |(ip, _)| ip);
+            let ip: IpAddr = ip.parse().map_err(|_| {
+                invalid(format!("requested address {text:?} in {place} is not an address"))
+            })?;
+            if !found.contains(&ip) {
+                found.push(ip);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every address that is asked for, and where.
+    fn asked<'a>(&'a self, env: &'a Environment) -> impl Iterator<Item = (&'static str, &'a str)> {
+        let runtime =
+            self.conf.runtime_config.ips.iter().map(|t| ("runtimeConfig.ips", t.as_str()));
+        let args = self.conf.args.cni.ips.iter().map(|t| ("args.cni.ips", t.as_str()));
+        runtime.chain(args).chain(list(env, "IP").map(|t| ("CNI_ARGS", t)))
+    }
+
+    /// static: `CNI_ARGS` adds addresses and gateways to the configuration's, `args` replaces all of
+    /// them, and `runtimeConfig` those.
+    fn given(
+        &self,
+        configured: &[StaticAddress],
+        env: &Environment,
+    ) -> Result<Vec<StaticAddress>, CniError> {
+        let mut given = configured.to_vec();
+        for text in list(env, "IP") {
+            given.push(static_address(text, "")?);
+        }
+        for text in list(env, "GATEWAY") {
+            let gateway: IpAddr = text
+                .parse()
+                .map_err(|_| invalid(format!("GATEWAY={text:?} in CNI_ARGS is not an address")))?;
+            for one in given.iter_mut().filter(|one| one.address.contains(gateway)) {
+                one.gateway = Some(gateway);
+            }
+        }
+        for replacing in [&self.conf.args.cni.ips, &self.conf.runtime_config.ips] {
+            if !replacing.is_empty() {
+                let each = replacing.iter().map(|text| static_address(text, ""));
+                given = each.collect::<Result<_, _>>()?;
+            }
+        }
+        let mut seen: Vec<IpAddr> = Vec::new();
+        for one in &given {
+            if seen.contains(&one.address.ip()) {
+                return Err(invalid(format!("static address {} is given twice", one.address.ip())));
+            }
+            seen.push(one.address.ip());
+        }
+        Ok(given)
+    }
+}
+
+/// A comma-separated value of `CNI_ARGS`.
+fn list<'a>(env: &'a Environment, key: &str) -> impl Iterator<Item = &'a str> {
+    env.arg(key).unwrap_or_default().split(',').map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn invalid(msg: String) -> CniError {
+    CniError::new(Code::InvalidNetworkConfig, msg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(ipam: &str, rest: &str, args: &str) -> Result<Wanted, CniError> {
+        let text = format!(r#"{{"name":"n","ipam":{ipam}{rest}}}"#);
+        let call = Call::parse(text.as_bytes())?;
+        let env = Environment { args: args.to_owned(), ..Environment::default() };
+        Ok(call.meant(&call.definition()?, &env)?.wanted)
+    }
+
+    const LOCAL: &str = r#"{"type":"host-local","subnet":"10.0.0.0/24"}"#;
+    const STATIC: &str = r#"{"type":"static","addresses":[{"address":"10.0.0.5/24"}]}"#;
+
+    #[test]
+    fn all_three_places_are_asked_for_together() {
+        let rest = r#","runtimeConfig":{"ips":["10.0.0.7/8"]},"args":{"cni":{"ips":["fd00::7"]}}"#;
+        let Wanted::Leased { requested, .. } =
+            wanted(LOCAL, rest, "IgnoreUnknown=1;IP=10.0.1.7/24,10.0.0.7").expect("addresses")
+        else {
+            panic!("leased")
+        };
+        let texts: Vec<String> = requested.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["10.0.0.7", "fd00::7", "10.0.1.7"]);
+        for (rest, args) in
+            [(r#","runtimeConfig":{"ips":["x"]}"#, ""), ("", "IP=10.0.0"), ("", "IP=/24")]
+        {
+            let error = wanted(LOCAL, rest, args).expect_err("no address");
+            assert_eq!(error.code, Code::InvalidNetworkConfig);
+        }
+    }
+
+    #[test]
+    fn what_a_call_gives_adds_to_or_replaces_static_addresses() {
+        let texts = |rest: &str, args: &str| -> String {
+            let Wanted::Given(given) = wanted(STATIC, rest, args).expect("addresses") else {
+                panic!("given")
+            };
+            let show = |one: &StaticAddress| match one.gateway {
+                Some(gateway) => format!("{}>{gateway}", one.address),
+                None => one.address.to_string(),
+            };
+            given.iter().map(show).collect::<Vec<_>>().join(" ")
+        };
+        let args = "IP=10.1.0.5/16,fd00::5/64;GATEWAY=10.1.0.1,fd00::1";
+        assert_eq!(texts("", ""), "10.0.0.5/24");
+        assert_eq!(texts("", args), "10.0.0.5/24 10.1.0.5/16>10.1.0.1 fd00::5/64>fd00::1");
+        let replaced = r#","args":{"cni":{"ips":["10.2.0.5/24"]}}"#;
+        assert_eq!(texts(replaced, args), "10.2.0.5/24");
+        let both =
+            r#","args":{"cni":{"ips":["10.2.0.5/24"]}},"runtimeConfig":{"ips":["10.3.0.5/24"]}"#;
+        assert_eq!(texts(both, args), "10.3.0.5/24");
+        for (rest, args) in [
+            ("", "IP=10.1.0.5"),
+            ("", "GATEWAY=x"),
+            ("", "IP=10.0.0.5/16"),
+            (r#","args":{"cni":{"ips":["10.2.0.5"]}}"#, ""),
+            (r#","runtimeConfig":{"ips":["10.3.0.5"]}"#, ""),
+        ] {
+            let error = wanted(STATIC, rest, args).expect_err("refused");
+            assert_eq!(error.code, Code::InvalidNetworkConfig, "{rest} {args}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_asks_for_nothing_means_the_very_network() {
+        for ipam in [LOCAL, STATIC] {
+            let text = format!(r#"{{"name":"n","ipam":{ipam}}}"#);
+            let call = Call::parse(text.as_bytes()).expect("valid");
+            let network = call.definition().expect("valid");
+            let meant = call.meant(&network, &Environment::default()).expect("meant");
+            assert!(matches!(meant.network, Cow::Borrowed(_)));
+        }
+    }
+}
