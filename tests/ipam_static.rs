@@ -105,6 +105,7 @@ fn two_that_live_do_not_share_an_address() {
     let world: World = world!();
     let daemon = world.daemon();
     let conf = fixed("twice", &json!([{ "address": "10.86.0.5/24" }]));
+    let conf = with(&conf, json!({ "ipam": { "routes": null } }));
     let first = world.container();
     world.call(Call::add("first", &first).conf(&conf)).succeeded();
     let said = add(&world, "second", &conf, "").failed_with(7);

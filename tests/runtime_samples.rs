@@ -17,6 +17,20 @@ use crate::support::netns::Netns;
 use crate::support::plugin::Call;
 use crate::support::world::World;
 
+/// What the reference plugin `bridge` answered, with what it leaves out and ours hands on: the
+/// capability `dns`, which CONVENTIONS.md wants served.
+fn with_dns(mut answer: Value, conf: &Value) -> Value {
+    let said = &conf["runtimeConfig"]["dns"];
+    for (theirs, member) in
+        [("Servers", "nameservers"), ("Searches", "search"), ("Options", "options")]
+    {
+        if let Some(list) = said[theirs].as_array().filter(|list| !list.is_empty()) {
+            answer["dns"][member] = list.clone().into();
+        }
+    }
+    answer
+}
+
 /// Why a recorded call is none of ours; nothing if it is ours.
 fn not_ours(call: &Value) -> Option<&'static str> {
     match call["type"].as_str()? {
@@ -104,6 +118,7 @@ impl Replay {
         let document = self.world.call(call).succeeded();
         match text("verb").as_str() {
             "ADD" => {
+                let answer = answer.map(|answer| with_dns(answer, &conf));
                 assert_eq!(Some(shape(&document)), answer, "the result of {recorded}");
                 let netns = recorded["netns"].as_u64().expect("a namespace");
                 let network = conf["name"].clone();
