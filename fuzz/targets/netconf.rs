@@ -87,7 +87,10 @@ fn result_survives(result: &CniResult) {
             continue;
         }
         let back = CniResult::from_prev_result(&value).expect("what was printed can be read");
-        assert_eq!((&back.ips, &back.routes, &back.dns), (&result.ips, &result.routes, &result.dns));
+        assert_eq!(
+            (&back.ips, &back.routes, &back.dns),
+            (&result.ips, &result.routes, &result.dns)
+        );
         if version == Version::V1_1_0 {
             assert_eq!(back.interfaces, result.interfaces);
         }

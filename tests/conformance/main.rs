@@ -25,6 +25,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cases::Run;
+use steps::Stop;
 use support::world::World;
 
 /// Names the folder of the reference plugins, where they are to be run, too.
@@ -34,7 +35,7 @@ const REFERENCE: &str = "QUANTUM_TEST_REFERENCE";
 /// How many cases run side by side.
 const WORKERS: usize = 3;
 
-/// What came of each run: nothing, or why it failed.
+/// What came of each run, and why it failed; a run that could not be made is not there.
 type Outcomes = BTreeMap<String, Result<(), String>>;
 
 fn main() -> ExitCode {
@@ -66,7 +67,10 @@ fn main() -> ExitCode {
 fn ask_peers(folder: &Path, words: &[String]) -> Option<Outcomes> {
     for plugin in ["bridge", "host-local", "static"] {
         if !folder.join(plugin).is_file() {
-            support::skip(&format!("there is no reference plugin {plugin} in {}", folder.display()));
+            support::skip(&format!(
+                "there is no reference plugin {plugin} in {}",
+                folder.display()
+            ));
             return None;
         }
     }
@@ -86,8 +90,9 @@ fn run_all(runs: &[Run], everything: bool) -> Outcomes {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 while let Some(run) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = run_one(run);
-                    outcomes.lock().expect("unpoisoned").insert(run.id.clone(), outcome);
+                    if let Some(outcome) = run_one(run) {
+                        outcomes.lock().expect("unpoisoned").insert(run.id.clone(), outcome);
+                    }
                 }
             });
         }
@@ -95,17 +100,26 @@ fn run_all(runs: &[Run], everything: bool) -> Outcomes {
     outcomes.into_inner().expect("unpoisoned")
 }
 
-fn run_one(run: &Run) -> Result<(), String> {
+/// What came of a run; nothing if this machine lacks what it needs.
+fn run_one(run: &Run) -> Option<Result<(), String>> {
     let ended = catch_unwind(AssertUnwindSafe(|| {
         let mut site = site::Site::new(run)?;
         for (number, step) in run.steps.iter().enumerate() {
-            steps::take(&mut site, step).map_err(|e| format!("step {}: {e}", number + 1))?;
+            steps::take(&mut site, step).map_err(|stop| match stop {
+                Stop::Differs(reason) => Stop::Differs(format!("step {}: {reason}", number + 1)),
+                Stop::Lacks => stop,
+            })?;
         }
         Ok(())
     }));
-    ended.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-        Err(text.unwrap_or_else(|| "a panic without words".to_owned()))
-    })
+    match ended {
+        Ok(Ok(())) => Some(Ok(())),
+        Ok(Err(Stop::Lacks)) => None,
+        Ok(Err(Stop::Differs(reason))) => Some(Err(reason)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            Some(Err(text.unwrap_or_else(|| "a panic without words".to_owned())))
+        }
+    }
 }

@@ -48,10 +48,17 @@ pub(crate) fn print(
             None => &verdict(&of_case, ours),
         };
         let there = theirs.map(|t| verdict(&of_case, t)).unwrap_or_default();
-        let note = known.iter().find(|d| there.contains("fail") && d.pattern.starts_with(case));
-        let awaits = run.awaits.as_ref().map(|what| format!(" (awaits: {what})"));
-        let note = note.map(|d| format!("; they: {}", d.note)).unwrap_or_default();
-        println!("{case:<5} {here:<24} {there:<24} {}{}{note}", run.name, awaits.unwrap_or_default());
+        let mut note = run.name.clone();
+        if let Some(feature) = &run.awaits {
+            note += &format!(" (awaits: {feature})");
+        } else if here == "skipped" {
+            note += " (this machine lacks what it needs)";
+        }
+        for difference in known.iter().filter(|d| there.contains("fails") && is_about(d, &of_case))
+        {
+            note += &format!("; they: {}", difference.note);
+        }
+        println!("{case:<5} {here:<24} {there:<24} {note}");
         for run in of_case.iter().filter(|r| r.awaits.is_none()) {
             if let Some(Err(reason)) = ours.get(&run.id) {
                 complaints.push(format!("{} does not hold: {reason}", run.id));
@@ -69,12 +76,19 @@ pub(crate) fn print(
     if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+fn is_about(difference: &Difference, of_case: &[&Run]) -> bool {
+    of_case.iter().any(|run| difference.ids.contains(&run.id))
+}
+
 fn waiting(runs: &[Run]) -> usize {
     runs.iter().filter(|r| r.awaits.is_some()).count()
 }
 
-/// `ok`, or which runs of a case failed.
+/// `ok`, or which runs of a case failed, or that none was made.
 fn verdict(of_case: &[&Run], outcomes: &Outcomes) -> String {
+    if !of_case.iter().any(|run| outcomes.contains_key(&run.id)) {
+        return "skipped".to_owned();
+    }
     let bad = |run: &&&Run| outcomes.get(&run.id).is_some_and(Result::is_err);
     let bad: Vec<&str> = of_case.iter().filter(bad).map(|r| r.version.as_str()).collect();
     match bad.len() {

@@ -16,12 +16,27 @@ use crate::support::traffic::{Echo, PATIENCE, SILENCE, udp_answers};
 
 /// What a step may say, by what it begins with.
 const KEYS: &[(&str, &[&str])] = &[
-    ("call", &[
-        "of", "netns", "ifname", "env", "with", "null", "stdin", "prev", "fails", "gives", "exits",
-        "within_ms", "open_stdin",
-    ]),
+    (
+        "call",
+        &[
+            "of",
+            "netns",
+            "ifname",
+            "env",
+            "with",
+            "null",
+            "stdin",
+            "prev",
+            "fails",
+            "gives",
+            "exits",
+            "within_ms",
+            "open_stdin",
+        ],
+    ),
     ("look", &["in", "is", "command", "name"]),
     ("run", &["in"]),
+    ("needs", &["in"]),
     ("remember", &[]),
     ("unchanged", &[]),
     ("ports", &[]),
@@ -30,8 +45,33 @@ const KEYS: &[(&str, &[&str])] = &[
     ("burst", &["with"]),
 ];
 
+/// Why a case does not go on.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Something did not hold.
+    Differs(String),
+    /// This machine does not have what the case needs.
+    Lacks,
+}
+
+impl From<String> for Stop {
+    fn from(reason: String) -> Self {
+        Self::Differs(reason)
+    }
+}
+
 /// Takes one step; the error says what did not hold.
-pub(crate) fn take(site: &mut Site, step: &Value) -> Result<(), String> {
+pub(crate) fn take(site: &mut Site, step: &Value) -> Result<(), Stop> {
+    if let Some(line) = step["needs"].as_str() {
+        let (program, args) = line.split_once(' ').unwrap_or((line, ""));
+        let mut command = site.netns(place(step)).command(program);
+        let ran = command.args(args.split(' ')).stderr(Stdio::null()).status();
+        return if ran.is_ok_and(|status| status.success()) { Ok(()) } else { Err(Stop::Lacks) };
+    }
+    holds(site, step).map_err(Stop::from)
+}
+
+fn holds(site: &mut Site, step: &Value) -> Result<(), String> {
     let kind = kind_of(step)?;
     let subject = &step[kind];
     match kind {
@@ -91,8 +131,11 @@ fn call(site: &mut Site, step: &Value) -> Result<(), String> {
         Some(raw) => call.stdin(raw),
         None => call.conf(&conf),
     };
-    let outcome =
-        if step["open_stdin"] == true { with_open_stdin(site, &call)? } else { site.world.call(call) };
+    let outcome = if step["open_stdin"] == true {
+        with_open_stdin(site, &call)?
+    } else {
+        site.world.call(call)
+    };
     if let Some(bound) = step["within_ms"].as_u64() {
         let took = outcome.took;
         expect(took < Duration::from_millis(bound), &format!("{command} took {took:?}"))?;
