@@ -4,9 +4,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use quantum_config::cni::{
-    Call, CniError, CniResult, Definition, Interface, IpConfig, SUPPORTED_VERSIONS, Version, peek,
+    Call, CniError, CniResult, Definition, Interface, IpConfig, Previous, SUPPORTED_VERSIONS,
+    Version, peek,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fuzz_target!(|stdin: &[u8]| {
     let seen = peek(stdin);
@@ -22,16 +23,17 @@ fuzz_target!(|stdin: &[u8]| {
     };
     let for_del = Call::parse_for_del(stdin);
     assert_eq!(for_del.as_ref(), Ok(&call), "what can be read is read the same for a DEL");
-    if let Some(prev) = &call.conf.prev_result {
-        match CniResult::from_prev_result(prev) {
-            Ok(result) => result_survives(&result),
-            Err(error) => is_an_error_object(&error, &seen.version),
-        }
-    }
+    let previous = match call.previous() {
+        Ok(previous) => previous.unwrap_or_default(),
+        Err(error) => return is_an_error_object(&error, &seen.version),
+    };
+    result_survives(previous.result());
     match call.definition() {
         Ok(definition) => {
             definition_survives(&definition);
-            result_survives(&result_of(&definition));
+            let ours = result_of(&definition);
+            result_survives(&ours);
+            follows(&ours, &previous, call.version);
         }
         Err(error) => is_an_error_object(&error, &seen.version),
     }
@@ -61,7 +63,7 @@ fn result_of(definition: &Definition) -> CniResult {
         mtu: definition.mtu,
         sandbox: "/run/netns/c".into(),
     };
-    let ips = definition.pools.iter().filter_map(|set| {
+    let ips = definition.sets().iter().filter_map(|set| {
         let range = set.0.first()?;
         let address = range.subnet;
         Some(IpConfig { interface: Some(0), address, gateway: Some(range.gateway) })
@@ -77,7 +79,7 @@ fn result_of(definition: &Definition) -> CniResult {
 /// Every version has its form of a result, and since 0.3.0 that form can be read again.
 fn result_survives(result: &CniResult) {
     for version in SUPPORTED_VERSIONS {
-        let Ok(text) = result.render(version) else {
+        let Ok(text) = result.render(version, &Previous::default()) else {
             assert!(version < Version::V0_3_0, "{version} has a form for everything");
             continue;
         };
@@ -86,7 +88,8 @@ fn result_survives(result: &CniResult) {
         if version < Version::V0_3_0 {
             continue;
         }
-        let back = CniResult::from_prev_result(&value).expect("what was printed can be read");
+        let back = as_prev_result(&value, version);
+        let back = back.result();
         assert_eq!(
             (&back.ips, &back.routes, &back.dns),
             (&result.ips, &result.routes, &result.dns)
@@ -95,4 +98,24 @@ fn result_survives(result: &CniResult) {
             assert_eq!(back.interfaces, result.interfaces);
         }
     }
+}
+
+/// A result behind that of the plugins before us can be read by the plugins behind us.
+fn follows(ours: &CniResult, previous: &Previous, version: Version) {
+    let Ok(text) = ours.render(version, previous) else {
+        return assert!(version < Version::V0_3_0, "{version} has a form for everything");
+    };
+    let value: Value = serde_json::from_str(&text).expect("a result is JSON");
+    let back = as_prev_result(&value, version);
+    if version >= Version::V0_3_0 {
+        let before = previous.result().ips.len();
+        assert_eq!(back.result().ips.len(), before + ours.ips.len());
+    }
+}
+
+/// What was printed, as the next plugin of a chain reads it.
+fn as_prev_result(printed: &Value, version: Version) -> Previous {
+    let conf = json!({ "cniVersion": version.as_str(), "name": "n", "prevResult": printed });
+    let call = Call::parse(conf.to_string().as_bytes()).expect("a configuration");
+    call.previous().expect("what was printed can be read").unwrap_or_default()
 }
