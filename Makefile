@@ -26,10 +26,16 @@ DENY ?= advisories bans licenses sources
 PEER_DIR ?= /usr/lib/cni
 BENCH_ARGS ?=
 
+# How long each fuzz target runs, in seconds, and the compiler: libFuzzer needs options that a stable
+# one has only when it is told to.
+FUZZ_SECONDS ?= 60
+FUZZ_CARGO ?= RUSTC_BOOTSTRAP=1 cargo
+FUZZ_FLAGS := -timeout=10 -rss_limit_mb=1024 -max_len=4096 -print_final_stats=1
+
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build release plugin demo test check bench install uninstall clean
+.PHONY: help build release plugin demo test check conformance fuzz bench install uninstall clean
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -51,6 +57,19 @@ demo: release ## Shows what quantum-cni does, step by step (6 seconds, and some 
 test: build ## Runs all tests
 	@dist/tools.sh run
 	cargo test --workspace
+
+conformance: build ## Runs the conformance cases beside the reference plugins, and prints both
+	@dist/tools.sh run
+	@dist/tools.sh peers || true
+	QUANTUM_CONFORMANCE_PEERS=$(PEER_DIR) cargo test --test conformance
+
+fuzz: ## Feeds configurations and frames made up by libFuzzer (FUZZ_SECONDS=… for each target)
+	@dist/tools.sh build fuzz
+	@mkdir -p $(TARGET)/fuzz-corpus/netconf $(TARGET)/fuzz-corpus/wire
+	$(FUZZ_CARGO) fuzz run netconf $(TARGET)/fuzz-corpus/netconf fuzz/corpus/netconf -- \
+		-max_total_time=$(FUZZ_SECONDS) $(FUZZ_FLAGS) -dict=fuzz/netconf.dict
+	$(FUZZ_CARGO) fuzz run wire $(TARGET)/fuzz-corpus/wire fuzz/corpus/wire -- \
+		-max_total_time=$(FUZZ_SECONDS) $(FUZZ_FLAGS)
 
 check: ## Format, lints, dependencies, the rules of the house, the documentation of the code
 	@dist/tools.sh build

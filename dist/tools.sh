@@ -4,6 +4,8 @@
 #
 #   build   cargo, a C compiler (SQLite is compiled along), the static C library
 #   run     what the daemon, the demo and the tests call: nft, ip, ping, nsenter
+#   peers   the reference plugins, and iptables, which they call
+#   fuzz    cargo-fuzz, which is named only, and a compiler for C++
 set -eu
 
 packages=
@@ -36,8 +38,19 @@ for purpose in "$@"; do
         need iputils-ping ping
         need util-linux nsenter
         ;;
+    peers)
+        need containernetworking-plugins /usr/lib/cni/bridge
+        need iptables iptables
+        ;;
+    fuzz)
+        need g++ c++
+        if ! command -v cargo-fuzz >/dev/null 2>&1; then
+            echo "cargo-fuzz is missing: cargo install --locked cargo-fuzz" >&2
+            exit 1
+        fi
+        ;;
     *)
-        echo "usage: $0 [build] [run]" >&2
+        echo "usage: $0 [build] [run] [peers] [fuzz]" >&2
         exit 2
         ;;
     esac

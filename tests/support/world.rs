@@ -127,7 +127,10 @@ impl World {
     /// its leases.
     fn for_reference(&self, call: Call) -> Call {
         let folder = binaries::reference().expect("the reference's folder");
-        let call = call.var("CNI_PATH", folder.to_str().expect("UTF-8"));
+        let call = match call.get("CNI_PATH") {
+            "" => call,
+            _ => call.var("CNI_PATH", folder.to_str().expect("UTF-8")),
+        };
         let Ok(mut conf) = serde_json::from_slice::<serde_json::Value>(call.input()) else {
             return call;
         };

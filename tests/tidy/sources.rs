@@ -72,7 +72,7 @@ pub(crate) fn below(folders: &[&str]) -> Vec<Source> {
 
 /// Every Rust file of the workspace.
 pub(crate) fn everywhere() -> Vec<Source> {
-    below(&["config", "src", "actors", "plugin", "loadtest", "tests"])
+    below(&["config", "src", "actors", "plugin", "loadtest", "fuzz", "tests"])
 }
 
 fn collect(folder: &Path, found: &mut Vec<Source>) {
