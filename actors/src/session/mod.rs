@@ -14,7 +14,9 @@ mod read;
 mod renamed;
 mod verbs;
 
+use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Recipient, WrapFuture};
 use quantum_cni::attach::NetnsId;
@@ -29,6 +31,9 @@ use crate::board::Board;
 use crate::messages::cache::Find;
 use crate::messages::manager::{Admit, Died};
 use crate::meters::Meters;
+
+/// How long a peer has to take its answer and hang up.
+const LINGER: Duration = Duration::from_millis(200);
 
 /// What every Session needs.
 #[derive(Debug)]
@@ -91,25 +96,31 @@ async fn serve(house: Rc<House>, mut connection: UnixStream) {
             deliver(&mut connection, &answer, &house.log).await;
         }
     }
-    linger(&mut connection).await;
 }
 
-/// Sends an answer; false if there is nobody to take it.
+/// Sends an answer and waits a moment for the peer to take it and hang up; false if it did not. A
+/// peer that goes with the answer unread resets the connection; one that has read it only closes.
 async fn deliver(connection: &mut UnixStream, answer: &[u8], log: &Logger) -> bool {
     let sent = connection.write_all(answer).await;
-    if let Err(error) = &sent {
+    let taken = linger(connection).await;
+    if let Err(error) = sent.and(taken) {
         debug!(log, "answer not delivered"; "error" => %error);
+        return false;
     }
-    sent.is_ok()
+    true
 }
 
 /// Reads what the peer still sends until it hangs up, for a moment. Closing a socket with unread
 /// bytes would reset the connection, and the peer would never see why it was refused.
-async fn linger(connection: &mut UnixStream) {
+async fn linger(connection: &mut UnixStream) -> io::Result<()> {
     let _ = connection.shutdown().await;
     let mut scrap = [0; 4096];
-    let drain = async { while connection.read(&mut scrap).await.is_ok_and(|n| n > 0) {} };
-    let _ = tokio::time::timeout(std::time::Duration::from_millis(200), drain).await;
+    let drain = async {
+        while connection.read(&mut scrap).await? > 0 {}
+        Ok(())
+    };
+    // Who keeps his end open has not said that he did not hear it.
+    tokio::time::timeout(LINGER, drain).await.unwrap_or(Ok(()))
 }
 
 /// An error as an answer.
