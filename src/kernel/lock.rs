@@ -4,10 +4,15 @@
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// An abstract socket: its name belongs to the network namespace, and the kernel drops it with the
 /// process, however that ends.
 const NAME: &str = "quantum-cnid";
+
+/// How long a daemon that is on its way out is waited for, and how often it is looked for.
+const PATIENCE: Duration = Duration::from_secs(3);
+const STEP: Duration = Duration::from_millis(20);
 
 /// Holds the network namespace for as long as it lives.
 #[derive(Debug)]
@@ -25,13 +30,23 @@ pub enum HostLockError {
 }
 
 impl HostLock {
-    /// Takes the network namespace of the calling thread.
+    /// Takes the network namespace of the calling thread. A daemon that is on its way out is waited
+    /// for.
     pub fn take() -> Result<Self, HostLockError> {
         let name = SocketAddr::from_abstract_name(NAME).map_err(HostLockError::Refused)?;
-        match UnixDatagram::bind_addr(&name) {
-            Ok(socket) => Ok(Self(socket)),
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(HostLockError::Taken),
-            Err(e) => Err(HostLockError::Refused(e)),
+        let mut waited = Duration::ZERO;
+        loop {
+            match UnixDatagram::bind_addr(&name) {
+                Ok(socket) => return Ok(Self(socket)),
+                Err(e) if e.kind() != io::ErrorKind::AddrInUse => {
+                    return Err(HostLockError::Refused(e));
+                }
+                Err(_) if waited >= PATIENCE => return Err(HostLockError::Taken),
+                Err(_) => {
+                    std::thread::sleep(STEP);
+                    waited += STEP;
+                }
+            }
         }
     }
 }
