@@ -42,7 +42,7 @@ pub fn apply_for(elements: &[Element]) -> Result<(), NftError> {
 }
 
 /// Our rules are valid, so what is said to be absent or not supported is so in the kernel. The words
-/// are those of the C library, as `nft` has no other language.
+/// are those of the C library.
 fn is_missing(stderr: &str) -> bool {
     ["not supported", "No such file or directory"].iter().any(|words| stderr.contains(words))
 }
@@ -64,6 +64,7 @@ fn run(program: &Path, text: &str) -> Result<(), NftError> {
     let failed = |source| NftError::Run { program: program.display().to_string(), source };
     let mut child = Command::new(program)
         .args(["-f", "-"])
+        .env("LC_ALL", "C") // what it says is looked at
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

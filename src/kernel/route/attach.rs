@@ -84,7 +84,15 @@ impl Host {
         batch.push(Step::CreateLink, object, NLM_F_CREATE | NLM_F_EXCL, request);
         first_error(socket.send(batch)).map_err(|error| {
             let cause = find_cause(socket, &error, link, inside, netns);
-            error.because(cause)
+            let bridge = match cause {
+                Some(Cause::BridgeFull) => look::link_by_index(socket, link.bridge),
+                _ => Ok(None),
+            };
+            let mut error = error.because(cause);
+            if let Ok(Some(bridge)) = bridge {
+                error.detail = format!("the bridge is {}", bridge.name);
+            }
+            error
         })
     }
 
