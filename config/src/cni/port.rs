@@ -87,10 +87,13 @@ impl PortOptions {
         };
         if vlans.is_used() && (conf.is_gateway || conf.is_default_gateway) {
             // The bridge itself is in no VLAN of a port; its gateway would be out of reach.
-            let key = if vlans.native.is_some() { "vlan" } else { "vlanTrunk" };
+            let key = match vlans.native {
+                Some(id) => format!("vlan={id}"),
+                None => "a vlanTrunk".to_owned(),
+            };
             return Err(CniError::new(
                 Code::UnsupportedField,
-                format!("isGateway=true together with {key} is not supported"),
+                format!("{key} together with isGateway=true is not supported"),
             ));
         }
         Ok(Self {
