@@ -60,6 +60,7 @@ fn bridge(error: &BridgeError) -> CniError {
         BridgeError::NotABridge { .. } | BridgeError::OtherAddress { .. } => {
             Code::InvalidNetworkConfig
         }
+        BridgeError::NoVlanFiltering { .. } => Code::UnsupportedField,
         BridgeError::Vanished { .. } | BridgeError::Socket(_) => Code::TryAgainLater,
         BridgeError::Kernel { .. } | BridgeError::Setting { .. } => Code::Kernel,
     };
@@ -67,7 +68,11 @@ fn bridge(error: &BridgeError) -> CniError {
 }
 
 fn nft(error: &NftError) -> CniError {
-    CniError::new(Code::Kernel, "cannot change the nftables rules").with_details(error.to_string())
+    let code = match error {
+        NftError::NoBridgeFamily { .. } => Code::UnsupportedField,
+        _ => Code::Kernel,
+    };
+    CniError::new(code, "cannot change the nftables rules").with_details(error.to_string())
 }
 
 fn lane(error: &LaneError) -> CniError {

@@ -182,11 +182,6 @@ fn keys_that_are_not_served_yet_are_named_with_their_values() {
     let _daemon = world.daemon();
     for (key, value, shown) in [
         ("vlan", json!(100), "100"),
-        ("promiscMode", json!(true), "true"),
-        ("macspoofchk", json!(true), "true"),
-        ("enabledad", json!(true), "true"),
-        ("disableContainerInterface", json!(true), "true"),
-        ("portIsolation", json!(true), "true"),
         ("vlanTrunk", json!([{ "id": 7 }]), "vlanTrunk"),
         ("ipam", json!({ "type": "dhcp" }), "dhcp"),
     ] {

@@ -11,11 +11,11 @@
 //! Links and rules stay as they are when the daemon stops: containers do not notice.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
 use prometheus::Registry;
 use quantum_cni::attach::{Class, Element, elements, naming, recover};
 use quantum_cni::errors;
@@ -208,8 +208,13 @@ async fn rebuild(
     let defined = net_d::load(config_dir).networks;
     let (mut records, mut lost) = (Vec::new(), HashSet::new());
     let scanned = ask(&graph.scan, Scan).await?.map_err(errors::kernel)?;
-    let masqueraded: HashSet<IpAddr> =
-        scanned.elements.iter().map(|Element::Masquerade { address, .. }| *address).collect();
+    let (mut masqueraded, mut guards) = (HashSet::new(), HashMap::new());
+    for element in &scanned.elements {
+        match element {
+            Element::Masquerade { address, .. } => _ = masqueraded.insert(*address),
+            Element::Guard { port, mac } => _ = guards.insert(port.clone(), *mac),
+        }
+    }
     for link in scanned.links {
         let network = naming::read_alias(&link.alias).and_then(|a| a.key).map(|k| k.network);
         let definition = network.and_then(|n| defined.get(&n)).map(|(_, definition)| definition);
@@ -217,7 +222,9 @@ async fn rebuild(
         let bridge = link.bridge.clone().or_else(|| definition.map(|d| d.bridge.clone()));
         let record = bridge.and_then(|bridge| {
             let (host, index) = (link.name.clone(), link.index);
-            recover(host, index, &link.alias, bridge, pools, |a| masqueraded.contains(&a.ip()))
+            let guard = guards.get(&host).copied();
+            let masquerades = |a: &IpNetwork| masqueraded.contains(&a.ip());
+            recover(host, index, &link.alias, bridge, pools, masquerades, guard)
         });
         match record {
             Some(record) => records.push(record),

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use quantum_config::cni::Route;
 
 use super::{Observed, Record};
 
@@ -23,10 +24,14 @@ pub enum Difference {
     Unplugged(String, String),
     /// Hairpin mode was switched off.
     HairpinOff(String),
+    /// The port is isolated and should not be, or the other way about.
+    Isolation(String, bool),
     /// There is no such bridge.
     BridgeGone(String),
     /// It is down.
     BridgeDown(String),
+    /// The bridge takes every frame and should not, or the other way about.
+    Promiscuity(String, bool),
     /// The bridge lost the gateway's address.
     GatewayGone(String, IpAddr),
     /// The container's end is gone, or another interface has its name.
@@ -39,6 +44,8 @@ pub enum Difference {
     RouteGone(IpNetwork),
     /// An address is not masqueraded any more.
     NotMasqueraded(IpAddr),
+    /// Forged hardware addresses are not kept out any more.
+    NotGuarded(String),
 }
 
 impl fmt::Display for Difference {
@@ -53,14 +60,23 @@ impl fmt::Display for Difference {
                 write!(f, "host interface {name} is not a port of bridge {bridge}")
             }
             Self::HairpinOff(name) => write!(f, "hairpin mode of {name} is off"),
+            Self::Isolation(name, wanted) => {
+                write!(f, "port {name} is {}isolated", if *wanted { "not " } else { "" })
+            }
             Self::BridgeGone(name) => write!(f, "bridge {name} is gone"),
             Self::BridgeDown(name) => write!(f, "bridge {name} is down"),
+            Self::Promiscuity(name, wanted) => {
+                write!(f, "bridge {name} is {}promiscuous", if *wanted { "not " } else { "" })
+            }
             Self::GatewayGone(name, ip) => write!(f, "bridge {name} has lost the address {ip}"),
             Self::InterfaceGone(name) => write!(f, "interface {name} is gone from the container"),
             Self::InterfaceDown(name) => write!(f, "interface {name} is down in the container"),
             Self::AddressGone(address) => write!(f, "address {address} is gone from the container"),
             Self::RouteGone(dst) => write!(f, "the route to {dst} is gone from the container"),
             Self::NotMasqueraded(ip) => write!(f, "address {ip} is not masqueraded any more"),
+            Self::NotGuarded(name) => {
+                write!(f, "forged hardware addresses are not kept out of port {name} any more")
+            }
         }
     }
 }
@@ -79,32 +95,43 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
             }
             if link.bridge.as_ref() != Some(&bridge) {
                 found.push(Difference::Unplugged(host, bridge.clone()));
-            } else if record.hairpin && !link.hairpin {
-                found.push(Difference::HairpinOff(host));
+            } else {
+                if record.hairpin && !link.hairpin {
+                    found.push(Difference::HairpinOff(host.clone()));
+                }
+                if record.port.isolated != link.isolated {
+                    found.push(Difference::Isolation(host, record.port.isolated));
+                }
             }
         }
     }
     match &observed.bridge {
         None => found.push(Difference::BridgeGone(bridge)),
         Some(seen) if !seen.up => found.push(Difference::BridgeDown(bridge)),
-        Some(seen) if record.gateway => {
-            let lost = record.addresses.iter().filter_map(|a| a.gateway);
+        Some(seen) => {
+            if record.promisc != seen.promisc {
+                found.push(Difference::Promiscuity(bridge.clone(), record.promisc));
+            }
+            let gateways = record.gateway.then_some(&record.addresses).into_iter().flatten();
+            let lost = gateways.filter_map(|a| a.gateway);
             let lost = lost.filter(|ip| !seen.addresses.iter().any(|a| a.ip() == *ip));
             found.extend(lost.map(|ip| Difference::GatewayGone(bridge.clone(), ip)));
         }
-        Some(_) => {}
     }
     match &observed.inside {
         Some(link) if link.index == record.index => {
-            if !link.up {
+            if !link.up && !record.port.stays_down {
                 found.push(Difference::InterfaceDown(record.key.ifname.to_string()));
             }
             let addresses = record.addresses.iter().map(|a| a.address);
             let gone = addresses.filter(|a| !link.addresses.contains(a));
             found.extend(gone.map(Difference::AddressGone));
-            let routes = record.routes.iter().map(|r| r.dst);
-            let gone = routes.filter(|dst| !link.routes.iter().any(|r| r.destination == *dst));
-            found.extend(gone.map(Difference::RouteGone));
+            let is_there = |route: &&Route| {
+                let by = |hop| route.gw.is_none() || route.gw == hop;
+                link.routes.iter().any(|r| r.destination == route.dst && by(r.next_hop))
+            };
+            let gone = record.routes.iter().filter(|route| !is_there(route));
+            found.extend(gone.map(|route| Difference::RouteGone(route.dst)));
         }
         _ => found.push(Difference::InterfaceGone(record.key.ifname.to_string())),
     }
@@ -129,10 +156,12 @@ mod tests {
                 bridge: Some("br0".into()),
                 up: true,
                 hairpin: false,
+                isolated: false,
             }),
             bridge: Some(BridgeSeen {
                 index: LinkIndex(3),
                 up: true,
+                promisc: false,
                 addresses: vec!["10.1.0.1/24".parse().expect("address")],
             }),
             inside: Some(InsideSeen {
@@ -166,7 +195,15 @@ mod tests {
             ),
             (
                 |o| o.host.as_mut().expect("host").bridge = None,
-                Difference::Unplugged(host, "br0".into()),
+                Difference::Unplugged(host.clone(), "br0".into()),
+            ),
+            (
+                |o| o.host.as_mut().expect("host").isolated = true,
+                Difference::Isolation(host, false),
+            ),
+            (
+                |o| o.bridge.as_mut().expect("bridge").promisc = true,
+                Difference::Promiscuity("br0".into(), false),
             ),
             (|o| o.bridge = None, Difference::BridgeGone("br0".into())),
             (

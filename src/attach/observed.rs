@@ -34,6 +34,8 @@ pub struct HostSeen {
     pub up: bool,
     /// Frames may leave by the port they came in.
     pub hairpin: bool,
+    /// No frames to and from other isolated ports.
+    pub isolated: bool,
 }
 
 /// The bridge.
@@ -43,6 +45,8 @@ pub struct BridgeSeen {
     pub index: LinkIndex,
     /// It is up.
     pub up: bool,
+    /// It takes every frame, whoever it is for.
+    pub promisc: bool,
     /// Its addresses.
     pub addresses: Vec<IpNetwork>,
 }

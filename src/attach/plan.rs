@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, Definition, Interface, IpConfig, Route};
+use quantum_config::cni::{CniResult, Definition, Interface, IpConfig, Route, Vlans};
 use quantum_config::ids::{AttachmentKey, IfName, InvalidId, LinkIndex, Mac};
 
 use super::naming;
@@ -45,6 +45,10 @@ pub struct LinkPlan {
     pub alias: String,
     /// Bridge port flag.
     pub hairpin: bool,
+    /// Bridge port flag: no frames to and from other isolated ports.
+    pub isolated: bool,
+    /// The port's VLANs.
+    pub vlans: Vlans,
 }
 
 /// The container's end and what is configured on it.
@@ -56,8 +60,12 @@ pub struct InsidePlan {
     pub mac: Mac,
     /// Addresses, each with the prefix length of its subnet.
     pub addresses: Vec<IpNetwork>,
-    /// Routes: destination and next hop. Without a next hop the destination is on the link.
-    pub routes: Vec<(IpNetwork, Option<IpAddr>)>,
+    /// Routes. Without a next hop the destination is on the link.
+    pub routes: Vec<Route>,
+    /// The link is not brought up.
+    pub stays_down: bool,
+    /// IPv6 addresses are looked for on the link before they are used.
+    pub detects_duplicates: bool,
 }
 
 /// Something an endpoint has in our nftables sets.
@@ -70,6 +78,13 @@ pub enum Element {
         /// The bridge of its network.
         bridge: IfName,
     },
+    /// What comes in by `port` with another source than `mac` is dropped.
+    Guard {
+        /// The host's end of the pair.
+        port: IfName,
+        /// The container's hardware address.
+        mac: Mac,
+    },
 }
 
 /// What is to be attached.
@@ -81,6 +96,8 @@ pub struct Target {
     pub netns: NetnsId,
     /// `CNI_NETNS` as it was given.
     pub sandbox: String,
+    /// The hardware address that was asked for.
+    pub mac: Option<Mac>,
 }
 
 /// The bridge as it was found or made.
@@ -106,7 +123,8 @@ impl Plan {
         now: u64,
     ) -> Result<Self, InvalidId> {
         let key = &target.key;
-        let (mac, host_mac) = (naming::container_mac(key), naming::host_mac(key));
+        let mac = target.mac.unwrap_or_else(|| naming::container_mac(key));
+        let host_mac = naming::host_mac(key);
         let host = naming::host_name(key)?;
         let index = naming::link_index(key, attempt);
         let routes = routes(network, &addresses);
@@ -119,12 +137,16 @@ impl Plan {
             group: naming::GROUP,
             alias: naming::alias(key, addresses.iter().map(|a| a.address)),
             hairpin: network.hairpin,
+            isolated: network.port.isolated,
+            vlans: network.port.vlans.clone(),
         };
         let inside = InsidePlan {
             ifname: key.ifname.clone(),
             mac,
             addresses: addresses.iter().map(|a| a.address).collect(),
-            routes: routes.iter().map(|r| (r.dst, r.gw.or(gateway_for(r, &addresses)))).collect(),
+            routes: routes.iter().map(|r| resolved(r, &addresses)).collect(),
+            stays_down: network.port.stays_down,
+            detects_duplicates: network.port.detects_duplicates,
         };
         let mtu = network.mtu.unwrap_or(ETHERNET_MTU);
         let interface = |name: &IfName, mac, mtu, sandbox: &str| Interface {
@@ -157,6 +179,8 @@ impl Plan {
             bridge: network.bridge.clone(),
             gateway: network.gateway,
             hairpin: network.hairpin,
+            promisc: network.promisc,
+            port: network.port.clone(),
             mtu: network.mtu,
             addresses,
             routes,
@@ -168,16 +192,24 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Somebody has to wait until the addresses are known to be nobody else's.
+    pub fn detects_duplicates(&self) -> bool {
+        let inside = &self.inside;
+        let may_be_used = inside.detects_duplicates && !inside.stays_down;
+        may_be_used && inside.addresses.iter().any(IpNetwork::is_ipv6)
+    }
+}
+
 /// What an attachment has in our nftables sets.
 pub fn elements(record: &Record) -> Vec<Element> {
-    if !record.masquerade {
-        return Vec::new();
-    }
-    let element = |a: &Assigned| Element::Masquerade {
+    let masquerade = |a: &Assigned| Element::Masquerade {
         address: a.address.ip(),
         bridge: record.bridge.clone(),
     };
-    record.addresses.iter().map(element).collect()
+    let masqueraded = record.masquerade.then_some(&record.addresses).into_iter().flatten();
+    let guard = Element::Guard { port: record.host.clone(), mac: record.mac };
+    masqueraded.map(masquerade).chain(record.port.guarded.then_some(guard)).collect()
 }
 
 /// The configured routes, and with `isDefaultGateway` a default route for each family that has an
@@ -189,7 +221,9 @@ fn routes(network: &Definition, addresses: &[Assigned]) -> Vec<Route> {
     }
     for address in addresses {
         let v4 = address.address.is_ipv4();
-        let is_default = |r: &Route| r.dst.prefix() == 0 && r.dst.is_ipv4() == v4;
+        // One in another table is nobody's default route.
+        let is_default =
+            |r: &Route| r.dst.prefix() == 0 && r.dst.is_ipv4() == v4 && r.table.is_none();
         if routes.iter().any(|r| is_default(r) && r.gw.is_some()) {
             continue;
         }
@@ -197,16 +231,19 @@ fn routes(network: &Definition, addresses: &[Assigned]) -> Vec<Route> {
         routes.retain(|r| !is_default(r));
         let any: IpAddr = if v4 { [0u8; 4].into() } else { [0u8; 16].into() };
         if let (Ok(dst), Some(gw)) = (IpNetwork::new(any, 0), address.gateway) {
-            routes.push(Route { dst, gw: Some(gw) });
+            routes.push(Route::new(dst, Some(gw)));
         }
     }
     routes
 }
 
-/// A route without a next hop goes by the gateway of the first address of its family that has one.
-fn gateway_for(route: &Route, addresses: &[Assigned]) -> Option<IpAddr> {
+/// A route without a next hop goes by the gateway of the first address of its family that has one,
+/// unless its scope says that it needs none.
+fn resolved(route: &Route, addresses: &[Assigned]) -> Route {
     let of_family = |a: &&Assigned| a.address.is_ipv4() == route.dst.is_ipv4();
-    addresses.iter().filter(of_family).find_map(|a| a.gateway)
+    let gateway = || addresses.iter().filter(of_family).find_map(|a| a.gateway);
+    let gw = if route.is_on_link() { None } else { route.gw.or_else(gateway) };
+    Route { gw, ..route.clone() }
 }
 
 #[cfg(test)]
@@ -225,6 +262,7 @@ pub(super) mod tests {
             key: "net/c1/eth0".parse().expect("a key"),
             netns: NetnsId { dev: 4, ino: 7 },
             sandbox: "/run/netns/x".into(),
+            mac: None,
         };
         let addresses = vec![Assigned {
             set: 0,
@@ -239,7 +277,7 @@ pub(super) mod tests {
     fn the_plan_says_what_the_result_promises() {
         let plan = sample("");
         assert_eq!(plan.inside.routes.len(), 1);
-        assert_eq!(plan.inside.routes[0].1, Some("10.1.0.1".parse().expect("gateway")));
+        assert_eq!(plan.inside.routes[0].gw, Some("10.1.0.1".parse().expect("gateway")));
         let result = &plan.record.result;
         assert_eq!(result.interfaces[2].name, "eth0");
         assert_eq!(result.interfaces[2].mac, Some(plan.inside.mac));
@@ -254,6 +292,23 @@ pub(super) mod tests {
         let plan = sample(r#","isDefaultGateway":true"#);
         assert_eq!(plan.record.routes.len(), 1);
         assert_eq!(plan.record.routes[0].gw, Some("10.1.0.1".parse().expect("gateway")));
+    }
+
+    #[test]
+    fn a_route_on_the_link_has_no_next_hop() {
+        let mut plan = sample("");
+        let mut route = plan.record.routes.remove(0);
+        let next_hop = |route: &Route| resolved(route, &plan.record.addresses).gw;
+        assert!(next_hop(&route).is_some());
+        route.scope = Some(253);
+        assert_eq!(next_hop(&route), None);
+    }
+
+    #[test]
+    fn a_guard_is_of_the_port_and_the_containers_address() {
+        let plan = sample(r#","macspoofchk":true,"ipMasq":false"#);
+        let guard = Element::Guard { port: plan.link.host.clone(), mac: plan.inside.mac };
+        assert_eq!(plan.netfilter, [guard]);
     }
 
     #[test]

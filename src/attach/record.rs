@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, Route};
+use quantum_config::cni::{CniResult, PortOptions, Route};
 use quantum_config::ids::{AttachmentKey, IfName, LinkIndex, Mac};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,12 @@ pub struct Record {
     pub gateway: bool,
     /// Frames may leave by the port they came in.
     pub hairpin: bool,
+    /// The bridge takes every frame, whoever it is for.
+    #[serde(default)]
+    pub promisc: bool,
+    /// What the port is beyond the usual.
+    #[serde(default)]
+    pub port: PortOptions,
     /// MTU of both ends, if one was asked for.
     pub mtu: Option<u32>,
     /// The leased addresses.

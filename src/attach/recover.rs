@@ -3,14 +3,15 @@
 //! its DEL.
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, RangeSet};
-use quantum_config::ids::{IfName, LinkIndex};
+use quantum_config::cni::{CniResult, PortOptions, RangeSet};
+use quantum_config::ids::{IfName, LinkIndex, Mac};
 
 use super::naming::{container_mac, host_mac, read_alias};
 use super::{Assigned, NetnsId, Record};
 
 /// A record made of what the kernel shows; none where the alias does not hold the key. `masquerade`
-/// is whether an address is in our nftables set.
+/// is whether an address is in our nftables set, `guard` the
+/// hardware address that frames of the port are compared with, if they are.
 pub fn recover(
     host: IfName,
     index: LinkIndex,
@@ -18,6 +19,7 @@ pub fn recover(
     bridge: IfName,
     pools: &[RangeSet],
     masquerade: impl Fn(&IpNetwork) -> bool,
+    guard: Option<Mac>,
 ) -> Option<Record> {
     let alias = read_alias(alias)?;
     let key = alias.key?;
@@ -31,13 +33,15 @@ pub fn recover(
         // No namespace has inode 0: an ADD for this key will see another one, and replace.
         netns: NetnsId { dev: 0, ino: 0 },
         sandbox: String::new(),
-        mac: container_mac(&key),
+        mac: guard.unwrap_or_else(|| container_mac(&key)),
         host_mac: host_mac(&key),
         host,
         index,
         bridge,
         gateway: false,
         hairpin: false,
+        promisc: false,
+        port: PortOptions { guarded: guard.is_some(), ..PortOptions::default() },
         mtu: None,
         masquerade: alias.addresses.iter().any(masquerade),
         addresses,
@@ -64,6 +68,7 @@ mod tests {
             plan.record.bridge.clone(),
             &[],
             |_| true,
+            None,
         )
         .expect("recovered");
         assert_eq!(
@@ -73,6 +78,8 @@ mod tests {
         assert_eq!(back.addresses[0].address, plan.record.addresses[0].address);
         assert!(back.masquerade);
         let name = IfName::new("x").expect("name");
-        assert!(recover(name.clone(), LinkIndex(1), "foreign", name, &[], |_| true).is_none());
+        assert!(
+            recover(name.clone(), LinkIndex(1), "foreign", name, &[], |_| true, None).is_none()
+        );
     }
 }

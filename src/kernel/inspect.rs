@@ -51,15 +51,16 @@ fn see_host(socket: &mut RouteSocket, record: &Record) -> Result<Option<HostSeen
         Some(master) => look::link_by_index(socket, master)?.map(|bridge| bridge.name),
         None => None,
     };
-    let Link { index, alias, mac, mtu, up, hairpin, .. } = link;
-    Ok(Some(HostSeen { index, alias, bridge, mac, mtu, up, hairpin }))
+    let Link { index, alias, mac, mtu, up, hairpin, isolated, .. } = link;
+    Ok(Some(HostSeen { index, alias, bridge, mac, mtu, up, hairpin, isolated }))
 }
 
 fn see_bridge(socket: &mut RouteSocket, record: &Record) -> Result<Option<BridgeSeen>, StepError> {
     match look::link_by_name(socket, &record.bridge)? {
         Some(link) if link.is_bridge => {
             let addresses = look::addresses(socket, link.index)?;
-            Ok(Some(BridgeSeen { index: link.index, up: link.up, addresses }))
+            let Link { index, up, promisc, .. } = link;
+            Ok(Some(BridgeSeen { index, up, promisc, addresses }))
         }
         _ => Ok(None),
     }

@@ -25,6 +25,10 @@ pub enum Setting<'a> {
     KeepAddrOnDown(&'a IfName),
     /// The link announces its IPv6 addresses when it comes up or its hardware address is set.
     NdiscNotify(&'a IfName),
+    /// The link looks for others with its IPv6 addresses before it uses them.
+    AcceptDad(&'a IfName),
+    /// It tells its own question, looped back, from that of another (RFC 7527).
+    EnhancedDad(&'a IfName),
 }
 
 impl Setting<'_> {
@@ -41,6 +45,8 @@ impl Setting<'_> {
             Self::AcceptRa(link) => of(link, "accept_ra"),
             Self::KeepAddrOnDown(link) => of(link, "keep_addr_on_down"),
             Self::NdiscNotify(link) => of(link, "ndisc_notify"),
+            Self::AcceptDad(link) => of(link, "accept_dad"),
+            Self::EnhancedDad(link) => of(link, "enhanced_dad"),
         }
     }
 

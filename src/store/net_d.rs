@@ -142,7 +142,7 @@ mod tests {
         write("40-bad.conf", "{");
         write("50-again.json", r#"{"name":"a","type":"quantum-cni","bridge":"br9"}"#);
         write("60-thin.conf", r#"{"name":"t","type":"quantum-cni"}"#);
-        write("70-vlan.conf", r#"{"name":"v","type":"quantum-cni","bridge":"b","vlan":7}"#);
+        write("70-vlan.conf", r#"{"name":"v","type":"quantum-cni","bridge":"b","vlan":4095}"#);
         write("readme.txt", "{");
         let found = load(dir.path());
         let names: Vec<&str> = found.networks.keys().map(NetworkName::as_str).collect();

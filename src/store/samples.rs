@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use quantum_config::cni::{Call, CniResult, Definition, Dns, Interface, IpConfig, Route};
+use quantum_config::cni::{
+    Call, CniResult, Definition, Dns, Interface, IpConfig, PortOptions, Route,
+};
 use quantum_config::ids::{AttachmentKey, LinkIndex, Mac, NetworkName};
 
 use super::Store;
@@ -43,7 +45,7 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
         sandbox: sandbox.into(),
     };
     let sandbox = "/var/run/netns/cni-0c7b1f5e-6f0e-4a39-9f4f-0c6a4f0c2a11";
-    let routes = vec![Route { dst: "0.0.0.0/0".parse().expect("dst"), gw: None }];
+    let routes = vec![Route::new("0.0.0.0/0".parse().expect("dst"), None)];
     Record {
         key: key(name),
         netns: NetnsId { dev: 4, ino: 4_026_532_999 },
@@ -54,6 +56,8 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
         bridge: host.clone(),
         gateway: true,
         hairpin: true,
+        promisc: false,
+        port: PortOptions::default(),
         mtu: None,
         routes: routes.clone(),
         masquerade: true,

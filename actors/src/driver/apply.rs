@@ -5,7 +5,10 @@ use std::sync::Arc;
 use actix::{Context, Handler, ResponseFuture};
 use futures_util::future::join;
 use quantum_cni::attach::{Element, Plan};
+use quantum_cni::kernel::lane::LaneError;
+use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::nft::skeleton;
+use quantum_cni::kernel::route::detect;
 use quantum_cni::kernel::{KernelError, fault};
 use slog::error;
 
@@ -19,7 +22,7 @@ impl Handler<Apply> for Driver {
         let (lanes, log) = (self.lanes.clone(), self.log.clone());
         Box::pin(async move {
             let linking = {
-                let plan = plan.clone();
+                let (plan, netns) = (plan.clone(), netns.clone());
                 lanes.route(move |host| {
                     host.attach(&plan.link, &plan.inside, &netns)?;
                     fault::reach("add-linked")?;
@@ -27,8 +30,11 @@ impl Handler<Apply> for Driver {
                 })
             };
             let (linked, filtered) = join(linking, filter(&lanes, &plan)).await;
-            let linked = linked.and_then(|l| l);
-            let Err(failure) = linked.and(filtered) else { return Ok(()) };
+            let mut done = linked.and_then(|l| l).and(filtered);
+            if done.is_ok() && plan.detects_duplicates() {
+                done = detected(plan.clone(), netns).await;
+            }
+            let Err(failure) = done else { return Ok(()) };
             // Whichever of the two went well; undoing what is not there is fine.
             for undone in
                 [unfilter(&lanes, plan.netfilter.clone()).await, lanes.remove(&plan.record).await]
@@ -50,13 +56,21 @@ impl Handler<Restore> for Driver {
         Box::pin(async move {
             lanes
                 .netfilter(move |table| {
-                    skeleton::apply()?;
+                    skeleton::apply_for(&elements)?;
                     table.add(&elements)
                 })
                 .await?
                 .map_err(Into::into)
         })
     }
+}
+
+/// Waits until the container's IPv6 addresses are known to be nobody else's: a second or two, on a
+/// thread of its own, so that no lane has to wait for it.
+async fn detected(plan: Arc<Plan>, netns: Arc<Netns>) -> Result<(), KernelError> {
+    let wait = move || detect(&netns, &plan.inside.ifname, plan.link.index);
+    let waited = tokio::task::spawn_blocking(wait).await;
+    Ok(waited.map_err(|_| LaneError::panicked())??)
 }
 
 async fn filter(lanes: &Lanes, plan: &Arc<Plan>) -> Result<(), KernelError> {

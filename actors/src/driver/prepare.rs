@@ -18,12 +18,17 @@ impl Handler<Prepare> for Driver {
             if network.masquerade {
                 lanes.netfilter(|_| skeleton::apply()).await??;
             }
+            if network.port.guarded {
+                lanes.netfilter(|_| skeleton::apply_guard()).await??;
+            }
             let plan = BridgePlan {
                 name: network.bridge.clone(),
                 mac: naming::bridge_mac(&identity::host_id(), &network.bridge),
                 mtu: network.mtu,
                 addresses: network.gateway_addresses(),
                 force_address: network.force_address,
+                promisc: network.promisc,
+                filters_vlans: network.port.vlans.is_used(),
             };
             let made = lanes.slow(async move { bridge::prepare(&plan).await }).await??;
             Ok(BridgeEnd { index: made.index, mac: made.mac, mtu: made.mtu })

@@ -55,7 +55,13 @@ impl Handler<Sweep> for Driver {
                     lanes.netfilter(move |table| reconcile(table, &elements)).await??;
                 }
                 Scope::Network(_) => {
-                    unfilter(&lanes, unknown.iter().flat_map(elements_of).collect()).await?;
+                    let mut going: Vec<_> = unknown.iter().flat_map(elements_of).collect();
+                    let guards = lanes.netfilter(Table::guards).await??.into_iter();
+                    going.extend(guards.filter(|guard| {
+                        matches!(guard, Element::Guard { port, .. }
+                            if unknown.iter().any(|link| link.name == *port))
+                    }));
+                    unfilter(&lanes, going).await?;
                 }
             }
             Ok(Swept { removed: unknown, missing, failed })
@@ -88,16 +94,25 @@ fn reconcile(table: &mut Table, wanted: &[Element]) -> Result<(), NftError> {
     let present = match table.list() {
         Err(NftError::SkeletonLost { .. }) if wanted.is_empty() => return Ok(()),
         Err(NftError::SkeletonLost { .. }) => {
-            skeleton::apply()?;
-            Vec::new()
+            skeleton::apply_for(wanted)?;
+            table.guards()?
         }
         other => other?,
     };
+    let all = wanted;
     let (present, wanted): (HashSet<&Element>, HashSet<&Element>) =
         (present.iter().collect(), wanted.iter().collect());
     let of = |some: &HashSet<&Element>, others: &HashSet<&Element>| -> Vec<Element> {
         some.difference(others).map(|element| (*element).clone()).collect()
     };
     table.remove(&of(&present, &wanted))?;
-    table.add(&of(&wanted, &present))
+    let lacking = of(&wanted, &present);
+    match table.add(&lacking) {
+        // One of the two tables was there.
+        Err(NftError::SkeletonLost { .. }) => {
+            skeleton::apply_for(all)?;
+            table.add(&lacking)
+        }
+        added => added,
+    }
 }

@@ -174,7 +174,7 @@ impl Job {
                 Err(error) if error.is_index_taken() && attempt < ATTEMPTS => attempt += 1,
                 Err(error) if error.is_skeleton_lost() && attempt < ATTEMPTS => {
                     attempt += 1;
-                    restore(&self.hands).await?;
+                    restore(&self.hands, &plan).await?;
                 }
                 Err(error) if error.is_bridge_missing() && attempt < ATTEMPTS => {
                     attempt += 1;
@@ -205,9 +205,10 @@ impl Job {
     }
 }
 
-/// Somebody took our tables away: they come back with what every record says.
-async fn restore(hands: &Hands) -> Result<(), CniError> {
+/// Somebody took our tables away: they come back with what every record says, and this plan.
+async fn restore(hands: &Hands, plan: &Plan) -> Result<(), CniError> {
     let all = ask(&hands.all, All).await?.map_err(errors::store)?;
-    let elements = all.iter().flat_map(|stored| elements(&stored.record)).collect();
+    let known = all.iter().flat_map(|stored| elements(&stored.record));
+    let elements = known.chain(plan.netfilter.iter().cloned()).collect();
     ask(&hands.restore, Restore(elements)).await?.map_err(errors::kernel)
 }

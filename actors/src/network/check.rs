@@ -63,6 +63,7 @@ pub(super) async fn check(hands: Rc<Hands>, request: Check) -> Result<(), CniErr
     let mut found = differences(&expected, &seen.links);
     found.extend(seen.missing.into_iter().map(|element| match element {
         Element::Masquerade { address, .. } => Difference::NotMasqueraded(address),
+        Element::Guard { port, .. } => Difference::NotGuarded(port.to_string()),
     }));
     if found.is_empty() {
         return Ok(());

@@ -80,6 +80,7 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     let definition =
         if call.conf.is_thin() { None } else { Some(Arc::new(call.conf.definition()?)) };
     let key = key(&call)?;
+    let mac = call.conf.requested_mac(&call.call.env)?;
     let admitted = admit(house, &call, &key.network, Class::Setup, definition).await?;
     let (Some(netns), Some(definition), Some(network)) =
         (call.namespaces.container, admitted.definition.clone(), &admitted.network)
@@ -96,6 +97,7 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
             key: key.clone(),
             netns: netns.id(),
             sandbox: call.call.env.netns.clone(),
+            mac,
         },
         netns: Arc::new(netns),
         wanted: meant.wanted,

@@ -17,6 +17,7 @@ use super::{Addressing, Call, CniError, Code, Definition, Environment, StaticAdd
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct RuntimeConfig {
     ips: Vec<String>,
+    pub(super) mac: String,
     ip_ranges: Vec<Vec<RawRange>>,
     dns: RuntimeDns,
 }
@@ -34,13 +35,14 @@ struct RuntimeDns {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Args {
-    cni: CniArgs,
+    pub(super) cni: CniArgs,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
-struct CniArgs {
+pub(super) struct CniArgs {
     ips: Vec<String>,
+    pub(super) mac: String,
 }
 
 /// The addresses that a call wants.

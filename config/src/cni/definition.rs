@@ -1,13 +1,13 @@
 //! A network as an operator defines it: a configuration that was checked, with its defaults filled
 //! in. Two configurations that mean the same give equal definitions.
 
-use std::net::IpAddr;
-
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::netconf::Ipam;
-use super::{Addressing, Call, CniError, Code, Dns, RangeSet, Reservation, Route, StaticAddress};
+use super::{
+    Addressing, Call, CniError, Code, Dns, PortOptions, RangeSet, Reservation, Route, StaticAddress,
+};
 use crate::ids::{IfName, NetworkName};
 
 /// The reference plugin's default bridge.
@@ -32,6 +32,12 @@ pub struct Definition {
     pub masquerade: bool,
     /// Frames may leave by the port they came in.
     pub hairpin: bool,
+    /// The bridge takes every frame, whoever it is for.
+    #[serde(default)]
+    pub promisc: bool,
+    /// What its ports are beyond the usual.
+    #[serde(default)]
+    pub port: PortOptions,
     /// MTU of both ends.
     pub mtu: Option<u32>,
     /// Where addresses come from.
@@ -52,24 +58,14 @@ impl Definition {
     /// and not supported.
     pub(super) fn new(call: &Call) -> Result<Self, CniError> {
         let conf = &call.conf;
-        let resolv_conf = call.resolv_conf().filter(|_| !call.is_operators);
-        let unsupported = [
-            ("ipam.resolvConf", resolv_conf.map(|path| format!("{path:?}"))),
-            ("promiscMode", conf.promisc_mode.then(|| "true".to_owned())),
-            ("vlan", (conf.vlan != 0).then(|| conf.vlan.to_string())),
-            ("vlanTrunk", (!conf.vlan_trunk.is_empty()).then(|| "a list".to_owned())),
-            ("macspoofchk", conf.macspoofchk.then(|| "true".to_owned())),
-            ("enabledad", conf.enabledad.then(|| "true".to_owned())),
-            (
-                "disableContainerInterface",
-                conf.disable_container_interface.then(|| "true".to_owned()),
-            ),
-            ("portIsolation", conf.port_isolation.then(|| "true".to_owned())),
-        ];
-        if let Some((key, value)) = unsupported.iter().find_map(|(k, v)| Some((k, v.as_ref()?))) {
+        let port = PortOptions::new(conf).map_err(|e| of_network(call, e))?;
+        if let Some(path) = call.resolv_conf().filter(|_| !call.is_operators) {
             return Err(CniError::new(
                 Code::UnsupportedField,
-                format!("network {:?}: {key}={value} is not supported", call.network.as_str()),
+                format!(
+                    "network {:?}: ipam.resolvConf={path:?} is not supported",
+                    call.network.as_str()
+                ),
             ));
         }
         if conf.mtu != 0 && !MTU.contains(&conf.mtu) {
@@ -97,6 +93,8 @@ impl Definition {
             force_address: conf.force_address,
             masquerade: conf.ip_masq,
             hairpin: conf.hairpin_mode,
+            promisc: conf.promisc_mode,
+            port,
             mtu: Some(conf.mtu).filter(|m| *m != 0),
             addressing,
             data_dir: data_dir.filter(|dir| !dir.is_empty() && call.is_operators),
@@ -164,28 +162,14 @@ impl Definition {
 }
 
 fn routes(call: &Call, ipam: &Ipam) -> Result<Vec<Route>, CniError> {
-    let bad = |what: &str, value: &str| {
-        invalid(call, &format!("ipam route {what} {value:?} is not an address"))
-    };
-    ipam.routes
-        .iter()
-        .map(|raw| {
-            let dst: IpNetwork = raw.dst.parse().map_err(|_| bad("dst", &raw.dst))?;
-            let dst =
-                IpNetwork::new(dst.network(), dst.prefix()).map_err(|_| bad("dst", &raw.dst))?;
-            let gw = match raw.gw.as_str() {
-                "" => None,
-                text => Some(text.parse::<IpAddr>().map_err(|_| bad("gw", text))?),
-            };
-            if gw.is_some_and(|gw| gw.is_ipv4() != dst.is_ipv4()) {
-                return Err(invalid(
-                    call,
-                    &format!("ipam route {dst} has a gw of the other family"),
-                ));
-            }
-            Ok(Route { dst, gw })
-        })
-        .collect()
+    let checked = ipam.routes.iter().map(|raw| raw.check().map_err(|e| invalid(call, &e)));
+    checked.collect()
+}
+
+/// The same error, with the network's name before it.
+fn of_network(call: &Call, error: CniError) -> CniError {
+    let msg = format!("network {:?}: {}", call.network.as_str(), error.msg);
+    CniError { msg, ..error }
 }
 
 fn invalid(call: &Call, what: &str) -> CniError {
@@ -210,20 +194,28 @@ mod tests {
         assert!(d.gateway && d.masquerade && d.hairpin && !d.default_gateway);
         assert_eq!(d.sets()[0].subnets(), "172.20.0.0/16");
         assert_eq!(d.gateway_addresses()[0].to_string(), "172.20.0.1/16");
-        assert_eq!(d.routes, [Route { dst: "0.0.0.0/0".parse().expect("dst"), gw: None }]);
+        assert_eq!(d.routes, [Route::new("0.0.0.0/0".parse().expect("dst"), None)]);
         assert_eq!(d.dns.domain, "quantum.local");
     }
 
     #[test]
     fn what_is_not_supported_is_refused_by_name_and_value() {
-        for (key, value) in [("vlan", "100"), ("promiscMode", "true"), ("portIsolation", "true")] {
-            let error =
-                define(&format!(r#"{{"name":"n","bridge":"b","{key}":{value}}}"#)).expect_err(key);
-            assert_eq!(error.code, Code::UnsupportedField);
-            assert!(error.msg.contains(&format!("{key}={value}")), "{error}");
-        }
         let error = define(r#"{"name":"n","ipam":{"type":"dhcp"}}"#).expect_err("dhcp");
         assert_eq!(error.code, Code::UnsupportedField);
+        assert!(error.msg.contains("ipam.type=\"dhcp\""), "{error}");
+        let error = define(r#"{"name":"n","vlan":5,"isGateway":true}"#).expect_err("a gateway");
+        assert_eq!(error.code, Code::UnsupportedField);
+        assert!(error.msg.contains("\"n\"") && error.msg.contains("isGateway=true"), "{error}");
+    }
+
+    #[test]
+    fn a_definition_of_an_earlier_release_can_be_read() {
+        let now = define(r#"{"name":"n","bridge":"b"}"#).expect("valid");
+        let mut stored = serde_json::to_value(&now).expect("json");
+        let members = stored.as_object_mut().expect("an object");
+        members.remove("promisc").expect("written");
+        members.remove("port").expect("written");
+        assert_eq!(serde_json::from_value::<Definition>(stored).expect("readable"), now);
     }
 
     #[test]

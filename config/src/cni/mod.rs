@@ -12,8 +12,12 @@ mod error;
 #[cfg(feature = "netconf")]
 mod gojson;
 #[cfg(feature = "netconf")]
+mod mac;
+#[cfg(feature = "netconf")]
 mod netconf;
 mod peek;
+#[cfg(feature = "netconf")]
+mod port;
 #[cfg(feature = "netconf")]
 mod previous;
 #[cfg(feature = "netconf")]
@@ -22,6 +26,8 @@ mod ranges;
 mod resolv;
 #[cfg(feature = "netconf")]
 mod result;
+#[cfg(feature = "netconf")]
+mod route;
 mod version;
 
 #[cfg(feature = "netconf")]
@@ -33,12 +39,16 @@ pub use definition::Definition;
 pub use env::{Command, Environment};
 pub use error::{CniError, Code};
 #[cfg(feature = "netconf")]
-pub use netconf::{Call, Dns, NetConf, Route, ValidAttachment};
+pub use netconf::{Call, Dns, NetConf, ValidAttachment};
 pub use peek::{Peek, peek};
+#[cfg(feature = "netconf")]
+pub use port::{PortOptions, Vlans};
 #[cfg(feature = "netconf")]
 pub use previous::Previous;
 #[cfg(feature = "netconf")]
 pub use ranges::{Range, RangeSet};
 #[cfg(feature = "netconf")]
 pub use result::{CniResult, Interface, IpConfig};
+#[cfg(feature = "netconf")]
+pub use route::Route;
 pub use version::{SUPPORTED_VERSIONS, Version, about, version_document};

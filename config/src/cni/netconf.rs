@@ -2,14 +2,13 @@
 //! `bridge` plugin and of its `host-local` IPAM. Nothing is judged here but types; what the values
 //! mean is [`Definition`](super::Definition)'s business.
 
-use std::net::IpAddr;
-
-use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::addressing::{RawAddress, RawReservation};
 use super::asked::{Args, RuntimeConfig};
+use super::port::RawTrunk;
+use super::route::RawRoute;
 use super::{CniError, Code, Definition, Previous, Version, gojson};
 use crate::ids::{ContainerId, IfName, NetworkName};
 
@@ -49,11 +48,11 @@ pub struct NetConf {
     pub valid_attachments: Option<Vec<ValidAttachment>>,
     pub(super) runtime_config: RuntimeConfig,
     pub(super) args: Args,
-    // Keys of the reference plugin that are not served yet. They are read so that they can be
-    // refused by name: a setting that is silently without effect is worse than an error.
+    // What a port is beyond the usual: `PortOptions` says what these mean.
     pub(super) promisc_mode: bool,
     pub(super) vlan: i64,
-    pub(super) vlan_trunk: Vec<Value>,
+    pub(super) vlan_trunk: Vec<RawTrunk>,
+    pub(super) preserve_default_vlan: bool,
     pub(super) macspoofchk: bool,
     pub(super) enabledad: bool,
     pub(super) disable_container_interface: bool,
@@ -87,23 +86,6 @@ pub(super) struct RawRange {
     pub(super) range_start: String,
     pub(super) range_end: String,
     pub(super) gateway: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(super) struct RawRoute {
-    pub(super) dst: String,
-    pub(super) gw: String,
-}
-
-/// A route of the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Route {
-    /// The destination; 0.0.0.0/0 and ::/0 are the default routes.
-    pub dst: IpNetwork,
-    /// The next hop; without one, the gateway of the address of that family.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub gw: Option<IpAddr>,
 }
 
 /// What the container's resolver is told, handed to the runtime in the result.

@@ -87,7 +87,7 @@ impl CniResult {
             value
         }));
         let mut routes = previous.list("routes");
-        routes.extend(self.routes.iter().map(|route| json!(route)));
+        routes.extend(self.routes.iter().map(|route| json!(route.told_in(version))));
         let lists = [("interfaces", interfaces), ("ips", ips), ("routes", routes)];
         let said = lists.into_iter().filter(|(_, list)| !list.is_empty());
         let mut document = Map::new();
@@ -135,7 +135,7 @@ impl CniResult {
             object["gateway"] = json!(gateway);
         }
         let of_family = self.routes.iter().filter(|r| r.dst.is_ipv4() == ip.address.is_ipv4());
-        let routes: Vec<&Route> = of_family.collect();
+        let routes: Vec<Route> = of_family.map(|r| r.told_in(Version::V0_2_0)).collect();
         if !routes.is_empty() {
             object["routes"] = json!(routes);
         }
@@ -174,7 +174,7 @@ mod tests {
                 address: "172.20.0.2/16".parse().expect("address"),
                 gateway: Some("172.20.0.1".parse().expect("gateway")),
             }],
-            routes: vec![Route { dst: "0.0.0.0/0".parse().expect("dst"), gw: None }],
+            routes: vec![Route::new("0.0.0.0/0".parse().expect("dst"), None)],
             dns: Dns::default(),
         }
     }

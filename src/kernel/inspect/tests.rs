@@ -1,13 +1,13 @@
 //! Tests of looking: what is there, and what is not there any more.
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::CniResult;
+use quantum_config::cni::{CniResult, PortOptions};
 use quantum_config::ids::LinkIndex;
 
 use super::*;
 use crate::attach::RouteSeen;
 use crate::kernel::netns::inside;
-use crate::kernel::route::tests::{Bridge, name};
+use crate::kernel::route::tests::{Bridge, name, route as inside_route};
 use crate::kernel::testing::{in_private_netns, ip, new_netns};
 
 fn record(bridge: &Bridge, number: u8, netns: &Netns) -> Record {
@@ -23,6 +23,8 @@ fn record(bridge: &Bridge, number: u8, netns: &Netns) -> Record {
         bridge: name("br0"),
         gateway: true,
         hairpin: link.hairpin,
+        promisc: false,
+        port: PortOptions::default(),
         mtu: link.mtu,
         addresses: Vec::new(),
         routes: Vec::new(),
@@ -45,7 +47,7 @@ fn all_of_an_attachment_is_seen() {
         let (mut link, mut plan) = bridge.plan(7);
         link.hairpin = true;
         plan.addresses.push("fd09::7/64".parse().unwrap());
-        plan.routes.push(("::/0".parse().unwrap(), Some("fd09::1".parse().unwrap())));
+        plan.routes.push(inside_route("::/0", Some("fd09::1")));
         bridge.host.attach(&link, &plan, &netns).unwrap();
         inside(&netns, || ip("route add 192.0.2.0/24 dev eth0 table 1000")).unwrap();
 
@@ -59,6 +61,7 @@ fn all_of_an_attachment_is_seen() {
             mtu: 1400,
             up: true,
             hairpin: true,
+            isolated: false,
         };
         assert_eq!(seen.host, Some(host));
         let on_bridge = seen.bridge.unwrap();

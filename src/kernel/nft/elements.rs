@@ -6,24 +6,40 @@
 //! ```text
 //!   home4    | 4: address | 16: name of the bridge, padded with NUL (IFNAMSIZ) |
 //!   home6    | 16: address             | 16: name of the bridge                |
+//!   genuine  | 16: name of the port    | 8: hardware address, padded with NUL  |
 //! ```
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use quantum_config::ids::{IFNAME_MAX, IfName};
+use quantum_config::ids::{IFNAME_MAX, IfName, Mac};
 
 use crate::attach::Element;
 
 /// `IFNAMSIZ`
 const NAME: usize = IFNAME_MAX + 1;
+/// `ETH_ALEN`, padded.
+const HARDWARE: usize = 8;
 
 /// The sets that say at which bridge an address is at home.
 pub(super) const HOMES: [&str; 2] = ["home4", "home6"];
 
+/// The set that says which hardware address is at home at which port.
+pub(super) const GENUINE: &str = "genuine";
+
+/// The two tables, which have the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// Packets.
+    Inet,
+    /// Frames.
+    Bridge,
+}
+
 /// One element of one set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SetElement {
+    pub(super) family: Family,
     pub(super) set: &'static str,
     pub(super) key: Vec<u8>,
     /// The key as an operator would write it.
@@ -33,7 +49,7 @@ pub(super) struct SetElement {
 impl SetElement {
     /// An element of a set that does not exist.
     pub(super) fn nowhere() -> Self {
-        Self { set: "nowhere", key: vec![0; 4], text: "0.0.0.0".into() }
+        Self { family: Family::Inet, set: "nowhere", key: vec![0; 4], text: "0.0.0.0".into() }
     }
 }
 
@@ -45,17 +61,49 @@ impl fmt::Display for SetElement {
 
 /// The set elements that an element of a plan is made of.
 pub(super) fn expand(element: &Element) -> [SetElement; 2] {
-    let Element::Masquerade { address, bridge } = element;
+    match element {
+        Element::Masquerade { address, bridge } => masquerade(*address, bridge),
+        Element::Guard { port, mac } => guard(port, *mac),
+    }
+}
+
+fn masquerade(address: IpAddr, bridge: &IfName) -> [SetElement; 2] {
     let (masq, home) = match address {
         IpAddr::V4(_) => ("masq4", "home4"),
         IpAddr::V6(_) => ("masq6", "home6"),
     };
-    let mut key = octets(*address);
-    let masq = SetElement { set: masq, key: key.clone(), text: address.to_string() };
-    let mut name = bridge.as_str().as_bytes().to_vec();
-    name.resize(NAME, 0);
-    key.extend(name);
-    [masq, SetElement { set: home, key, text: format!("{address} . {bridge}") }]
+    let (family, mut key) = (Family::Inet, octets(address));
+    let masq = SetElement { family, set: masq, key: key.clone(), text: address.to_string() };
+    key.extend(padded(bridge));
+    [masq, SetElement { family, set: home, key, text: format!("{address} . {bridge}") }]
+}
+
+/// What is genuine first: in no order of two transactions is a port guarded that has nobody at home.
+fn guard(port: &IfName, mac: Mac) -> [SetElement; 2] {
+    let (family, mut key) = (Family::Bridge, padded(port));
+    let guarded = SetElement { family, set: "guarded", key: key.clone(), text: port.to_string() };
+    key.extend(mac.0);
+    key.resize(NAME + HARDWARE, 0);
+    [SetElement { family, set: GENUINE, key, text: format!("{port} . {mac}") }, guarded]
+}
+
+fn padded(name: &IfName) -> Vec<u8> {
+    let mut bytes = name.as_str().as_bytes().to_vec();
+    bytes.resize(NAME, 0);
+    bytes
+}
+
+fn unpadded(bytes: &[u8]) -> Option<IfName> {
+    let end = bytes.iter().position(|b| *b == 0)?;
+    IfName::new(std::str::from_utf8(&bytes[..end]).ok()?).ok()
+}
+
+/// The element that a key of the set [`GENUINE`] belongs to; none if we would not have written it.
+pub(super) fn from_genuine(key: &[u8]) -> Option<Element> {
+    let (port, mac) = key.split_at_checked(NAME)?;
+    // The kernel may give the key back without its last padding.
+    let mac = Mac(*mac.first_chunk::<6>().filter(|_| mac.len() <= HARDWARE)?);
+    Some(Element::Guard { port: unpadded(port)?, mac })
 }
 
 /// The element that a key of one of the sets [`HOMES`] belongs to; none if we would not have written it.
@@ -66,9 +114,7 @@ pub(super) fn from_home(key: &[u8]) -> Option<Element> {
         16 => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?)),
         _ => return None,
     };
-    let end = name.iter().position(|b| *b == 0)?;
-    let name = std::str::from_utf8(&name[..end]).ok()?;
-    Some(Element::Masquerade { address, bridge: IfName::new(name).ok()? })
+    Some(Element::Masquerade { address, bridge: unpadded(name)? })
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
@@ -101,6 +147,21 @@ mod tests {
         let [masq, home] = expand(&masquerade("fd00::2", "fifteen-bytes-x"));
         assert_eq!((masq.set, masq.key.len()), ("masq6", 16));
         assert_eq!((home.set, home.key.len(), home.key[31]), ("home6", 32, 0));
+    }
+
+    #[test]
+    fn a_guard_is_a_port_and_its_hardware_address() {
+        let port = IfName::new("qc0123456789abc").expect("a name");
+        let element = Element::Guard { port, mac: Mac([2, 0, 0, 0, 0, 7]) };
+        let [genuine, guarded] = expand(&element);
+        assert_eq!((guarded.set, &guarded.key[..]), ("guarded", &b"qc0123456789abc\0"[..]));
+        assert_eq!(&genuine.key[..16], &guarded.key[..]);
+        assert_eq!(&genuine.key[16..], [2, 0, 0, 0, 0, 7, 0, 0]);
+        assert_eq!(genuine.to_string(), "qc0123456789abc . 02:00:00:00:00:07 in set genuine");
+        assert_eq!(from_genuine(&genuine.key), Some(element));
+        for foreign in [&b""[..], &[0; 24], &[1; 24], &[1; 16]] {
+            assert_eq!(from_genuine(foreign), None);
+        }
     }
 
     #[test]

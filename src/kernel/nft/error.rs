@@ -25,9 +25,17 @@ pub enum NftError {
         /// What it said, with line numbers of `config/nft/skeleton.nft`.
         stderr: String,
     },
+    /// The kernel has nftables, and none for bridges.
+    #[error(
+        "the kernel has no nftables for bridges (CONFIG_NF_TABLES_BRIDGE), which macspoofchk needs: leave it out, or use another kernel ({stderr})"
+    )]
+    NoBridgeFamily {
+        /// What `nft` said.
+        stderr: String,
+    },
     /// The table or one of its sets is gone: somebody flushed the ruleset. Apply the skeleton and add
     /// the elements of all attachments again.
-    #[error("cannot {doing}: table inet quantum is not there: apply the skeleton again")]
+    #[error("cannot {doing}: its table or set is not there: apply the skeleton again")]
     SkeletonLost {
         /// What was being done to which element of which set.
         doing: String,

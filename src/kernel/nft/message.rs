@@ -14,7 +14,7 @@ use netlink_packet_netfilter::{
 };
 use nix::errno::Errno;
 
-use super::elements::SetElement;
+use super::elements::{Family, SetElement};
 
 const TABLE: &str = "quantum";
 
@@ -68,11 +68,11 @@ pub(super) fn get(element: &SetElement, number: u32) -> Vec<u8> {
 }
 
 /// Asks for all elements of a set.
-pub(super) fn dump(set: &str, number: u32) -> Vec<u8> {
+pub(super) fn dump(family: Family, set: &str, number: u32) -> Vec<u8> {
     let attributes = vec![SetElementList::Table(TABLE.into()), SetElementList::Set(set.into())];
     let message = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
     let mut bytes = Vec::new();
-    append(&mut bytes, of_table(message), number, NLM_F_DUMP);
+    append(&mut bytes, of_table(family, message), number, NLM_F_DUMP);
     bytes
 }
 
@@ -83,16 +83,19 @@ fn request(verb: Verb, element: &SetElement) -> NetfilterMessage {
         SetElementList::Set(element.set.into()),
         SetElementList::Elements(vec![ListAttribute::Element(vec![key])]),
     ];
-    of_table(match verb {
-        Verb::Add => NfTablesMessage::NewSetElement(SetElementMessage { attributes }),
-        Verb::Delete => NfTablesMessage::DeleteSetElement(SetElementMessage { attributes }),
-        Verb::Get => NfTablesMessage::GetSetElement(SetElementMessage { attributes }),
-        // The crate does not know it yet.
-        Verb::Destroy => NfTablesMessage::Other {
-            message_type: NFT_MSG_DESTROYSETELEM,
-            attributes: attributes.iter().map(untyped).collect(),
+    of_table(
+        element.family,
+        match verb {
+            Verb::Add => NfTablesMessage::NewSetElement(SetElementMessage { attributes }),
+            Verb::Delete => NfTablesMessage::DeleteSetElement(SetElementMessage { attributes }),
+            Verb::Get => NfTablesMessage::GetSetElement(SetElementMessage { attributes }),
+            // The crate does not know it yet.
+            Verb::Destroy => NfTablesMessage::Other {
+                message_type: NFT_MSG_DESTROYSETELEM,
+                attributes: attributes.iter().map(untyped).collect(),
+            },
         },
-    })
+    )
 }
 
 fn untyped(attribute: &SetElementList) -> DefaultNla {
@@ -101,11 +104,12 @@ fn untyped(attribute: &SetElementList) -> DefaultNla {
     DefaultNla::new(attribute.kind(), value)
 }
 
-fn of_table(message: NfTablesMessage) -> NetfilterMessage {
-    NetfilterMessage::new(
-        NetfilterHeader::new(NetfilterProtoFamily::Inet, NFNETLINK_V0, 0),
-        message,
-    )
+fn of_table(family: Family, message: NfTablesMessage) -> NetfilterMessage {
+    let family = match family {
+        Family::Inet => NetfilterProtoFamily::Inet,
+        Family::Bridge => NetfilterProtoFamily::Bridge,
+    };
+    NetfilterMessage::new(NetfilterHeader::new(family, NFNETLINK_V0, 0), message)
 }
 
 fn append(bytes: &mut Vec<u8>, message: NetfilterMessage, number: u32, flags: u16) {

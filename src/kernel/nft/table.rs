@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::NftError;
-use super::elements::{HOMES, SetElement, expand, from_home};
+use super::elements::{Family, GENUINE, HOMES, SetElement, expand, from_genuine, from_home};
 use super::message::{self, Answer, Refused, Verb};
 use super::socket::NftSocket;
 use crate::attach::Element;
@@ -61,20 +61,34 @@ impl Table {
         Ok(true)
     }
 
-    /// Everything of ours that is masqueraded, in no order.
+    /// Everything of ours, in no order.
     pub fn list(&mut self) -> Result<Vec<Element>, NftError> {
         let mut found = Vec::new();
         for set in HOMES {
-            found.extend(self.keys(set)?.iter().filter_map(|key| from_home(key)));
+            found.extend(self.keys(Family::Inet, set)?.iter().filter_map(|key| from_home(key)));
         }
+        found.extend(self.guards()?);
         Ok(found)
     }
 
-    fn keys(&mut self, set: &str) -> Result<Vec<Vec<u8>>, NftError> {
+    /// The guards; none if their table is not there, which is so on most hosts.
+    pub fn guards(&mut self) -> Result<Vec<Element>, NftError> {
+        match self.keys(Family::Bridge, GENUINE) {
+            Ok(keys) => Ok(keys.iter().filter_map(|key| from_genuine(key)).collect()),
+            Err(NftError::SkeletonLost { .. }) => Ok(Vec::new()),
+            Err(NftError::Kernel { errno: Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT, .. }) => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn keys(&mut self, family: Family, set: &str) -> Result<Vec<Vec<u8>>, NftError> {
         let doing = |_| format!("list set {set}");
         for _ in 0..DUMPS {
             let number = self.socket.numbers(1);
-            let dump = self.ask(&message::dump(set, number), number, &doing).map_err(sort)?;
+            let dump =
+                self.ask(&message::dump(family, set, number), number, &doing).map_err(sort)?;
             if !dump.torn {
                 return Ok(dump.keys);
             }
@@ -105,7 +119,7 @@ impl Table {
             let at = number.checked_sub(first + 1).map(|at| at as usize);
             match at.and_then(|at| elements.get(at)) {
                 Some(element) => format!("{word} element {element}"),
-                None => format!("{word} {} elements of table inet quantum", elements.len()),
+                None => format!("{word} {} elements of our tables", elements.len()),
             }
         };
         self.ask(&request, first + elements.len() as u32, &doing).map(drop)

@@ -14,12 +14,13 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use nix::libc;
+use quantum_config::cni::Route;
 use quantum_config::ids::IfName;
 
 use super::batch::first_error;
-use super::{Batch, Cause, RouteSocket, Step, StepError, forward, look, message};
+use super::{Batch, Cause, RouteSocket, Step, StepError, forward, look, message, vlan};
 use crate::attach::{InsidePlan, LinkPlan};
 use crate::kernel::fault;
 use crate::kernel::netns::{self, Netns};
@@ -83,7 +84,15 @@ impl Host {
         batch.push(Step::CreateLink, object, NLM_F_CREATE | NLM_F_EXCL, request);
         first_error(socket.send(batch)).map_err(|error| {
             let cause = find_cause(socket, &error, link, inside, netns);
-            error.because(cause)
+            let bridge = match cause {
+                Some(Cause::BridgeFull) => look::link_by_index(socket, link.bridge),
+                _ => Ok(None),
+            };
+            let mut error = error.because(cause);
+            if let Ok(Some(bridge)) = bridge {
+                error.detail = format!("the bridge is {}", bridge.name);
+            }
+            error
         })
     }
 
@@ -96,11 +105,17 @@ impl Host {
         let host = self.socket()?;
         let mut batch = Batch::new();
         batch.push(Step::SetPort, link.host.as_str(), 0, message::set_port(link));
+        for request in vlan::join(link.index, &link.vlans) {
+            batch.push(Step::JoinVlans, link.host.as_str(), 0, request);
+        }
         first_error(host.send(batch))?;
 
         let mut container = visit(inside, netns)?;
         first_error(container.send(inside_batch(link, inside)))?;
 
+        if inside.stays_down {
+            return Ok(()); // no carrier, so nothing is forwarded or announced
+        }
         forward::settle(host, link)?;
         if !inside.addresses.is_empty() {
             // Setting the address that it has makes the kernel announce the link's addresses: a
@@ -148,21 +163,30 @@ fn inside_batch(link: &LinkPlan, inside: &InsidePlan) -> Batch {
     let name = &inside.ifname;
     let mut batch = Batch::new();
     batch.push(Step::LoopbackUp, name.as_str(), 0, message::link_up(message::LOOPBACK));
-    batch.push(Step::LinkUp, name.as_str(), 0, message::announcing_link_up(link.index));
+    if !inside.stays_down {
+        batch.push(Step::LinkUp, name.as_str(), 0, message::announcing_link_up(link.index));
+    }
     for &address in &inside.addresses {
         let object = format!("{address} on {name}");
-        let request = message::add_address(link.index, address);
+        let request = match inside.detects_duplicates && address.is_ipv6() {
+            true => message::add_address_after_detection(link.index, address),
+            false => message::add_address(link.index, address),
+        };
         batch.push(Step::AddAddress, object, NLM_F_CREATE | NLM_F_EXCL, request);
     }
-    for &(destination, next_hop) in &inside.routes {
-        let object = match next_hop {
-            Some(hop) => format!("{destination} via {hop} on {name}"),
-            None => format!("{destination} on {name}"),
+    for (position, route) in inside.routes.iter().enumerate() {
+        let object = match route.gw {
+            Some(hop) => format!("{} via {hop} on {name}", route.dst),
+            None => format!("{} on {name}", route.dst),
         };
         // Without NLM_F_EXCL, as another interface of the container may have a route to the same
         // destination by another next hop; that is what the reference plugins do.
-        let request = message::add_route(link.index, destination, next_hop);
-        batch.push(Step::AddRoute, object, NLM_F_CREATE, request);
+        // One of our own comes after the earlier one: the order of the configuration is theirs.
+        let is_same =
+            |r: &Route| (r.dst, r.table, r.priority) == (route.dst, route.table, route.priority);
+        let again = inside.routes[..position].iter().any(is_same);
+        let flags = NLM_F_CREATE | if again { NLM_F_APPEND } else { 0 };
+        batch.push(Step::AddRoute, object, flags, message::add_route(link.index, route));
     }
     batch
 }
@@ -193,6 +217,9 @@ fn settings(inside: &InsidePlan) -> Vec<(Setting<'_>, bool)> {
             (Setting::KeepAddrOnDown(name), true),
             (Setting::NdiscNotify(name), true),
         ]);
+        if inside.detects_duplicates {
+            settings.extend([(Setting::AcceptDad(name), true), (Setting::EnhancedDad(name), true)]);
+        }
     }
     settings
 }

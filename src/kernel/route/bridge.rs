@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use futures_util::future::{Either, select};
 use ipnetwork::IpNetwork;
 use netlink_packet_route::address::AddressMessage;
-use netlink_packet_route::link::LinkAttribute;
+use netlink_packet_route::link::{InfoBridge, InfoData, InfoKind, LinkAttribute, LinkInfo};
 use nix::errno::Errno;
 use nix::libc;
 use quantum_config::ids::{IfName, LinkIndex, Mac};
@@ -36,6 +36,10 @@ pub struct BridgePlan {
     pub addresses: Vec<IpNetwork>,
     /// Remove other addresses that are in the way.
     pub force_address: bool,
+    /// It takes every frame, whoever it is for, or no others than its own.
+    pub promisc: bool,
+    /// It tells VLANs apart.
+    pub filters_vlans: bool,
 }
 
 /// A bridge as it is now.
@@ -69,6 +73,14 @@ pub enum BridgeError {
         wanted: IpNetwork,
         /// The one that is in the way.
         present: IpNetwork,
+    },
+    /// The kernel was built without what it takes.
+    #[error(
+        "the kernel does not filter VLANs on bridges (CONFIG_BRIDGE_VLAN_FILTERING), which vlan and vlanTrunk need on {name}; leave them out, or use another kernel"
+    )]
+    NoVlanFiltering {
+        /// The bridge.
+        name: IfName,
     },
     /// Somebody deleted it while it was set up.
     #[error("{name} was deleted while it was set up")]
@@ -120,6 +132,9 @@ pub async fn ensure(handle: &Handle, plan: &BridgePlan) -> Result<BridgeState, B
     if !bridge.is_bridge {
         return Err(BridgeError::NotABridge { name: plan.name.clone() });
     }
+    if plan.filters_vlans {
+        filter_vlans(handle, plan, &bridge).await?;
+    }
     let wants_ipv6 = plan.addresses.iter().any(|address| address.is_ipv6());
     if has_ipv6() {
         // Before it is up: a container must never become the host's router.
@@ -161,19 +176,47 @@ async fn create(handle: &Handle, plan: &BridgePlan) -> Result<Link, BridgeError>
     if let Some(mtu) = plan.mtu {
         bridge = bridge.mtu(mtu);
     }
+    if plan.filters_vlans {
+        bridge = bridge.vlan_filtering(true);
+    }
     match handle.link().add(bridge.build()).execute().await {
         Ok(()) => {}
         // Somebody was quicker. It is looked at like any that was there before.
         Err(error) if errno_of(&error) == Some(libc::EEXIST) => {}
+        Err(error) if plan.filters_vlans && is_unsupported(&error) => {
+            return Err(BridgeError::NoVlanFiltering { name: plan.name.clone() });
+        }
         Err(error) => return Err(refused("create the bridge", &plan.name)(error)),
     }
     let vanished = || BridgeError::Vanished { name: plan.name.clone() };
     find(handle, &plan.name).await?.ok_or_else(vanished)
 }
 
+/// Has it filter VLANs, also if somebody else made it. What has no VLAN is in VLAN 1, as before.
+async fn filter_vlans(
+    handle: &Handle,
+    plan: &BridgePlan,
+    bridge: &Link,
+) -> Result<(), BridgeError> {
+    let info = LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(true)]));
+    let change = LinkUnspec::new_with_index(bridge.index.0).append_extra_attribute(
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), info]),
+    );
+    match handle.link().change(change.build()).execute().await {
+        Ok(()) => Ok(()),
+        Err(error) if is_unsupported(&error) => {
+            Err(BridgeError::NoVlanFiltering { name: plan.name.clone() })
+        }
+        Err(error) => Err(refused("filter the VLANs of", &plan.name)(error)),
+    }
+}
+
 /// Brings it up, and pins the hardware address that it has by setting it.
 async fn bring_up(handle: &Handle, plan: &BridgePlan, bridge: &Link) -> Result<(), BridgeError> {
     let mut change = LinkUnspec::new_with_index(bridge.index.0).up();
+    if bridge.promisc != plan.promisc {
+        change = change.promiscuous(plan.promisc);
+    }
     if let Some(mac) = bridge.mac {
         change = change.append_extra_attribute(LinkAttribute::Address(mac.0.to_vec()));
     }
@@ -277,6 +320,10 @@ fn errno_of(error: &rtnetlink::Error) -> Option<i32> {
         rtnetlink::Error::NetlinkError(message) => Some(message.raw_code().saturating_abs()),
         _ => None,
     }
+}
+
+fn is_unsupported(error: &rtnetlink::Error) -> bool {
+    errno_of(error) == Some(libc::EOPNOTSUPP)
 }
 
 fn describe(error: &rtnetlink::Error) -> String {

@@ -7,7 +7,9 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteNextHop, RouteType,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
@@ -39,6 +41,10 @@ pub struct Link {
     pub is_bridge: bool,
     /// As a bridge port: frames may leave by the port they came in.
     pub hairpin: bool,
+    /// As a bridge port: no frames to and from other isolated ports.
+    pub isolated: bool,
+    /// It takes every frame, whoever it is for.
+    pub promisc: bool,
 }
 
 impl Link {
@@ -56,6 +62,8 @@ impl Link {
             is_veth: false,
             is_bridge: false,
             hairpin: false,
+            isolated: false,
+            promisc: message.header.flags.contains(LinkFlags::Promisc),
         };
         for attribute in &message.attributes {
             match attribute {
@@ -82,6 +90,7 @@ impl Link {
             }
             LinkInfo::PortData(InfoPortData::BridgePort(flags)) => {
                 self.hairpin = flags.contains(&InfoBridgePort::HairpinMode(true));
+                self.isolated = flags.contains(&InfoBridgePort::Isolated(true));
             }
             _ => {}
         }
@@ -127,8 +136,8 @@ pub(in crate::kernel) fn addresses(
     Ok(addresses.collect())
 }
 
-/// The unicast routes over a link, of both families and all tables. Routes with several next hops
-/// are not among them.
+/// The unicast routes over a link, of both families and all tables. One with several next hops is
+/// there once for each of them that is reached over the link.
 pub(in crate::kernel) fn routes(
     socket: &mut RouteSocket,
     index: LinkIndex,
@@ -136,10 +145,15 @@ pub(in crate::kernel) fn routes(
     let mut routes = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let found = socket.list("routes", &message::list_routes(index, family))?;
-        routes.extend(found.iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewRoute(route) => read_route(route, index),
-            _ => None,
-        }));
+        routes.extend(
+            found
+                .iter()
+                .filter_map(|message| match message {
+                    RouteNetlinkMessage::NewRoute(route) => Some(read_route(route, index)),
+                    _ => None,
+                })
+                .flatten(),
+        );
     }
     Ok(routes)
 }
@@ -172,26 +186,54 @@ pub(super) fn read_address(message: &AddressMessage) -> Option<IpNetwork> {
     IpNetwork::new(ip, message.header.prefix_len).ok()
 }
 
-fn read_route(message: &RouteMessage, index: LinkIndex) -> Option<RouteSeen> {
+fn read_route(message: &RouteMessage, index: LinkIndex) -> Vec<RouteSeen> {
     if message.header.kind != RouteType::Unicast {
-        return None;
+        return Vec::new();
     }
     let mut destination = match message.header.address_family {
         AddressFamily::Inet => IpAddr::from([0; 4]),
         _ => IpAddr::from([0; 16]),
     };
-    let (mut next_hop, mut table, mut over) = (None, u32::from(message.header.table), None);
+    let mut table = u32::from(message.header.table);
+    let mut hops = vec![NextHop::read(0, &message.attributes)];
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(to) => destination = read_ip(to)?,
-            RouteAttribute::Gateway(hop) => next_hop = read_ip(hop),
+            RouteAttribute::Destination(to) => match read_ip(to) {
+                Some(ip) => destination = ip,
+                None => return Vec::new(),
+            },
             RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Oif(link) => over = Some(*link),
+            RouteAttribute::MultiPath(several) => {
+                let read = |hop: &RouteNextHop| NextHop::read(hop.interface_index, &hop.attributes);
+                hops = several.iter().map(read).collect();
+            }
             _ => {}
         }
     }
-    let destination = IpNetwork::new(destination, message.header.destination_prefix_length).ok()?;
-    (over == Some(index.0)).then_some(RouteSeen { destination, next_hop, table })
+    let prefix = message.header.destination_prefix_length;
+    let Ok(destination) = IpNetwork::new(destination, prefix) else { return Vec::new() };
+    let over = hops.into_iter().filter(|hop| hop.link == index.0);
+    over.map(|hop| RouteSeen { destination, next_hop: hop.address, table }).collect()
+}
+
+/// One way to where a route leads.
+struct NextHop {
+    link: u32,
+    address: Option<IpAddr>,
+}
+
+impl NextHop {
+    fn read(link: u32, attributes: &[RouteAttribute]) -> Self {
+        let mut hop = Self { link, address: None };
+        for attribute in attributes {
+            match attribute {
+                RouteAttribute::Gateway(address) => hop.address = read_ip(address),
+                RouteAttribute::Oif(link) => hop.link = *link,
+                _ => {}
+            }
+        }
+        hop
+    }
 }
 
 fn read_ip(address: &RouteAddress) -> Option<IpAddr> {

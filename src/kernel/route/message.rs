@@ -10,9 +10,10 @@ use netlink_packet_route::link::{
     InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use quantum_config::cni::Route;
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
 use crate::attach::{InsidePlan, LinkPlan};
@@ -47,10 +48,15 @@ pub(super) fn create_pair(
 /// Alias and port flags. The kernel ignores them in the request that makes the link.
 pub(super) fn set_port(link: &LinkPlan) -> RouteNetlinkMessage {
     let mut attributes = vec![LinkAttribute::IfAlias(link.alias.clone())];
-    if link.hairpin {
+    let flags = [
+        link.hairpin.then_some(InfoBridgePort::HairpinMode(true)),
+        link.isolated.then_some(InfoBridgePort::Isolated(true)),
+    ];
+    let flags: Vec<_> = flags.into_iter().flatten().collect();
+    if !flags.is_empty() {
         attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+            LinkInfo::PortData(InfoPortData::BridgePort(flags)),
         ]));
     }
     // NEWLINK without NLM_F_CREATE changes a link; SETLINK would ignore the port's flags.
@@ -133,6 +139,16 @@ pub(super) fn add_address(index: LinkIndex, address: IpNetwork) -> RouteNetlinkM
     RouteNetlinkMessage::NewAddress(address_message(index, address))
 }
 
+/// Adds an address that is used only after nobody else was found to have it.
+pub(super) fn add_address_after_detection(
+    index: LinkIndex,
+    address: IpNetwork,
+) -> RouteNetlinkMessage {
+    let mut message = address_message(index, address);
+    message.attributes.retain(|a| !matches!(a, AddressAttribute::Flags(_)));
+    RouteNetlinkMessage::NewAddress(message)
+}
+
 /// An address as it is added: IPv4 with its broadcast address where the subnet has one, IPv6
 /// without duplicate address detection, which would keep it unusable for a second and more. We gave
 /// the address out ourselves, so there is nothing to detect.
@@ -153,28 +169,35 @@ pub(super) fn address_message(index: LinkIndex, address: IpNetwork) -> AddressMe
     message
 }
 
-/// Adds a route to the main table.
-pub(super) fn add_route(
-    index: LinkIndex,
-    destination: IpNetwork,
-    next_hop: Option<IpAddr>,
-) -> RouteNetlinkMessage {
+/// Adds a route.
+pub(super) fn add_route(index: LinkIndex, route: &Route) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = family_of(destination.ip());
-    message.header.destination_prefix_length = destination.prefix();
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.address_family = family_of(route.dst.ip());
+    message.header.destination_prefix_length = route.dst.prefix();
     message.header.protocol = RouteProtocol::Static;
     message.header.kind = RouteType::Unicast;
     // IPv4 wants to be told that a destination is on the link; IPv6 has no scopes for routes.
-    message.header.scope = match next_hop {
-        None => RouteScope::Link,
-        Some(_) => RouteScope::Universe,
+    message.header.scope = match (route.scope, route.gw) {
+        (Some(scope), _) => scope.into(),
+        (None, None) => RouteScope::Link,
+        (None, Some(_)) => RouteScope::Universe,
     };
     message.attributes = vec![RouteAttribute::Oif(index.0)];
-    if destination.prefix() > 0 {
-        message.attributes.push(RouteAttribute::Destination(destination.network().into()));
+    if route.dst.prefix() > 0 {
+        message.attributes.push(RouteAttribute::Destination(route.dst.network().into()));
     }
-    message.attributes.extend(next_hop.map(|hop| RouteAttribute::Gateway(hop.into())));
+    message.attributes.extend(route.gw.map(|hop| RouteAttribute::Gateway(hop.into())));
+    message.attributes.extend(route.priority.map(RouteAttribute::Priority));
+    match route.table {
+        // The header has room for numbers up to 255; the attribute counts.
+        Some(table) => message.attributes.push(RouteAttribute::Table(table)),
+        None => message.header.table = RouteHeader::RT_TABLE_MAIN,
+    }
+    let metrics = [route.mtu.map(RouteMetric::Mtu), route.advmss.map(RouteMetric::Advmss)];
+    let metrics: Vec<_> = metrics.into_iter().flatten().collect();
+    if !metrics.is_empty() {
+        message.attributes.push(RouteAttribute::Metrics(metrics));
+    }
     RouteNetlinkMessage::NewRoute(message)
 }
 

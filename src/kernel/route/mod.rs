@@ -8,6 +8,8 @@
 //! | `message` | the requests that we send, as functions of values                     |
 //! | `attach`  | makes a container's link as planned, or leaves nothing                |
 //! | `forward` | sees that the bridge forwards what a new port sends                    |
+//! | `vlan`    | the requests that put a port into its VLANs                           |
+//! | `duplicate` | waits until IPv6 addresses are known to be nobody else's            |
 //! | `detach`  | removes many links in the time of one                                 |
 //! | `look`    | what there is: links, addresses and routes as plain data              |
 //! | `scan`    | the links of the host that are ours                                   |
@@ -17,16 +19,19 @@ mod attach;
 mod batch;
 pub mod bridge;
 mod detach;
+mod duplicate;
 mod forward;
 pub(super) mod look;
 mod message;
 mod scan;
 mod socket;
 mod step;
+mod vlan;
 
 pub use attach::Host;
 pub use batch::Batch;
 pub use detach::Detached;
+pub use duplicate::detect;
 pub use look::Link;
 pub use scan::OwnedLink;
 pub use socket::RouteSocket;

@@ -17,6 +17,8 @@ pub enum Step {
     CreateLink,
     /// Set the alias of the host's end and its flags as a bridge port.
     SetPort,
+    /// Put the host's end into its VLANs.
+    JoinVlans,
     /// Write a file below `/proc/sys/net`.
     SetSysctl,
     /// Bring up `lo` in the container.
@@ -27,6 +29,8 @@ pub enum Step {
     LinkUp,
     /// Add a route in the container.
     AddRoute,
+    /// Wait until nobody else was found to have an address.
+    DetectDuplicates,
     /// See that the bridge forwards what the port sends.
     Forward,
     /// Tell the neighbours who has the addresses now.
@@ -48,11 +52,13 @@ impl Step {
             Self::EnterNamespace => "enter the network namespace of",
             Self::CreateLink => "create the link",
             Self::SetPort => "set up the bridge port",
+            Self::JoinVlans => "set the VLANs of",
             Self::SetSysctl => "set",
             Self::LoopbackUp => "bring up the loopback of",
             Self::AddAddress => "add the address",
             Self::LinkUp => "bring up the link",
             Self::AddRoute => "add the route",
+            Self::DetectDuplicates => "use",
             Self::Forward => "wait for the bridge to forward for",
             Self::Announce => "announce the addresses of",
             Self::MarkLink => "mark for deletion the link",

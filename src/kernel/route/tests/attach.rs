@@ -4,7 +4,7 @@ use nix::libc;
 use quantum_config::ids::{LinkIndex, Mac};
 use serde_json::{Value, json};
 
-use super::{Bridge, GROUP, link_names, name};
+use super::{Bridge, GROUP, link_names, name, route};
 use crate::kernel::netns::inside;
 use crate::kernel::route::forward::settle;
 use crate::kernel::route::{Cause, Step};
@@ -23,9 +23,9 @@ fn attach_makes_what_the_plan_says() {
         let (mut link, mut plan) = bridge.plan(7);
         link.hairpin = true;
         plan.addresses.push("fd09::7/64".parse().unwrap());
-        plan.routes.push(("::/0".parse().unwrap(), Some("fd09::1".parse().unwrap())));
-        plan.routes.push(("192.0.2.0/24".parse().unwrap(), None));
-        plan.routes.push(("fd0a::/64".parse().unwrap(), None));
+        plan.routes.push(route("::/0", Some("fd09::1")));
+        plan.routes.push(route("192.0.2.0/24", None));
+        plan.routes.push(route("fd0a::/64", None));
         bridge.host.attach(&link, &plan, &container).unwrap();
 
         let host = &ip_json("link show qc007")[0];
@@ -140,7 +140,7 @@ fn a_failing_route_undoes_everything() {
         let mut bridge = Bridge::new();
         let container = new_netns();
         let (link, mut plan) = bridge.plan(7);
-        plan.routes.push(("203.0.113.0/24".parse().unwrap(), Some([198, 51, 100, 1].into())));
+        plan.routes.push(route("203.0.113.0/24", Some("198.51.100.1")));
         let error = bridge.host.attach(&link, &plan, &container).unwrap_err();
         assert_eq!((error.step, error.errno), (Step::AddRoute, libc::ENETUNREACH));
         assert_eq!(error.object, "203.0.113.0/24 via 198.51.100.1 on eth0");

@@ -15,6 +15,8 @@ fn plan(addresses: &[&str]) -> BridgePlan {
         mtu: Some(1450),
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         force_address: false,
+        promisc: false,
+        filters_vlans: false,
     }
 }
 

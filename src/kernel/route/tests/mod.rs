@@ -5,6 +5,7 @@ mod bridge;
 mod detach;
 mod socket;
 
+use quantum_config::cni::{Route, Vlans};
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
 use super::{Host, StepError};
@@ -44,12 +45,16 @@ impl Bridge {
             group: GROUP,
             alias: format!("quantum net/c{number}/eth0 10.9.0.{number}/24"),
             hairpin: false,
+            isolated: false,
+            vlans: Vlans::default(),
         };
         let inside = InsidePlan {
             ifname: name("eth0"),
             mac: Mac([2, 0, 0, 0, 2, number]),
             addresses: vec![format!("10.9.0.{number}/24").parse().unwrap()],
-            routes: vec![("0.0.0.0/0".parse().unwrap(), Some([10, 9, 0, 1].into()))],
+            routes: vec![route("0.0.0.0/0", Some("10.9.0.1"))],
+            stays_down: false,
+            detects_duplicates: false,
         };
         (link, inside)
     }
@@ -58,6 +63,10 @@ impl Bridge {
         let (link, inside) = self.plan(number);
         self.host.attach(&link, &inside, netns)
     }
+}
+
+pub(crate) fn route(destination: &str, next_hop: Option<&str>) -> Route {
+    Route::new(destination.parse().unwrap(), next_hop.map(|hop| hop.parse().unwrap()))
 }
 
 /// The names of the links of this thread's namespace.
