@@ -41,8 +41,8 @@ pub(super) async fn serve(
     descriptors: Vec<OwnedFd>,
 ) {
     let begun = Instant::now();
-    let version = cni::peek(&call.stdin).version;
-    let log = logger(house, &call);
+    let seen = cni::peek(&call.stdin);
+    let log = logger(house, &call, seen.name);
     let command = call.env.command.clone();
     debug!(log, "request"; "traceparent" => call.traceparent.clone());
     let patience = match call.deadline_ms {
@@ -61,7 +61,7 @@ pub(super) async fn serve(
     report(&log, begun.elapsed(), &outcome);
     let (reply, undo) = match outcome {
         Ok(done) => (Reply { exit: 0, stdout: done.stdout }, done.undo),
-        Err(error) => (refuse(&error, Some(&version)), None),
+        Err(error) => (refuse(&error, Some(&seen.version)), None),
     };
     let heard = !caller.has_left() && deliver(connection, &reply.encode(), &log).await;
     if let (false, Some(undo)) = (heard, undo) {
@@ -175,10 +175,10 @@ fn invalid_netns(call: &Call, why: &str) -> CniError {
 }
 
 /// The module document's fields, on every record of this call.
-fn logger(house: &House, call: &Call) -> Logger {
+fn logger(house: &House, call: &Call, network: String) -> Logger {
     house.log.new(o!(
         "container_id" => call.env.container.clone(),
-        "network_name" => cni::peek(&call.stdin).name,
+        "network_name" => network,
         "command" => call.env.command.clone(),
         "interface" => call.env.ifname.clone(),
         "request_id" => call.request_id.clone(),
