@@ -123,8 +123,10 @@ async fn make_room(
         .with_details("a runtime must DEL it before it ADDs it again"));
     }
     info!(log, "replacing an earlier attachment"; "container_id" => target.key.container.as_str());
+    // Not the request's: one whose record was lost is known by what stands for its key.
+    let owner = record.key.clone();
     let now = take_down(hands, record).await?;
-    let release = Release { owner: target.key.clone(), now };
+    let release = Release { owner, now };
     ask(&open.pool.release, release).await.map(|_| ())
 }
 
