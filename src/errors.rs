@@ -3,6 +3,7 @@
 
 use quantum_config::cni::{CniError, Code};
 
+use crate::attach::BridgeFull;
 use crate::ipam::LeaseError;
 use crate::kernel::KernelError;
 use crate::kernel::fault::Fault;
@@ -52,6 +53,13 @@ fn step(error: &StepError) -> CniError {
         None => Code::Kernel,
     };
     CniError::new(code, "cannot configure the network of the container")
+        .with_details(error.to_string())
+}
+
+/// No port for the container: as when the kernel says so ([`Cause::BridgeFull`]), and before anything
+/// was made.
+pub fn full(error: &BridgeFull) -> CniError {
+    CniError::new(Code::TryAgainLater, "cannot configure the network of the container")
         .with_details(error.to_string())
 }
 

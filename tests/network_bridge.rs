@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::spec_add::address;
 use crate::support::conf::{network, with};
+use crate::support::inventory::Inventory;
 use crate::support::ping::ping;
 use crate::support::plugin::Call;
 use crate::support::traffic::{Echo, PATIENCE, udp_answers};
@@ -107,14 +108,8 @@ fn a_full_bridge_is_named_and_nothing_is_left() {
     let conf = network("full", "full0", "10.79.0.0/16");
     let (first, last) = (world.container(), world.container());
     world.call(Call::add("c1", &first).conf(&conf)).succeeded();
-    // With the container's port as many as a bridge can have: 1023. Both ends of a pair are ports.
-    let lines = (0..511).map(|n| {
-        format!(
-            "link add left{n} master full0 type veth peer name right{n}\n\
-             link set right{n} master full0\n"
-        )
-    });
-    world.host.ip_batch(&lines.collect::<String>());
+    // With the container's port as many as a bridge can have: 1023.
+    plug_in_pairs(&world, "full0", 511);
     let add = Call::add("c2", &last).conf(&conf);
     let said = world.call(add.clone()).failed_with(11);
     assert!(said.contains("full0") && said.contains("1023 ports"), "{said}");
@@ -124,4 +119,46 @@ fn a_full_bridge_is_named_and_nothing_is_left() {
     world.host.ip("link del left0");
     world.call(add).succeeded();
     assert!(ping(&last, "10.79.0.1", PATIENCE));
+}
+
+#[test]
+fn a_bridge_that_is_known_to_be_full_costs_no_address() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = network("brim", "brim0", "10.80.0.0/16");
+    world.host.ip("link add brim0 type bridge");
+    plug_in_pairs(&world, "brim0", 510); // 1020: three are left
+    let containers: Vec<_> = (2..8).map(|_| world.container()).collect();
+    let add = |n: usize| {
+        let container = containers.get(n - 2).expect("a container");
+        world.call(Call::add(&format!("c{n}"), container).conf(&conf))
+    };
+    let has = |n: usize| assert_eq!(address(&add(n).succeeded()), format!("10.80.0.{n}"));
+    (2..5).for_each(has);
+    let before = Inventory::of(&world.host);
+    for _ in 0..2 {
+        let said = add(5).failed_with(11);
+        assert!(said.contains("brim0 has 1023 ports"), "{said}");
+    }
+    assert!(containers[3].link("eth0").is_none());
+    before.assert_same(&Inventory::of(&world.host), "the host after the refused ADDs");
+    // Addresses that were used come after those that never were: a lease that was taken and given
+    // back would be missing from the order.
+    world.host.ip("link del left0");
+    (5..7).for_each(has);
+    add(7).failed_with(11);
+    // A DEL makes room as well, and is seen.
+    world.call(Call::del("c2", &containers[0]).conf(&conf)).succeeded();
+    has(7);
+}
+
+/// Makes twice as many foreign ports: both ends of each pair are plugged in.
+fn plug_in_pairs(world: &World, bridge: &str, pairs: usize) {
+    let lines = (0..pairs).map(|n| {
+        format!(
+            "link add left{n} master {bridge} type veth peer name right{n}\n\
+             link set right{n} master {bridge}\n"
+        )
+    });
+    world.host.ip_batch(&lines.collect::<String>());
 }

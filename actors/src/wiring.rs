@@ -91,6 +91,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         apply: driver.clone().recipient(),
         revert: driver.clone().recipient(),
         inspect: driver.clone().recipient(),
+        ports: driver.clone().recipient(),
         restore: driver.clone().recipient(),
         sweep: driver.clone().recipient(),
     };

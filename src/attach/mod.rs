@@ -11,6 +11,7 @@
 //! | `observed`| what does the kernel have of it?                                    |
 //! | `check`   | does the kernel still look like the record?                          |
 //! | `collect` | which attachments does GC remove?                                    |
+//! | `ports`   | does the bridge have room for one more port?                         |
 //! | `tickets` | who goes first when several requests concern one key?                |
 //! | `door`    | who is let in when there are more requests than permits?             |
 //! | `recover` | what can be known of an attachment whose record was lost?            |
@@ -21,6 +22,7 @@ mod door;
 pub mod naming;
 mod observed;
 mod plan;
+mod ports;
 mod record;
 mod recover;
 mod repeat;
@@ -31,6 +33,7 @@ pub use collect::stale;
 pub use door::{Class, Door, Entry, Limits};
 pub use observed::{BridgeSeen, HostSeen, InsideSeen, Observed, RouteSeen};
 pub use plan::{BridgeEnd, Element, InsidePlan, LinkPlan, Plan, Target, elements};
+pub use ports::{BridgeFull, PORTS_MAX, Ports};
 pub use record::{Assigned, NetnsId, Record};
 pub use recover::recover;
 pub use repeat::{Repeat, repeat};

@@ -54,6 +54,11 @@ impl KernelError {
         matches!(self, Self::Step(e) if e.cause == Some(Cause::BridgeMissing))
     }
 
+    /// The bridge has as many ports as it can have.
+    pub fn is_bridge_full(&self) -> bool {
+        matches!(self, Self::Step(e) if e.cause == Some(Cause::BridgeFull))
+    }
+
     /// Somebody took our tables away: they must be made again.
     pub fn is_skeleton_lost(&self) -> bool {
         matches!(self, Self::Nft(NftError::SkeletonLost { .. }))

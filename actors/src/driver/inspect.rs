@@ -1,11 +1,12 @@
-//! Looking at an attachment.
+//! Looking at an attachment, and at who is on its bridge.
 
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::elements;
+use quantum_cni::kernel::route::Host;
 use quantum_cni::kernel::{KernelError, inspect};
 
 use super::Driver;
-use crate::messages::driver::{Inspect, Seen};
+use crate::messages::driver::{Inspect, Ports, Seen};
 
 impl Handler<Inspect> for Driver {
     type Result = ResponseFuture<Result<Seen, KernelError>>;
@@ -35,5 +36,16 @@ impl Handler<Inspect> for Driver {
             };
             Ok(Seen { links, missing })
         })
+    }
+}
+
+impl Handler<Ports> for Driver {
+    type Result = ResponseFuture<Result<Vec<String>, KernelError>>;
+
+    fn handle(&mut self, Ports(bridge): Ports, _: &mut Context<Self>) -> Self::Result {
+        let lanes = self.lanes.clone();
+        Box::pin(
+            async move { Ok(lanes.inspect(move |host: &mut Host| host.ports(bridge)).await??) },
+        )
     }
 }

@@ -9,7 +9,7 @@ use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::route::OwnedLink;
 use quantum_config::cni::Definition;
-use quantum_config::ids::{IfName, NetworkName};
+use quantum_config::ids::{IfName, LinkIndex, NetworkName};
 
 /// Makes a network's bridge, or finds it, and what the network needs besides.
 #[derive(Debug, Message)]
@@ -45,6 +45,11 @@ pub(crate) struct Seen {
     /// Elements of our sets that are missing.
     pub(crate) missing: Vec<Element>,
 }
+
+/// The names of a bridge's ports, whoever made them.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<String>, KernelError>")]
+pub(crate) struct Ports(pub(crate) LinkIndex);
 
 /// Everything of ours on the host.
 #[derive(Debug, Message)]

@@ -5,11 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
-use quantum_cni::attach::{Assigned, Plan, Record, Repeat, Target, elements, repeat};
+use quantum_cni::attach::{
+    Assigned, BridgeFull, Plan, Record, Repeat, Target, elements, naming, repeat,
+};
 use quantum_cni::errors;
 use quantum_cni::kernel::clock::boottime_ms;
 use quantum_cni::kernel::fault;
 use quantum_config::cni::{CniError, CniResult, Code, Definition};
+use quantum_config::ids::IfName;
 use slog::{Logger, info, warn};
 use tokio::sync::oneshot;
 
@@ -19,7 +22,7 @@ use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
 use crate::messages::ask;
 use crate::messages::cache::{All, Lookup, Remember};
-use crate::messages::driver::{Apply, Inspect, Prepare, Restore};
+use crate::messages::driver::{Apply, Inspect, Ports, Prepare, Restore};
 use crate::messages::network::Attach;
 use crate::messages::pool::{Lease, Level, Release};
 
@@ -82,8 +85,41 @@ async fn attach(hands: Rc<Hands>, open: Rc<Opened>, request: Attach, log: Logger
     if let Err(error) = request.caller.still_waits() {
         return (Err(error), None);
     }
+    let port = match naming::host_name(&target.key) {
+        Ok(port) => port,
+        Err(error) => return (Err(CniError::new(Code::Internal, error.to_string())), None),
+    };
+    if let Err(error) = find_port(&hands, &open, &port).await {
+        return (Err(error), None);
+    }
+    let (outcome, level) = lease_and_apply(hands, open.clone(), request, log).await;
+    open.ports.borrow_mut().settle(&port, outcome.is_ok());
+    (outcome, level)
+}
+
+/// Sees that the bridge has room for the port before anything is made.
+async fn find_port(hands: &Hands, open: &Opened, port: &IfName) -> Result<(), CniError> {
+    if open.ports.borrow_mut().claim(port) {
+        return Ok(());
+    }
+    let bridge = open.bridge.get().index;
+    let names = ask(&hands.ports, Ports(bridge)).await?.map_err(errors::kernel)?;
+    let mut ports = open.ports.borrow_mut();
+    ports.counted(&names);
+    match ports.claim(port) {
+        true => Ok(()),
+        false => Err(errors::full(&BridgeFull(open.definition.bridge.clone()))),
+    }
+}
+
+async fn lease_and_apply(
+    hands: Rc<Hands>,
+    open: Rc<Opened>,
+    request: Attach,
+    log: Logger,
+) -> Outcome {
     let lease = Lease {
-        owner: target.key.clone(),
+        owner: request.target.key.clone(),
         network: request.definition.clone(),
         wanted: request.wanted.clone(),
     };
@@ -183,8 +219,15 @@ impl Job {
                     let prepare = Prepare(self.open.definition.clone());
                     let made = ask(&self.hands.prepare, prepare).await?.map_err(errors::kernel)?;
                     self.open.bridge.set(made);
+                    self.open.ports.borrow_mut().forget();
                 }
-                Err(error) => return Err(errors::kernel(error)),
+                Err(error) => {
+                    if error.is_bridge_full() {
+                        // Ports that others plugged in: the next ADD is told before.
+                        self.open.ports.borrow_mut().forget();
+                    }
+                    return Err(errors::kernel(error));
+                }
             }
         }
     }

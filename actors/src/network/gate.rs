@@ -1,7 +1,7 @@
 //! The gate: a network is prepared (its bridge made or found, its pool filled from the store) before
 //! the first ADD, and again when it is defined otherwise. Until then ADDs are parked.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture,
 };
-use quantum_cni::attach::BridgeEnd;
+use quantum_cni::attach::{BridgeEnd, Ports};
 use quantum_cni::errors;
 use quantum_config::cni::{CniError, CniResult, Definition};
 use quantum_config::ids::{AttachmentKey, NetworkName};
@@ -64,6 +64,7 @@ pub(super) struct Opened {
     pub(super) definition: Arc<Definition>,
     /// Made again if somebody deletes it.
     pub(super) bridge: Cell<BridgeEnd>,
+    pub(super) ports: RefCell<Ports>,
     pub(super) pool: PoolMailbox,
 }
 
@@ -319,5 +320,6 @@ async fn open(
         }
     };
     let level = ask(&pool.reshape, Reshape { network: definition.clone() }).await?;
-    Ok((Opened { definition, bridge: Cell::new(bridge), pool }, level))
+    let (bridge, ports) = (Cell::new(bridge), RefCell::default());
+    Ok((Opened { definition, bridge, ports, pool }, level))
 }

@@ -38,7 +38,7 @@ use crate::messages::Drain;
 use crate::messages::cache::{
     Addresses, All, Define, Find, Forget, Held, Leave, List, Lookup, Remember, TakeOver,
 };
-use crate::messages::driver::{Apply, Inspect, Prepare, Restore, Revert, Sweep};
+use crate::messages::driver::{Apply, Inspect, Ports, Prepare, Restore, Revert, Sweep};
 use crate::messages::manager::Changed;
 use crate::messages::network::NetworkMailbox;
 
@@ -63,6 +63,7 @@ pub(crate) struct Hands {
     pub(crate) apply: Recipient<Apply>,
     pub(crate) revert: Recipient<Revert>,
     pub(crate) inspect: Recipient<Inspect>,
+    pub(crate) ports: Recipient<Ports>,
     pub(crate) restore: Recipient<Restore>,
     pub(crate) sweep: Recipient<Sweep>,
 }

@@ -115,7 +115,20 @@ pub(in crate::kernel) fn link_by_name(
 
 /// All links.
 pub(in crate::kernel) fn links(socket: &mut RouteSocket) -> Result<Vec<Link>, StepError> {
-    let found = socket.list("links", &message::list_links())?;
+    list_links(socket, "links", &message::list_links())
+}
+
+/// The ports of a bridge; none if there is no such bridge.
+pub(super) fn ports(socket: &mut RouteSocket, bridge: LinkIndex) -> Result<Vec<Link>, StepError> {
+    list_links(socket, "the ports of the bridge", &message::list_ports(bridge))
+}
+
+fn list_links(
+    socket: &mut RouteSocket,
+    object: &str,
+    question: &RouteNetlinkMessage,
+) -> Result<Vec<Link>, StepError> {
+    let found = socket.list(object, question)?;
     let links = found.iter().filter_map(|message| match message {
         RouteNetlinkMessage::NewLink(link) => Some(Link::read(link)),
         _ => None,

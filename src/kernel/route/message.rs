@@ -119,6 +119,12 @@ pub(super) fn list_links() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(link_message(LinkIndex(0), vec![without_statistics()]))
 }
 
+/// Asks for the links that have this master: the ports of a bridge.
+pub(super) fn list_ports(master: LinkIndex) -> RouteNetlinkMessage {
+    let master = LinkAttribute::Controller(master.0);
+    RouteNetlinkMessage::GetLink(link_message(LinkIndex(0), vec![master, without_statistics()]))
+}
+
 /// Asks for the addresses of a link.
 pub(super) fn list_addresses(index: LinkIndex) -> RouteNetlinkMessage {
     let mut message = AddressMessage::default();

@@ -1,4 +1,5 @@
-//! The links of the host that are ours, found from what the kernel alone knows.
+//! The links of the host that are ours, found from what the kernel alone knows; and those that share a
+//! bridge with them.
 
 use std::collections::HashMap;
 
@@ -36,6 +37,12 @@ impl Host {
             owned(link, bridge)
         };
         Ok(links.into_iter().filter_map(ours).collect())
+    }
+
+    /// The names of a bridge's ports, whoever made them.
+    pub fn ports(&mut self, bridge: LinkIndex) -> Result<Vec<String>, StepError> {
+        let ports = look::ports(self.socket()?, bridge)?;
+        Ok(ports.into_iter().map(|port| port.name).collect())
     }
 }
 
