@@ -213,3 +213,53 @@ fn a_part_that_panics_is_rebuilt_and_leaves_nothing() {
         scene.ends_well();
     });
 }
+
+/// An ADD that fails, and whose undo the kernel refuses as well, several times.
+#[test]
+fn an_add_that_cannot_be_undone_holds_its_address_until_it_can() {
+    let refusals = ["del-unfiltered"; 2].join(",");
+    // Refused by the kernel, and given up before it was remembered.
+    for point in ["add-linked", "add-applied"] {
+        let world = world!();
+        let points = format!("{point},{refusals}");
+        let daemon = world.daemon_with(Options::default().var("QUANTUM_FAIL_AT", &points));
+        let (container, other) = (world.container(), world.container());
+        world.call(Call::add("c1", &container).conf(&conf())).failed();
+        let left = veths(&world.host);
+        assert_eq!(left.len(), 1, "{point}: the undo was refused: {left:?}");
+        let wants_it = Call::add("c2", &other).conf(&conf()).var("CNI_ARGS", "IP=10.41.0.2");
+        let said = world.call(wants_it.clone()).failed_with(7);
+        assert!(said.contains("10.41.0.2") && said.contains("c1/eth0"), "{point}: {said}");
+        eventually("the leftover to go by itself", || veths(&world.host).is_empty().then_some(()));
+        eventually("its address to be free", || {
+            (world.call(wants_it.clone()).code == Some(0)).then_some(())
+        });
+        let logged = |text: &str| daemon.log().iter().filter(|r| r["msg"] == text).count();
+        assert_eq!(logged("undoing an ADD goes on in the background"), 1, "{point}");
+        assert_eq!(logged("detaching goes on in the background"), 1, "{point}: tried again");
+        world.call(Call::del("c2", &other).conf(&conf())).succeeded();
+        fill_and_empty(&world, &conf(), 5);
+    }
+}
+
+/// What was left is known to the next daemon, too, if this one dies before it is gone.
+#[test]
+fn an_add_that_cannot_be_undone_is_finished_by_the_next_daemon() {
+    let world = world!();
+    let points = format!("add-linked,{}", ["del-unfiltered"; 1000].join(","));
+    let daemon = world.daemon_with(Options::default().var("QUANTUM_FAIL_AT", &points));
+    let (container, other) = (world.container(), world.container());
+    world.call(Call::add("c1", &container).conf(&conf())).failed();
+    // Tried again, and refused again, whether a DEL comes or not.
+    world.call(Call::del("c1", &container).conf(&conf())).succeeded();
+    assert_eq!(veths(&world.host).len(), 1);
+    daemon.kill();
+    let _daemon = world.daemon();
+    eventually("the leftover to go", || veths(&world.host).is_empty().then_some(()));
+    eventually("its address to be free", || {
+        let add = Call::add("c2", &other).conf(&conf()).var("CNI_ARGS", "IP=10.41.0.2");
+        (world.call(add).code == Some(0)).then_some(())
+    });
+    world.call(Call::del("c2", &other).conf(&conf())).succeeded();
+    fill_and_empty(&world, &conf(), 5);
+}

@@ -80,6 +80,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         find: cache.clone().recipient(),
         remember: cache.clone().recipient(),
         leave: cache.clone().recipient(),
+        abandon: cache.clone().recipient(),
         forget: cache.clone().recipient(),
         list: cache.clone().recipient(),
         held: cache.clone().recipient(),

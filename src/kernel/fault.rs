@@ -1,7 +1,8 @@
 //! Points at which a debug build can be made to die or to fail, so that tests can see what is left
 //! then. `QUANTUM_CRASH_AT=point` kills the process as `kill -9` would when it gets there;
-//! `QUANTUM_FAIL_AT=point` makes that step fail and `QUANTUM_PANIC_AT=point` makes it panic, each the
-//! first time only. In a release build the points are not there.
+//! `QUANTUM_FAIL_AT=point` makes that step fail and `QUANTUM_PANIC_AT=point` makes it panic. Each may
+//! name several points, separated by commas: a point that is named twice fails twice, and is passed
+//! from then on. In a release build the points are not there.
 
 /// The points, in the order in which an ADD and a DEL reach them.
 pub const POINTS: &[&str] = &[
@@ -27,22 +28,33 @@ pub struct Fault(pub &'static str);
 #[cfg(debug_assertions)]
 #[allow(clippy::panic, reason = "it is made to")]
 pub fn reach(point: &'static str) -> Result<(), Fault> {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::Mutex;
 
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
 
-    static DONE: AtomicBool = AtomicBool::new(false);
+    static DONE: Mutex<Vec<&str>> = Mutex::new(Vec::new());
     debug_assert!(POINTS.contains(&point), "{point} is not listed");
-    let asked = |variable| std::env::var(variable).is_ok_and(|wanted| wanted == point);
-    let first_time = || !DONE.swap(true, Ordering::Relaxed);
-    if asked("QUANTUM_CRASH_AT") {
+    // How often the variable names this point.
+    let asked = |variable| {
+        let wanted = std::env::var(variable).unwrap_or_default();
+        wanted.split(',').filter(|name| *name == point).count()
+    };
+    if asked("QUANTUM_CRASH_AT") > 0 {
         let _ = kill(Pid::this(), Signal::SIGKILL);
     }
-    if asked("QUANTUM_PANIC_AT") && first_time() {
+    let (panics, fails) = (asked("QUANTUM_PANIC_AT"), asked("QUANTUM_FAIL_AT"));
+    if panics + fails == 0 {
+        return Ok(());
+    }
+    let mut done = DONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let times = done.iter().filter(|name| **name == point).count();
+    done.push(point);
+    drop(done);
+    if times < panics {
         std::panic::panic_any(Fault(point));
     }
-    if asked("QUANTUM_FAIL_AT") && first_time() { Err(Fault(point)) } else { Ok(()) }
+    if times < fails { Err(Fault(point)) } else { Ok(()) }
 }
 
 /// The process has come to `point`.

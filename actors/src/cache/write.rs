@@ -9,7 +9,7 @@ use slog::info;
 
 use super::Cache;
 use crate::lanes::on_lane;
-use crate::messages::cache::{Define, Forget, Leave, Rebuild, Remember, TakeOver};
+use crate::messages::cache::{Abandon, Define, Forget, Leave, Rebuild, Remember, TakeOver};
 
 type Written = ResponseActFuture<Cache, Result<(), StoreError>>;
 
@@ -50,6 +50,21 @@ impl Handler<Leave> for Cache {
             *state = StoredState::Leaving;
         }
         self.write(vec![Change::Leaving(key)], |_| {})
+    }
+}
+
+impl Handler<Abandon> for Cache {
+    type Result = Written;
+
+    fn handle(&mut self, Abandon(record): Abandon, _: &mut Context<Self>) -> Self::Result {
+        let key = record.key.clone();
+        // In one commit: in between it would be an attachment that nobody knows of.
+        let changes = vec![Change::Remember(record), Change::Leaving(key.clone())];
+        self.write(changes, move |cache| {
+            cache.held.remove(&key);
+            cache.recent.pop(&key);
+            cache.known.insert(key, StoredState::Leaving);
+        })
     }
 }
 

@@ -10,16 +10,16 @@ use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::nft::skeleton;
 use quantum_cni::kernel::route::detect;
 use quantum_cni::kernel::{KernelError, fault};
-use slog::error;
 
+use super::revert::revert;
 use super::{Driver, Lanes};
-use crate::messages::driver::{Apply, Restore};
+use crate::messages::driver::{Apply, NotApplied, Restore};
 
 impl Handler<Apply> for Driver {
-    type Result = ResponseFuture<Result<(), KernelError>>;
+    type Result = ResponseFuture<Result<(), NotApplied>>;
 
     fn handle(&mut self, Apply { plan, netns }: Apply, _: &mut Context<Self>) -> Self::Result {
-        let (lanes, log) = (self.lanes.clone(), self.log.clone());
+        let lanes = self.lanes.clone();
         Box::pin(async move {
             let linking = {
                 let (plan, netns) = (plan.clone(), netns.clone());
@@ -34,16 +34,10 @@ impl Handler<Apply> for Driver {
             if done.is_ok() && plan.detects_duplicates() {
                 done = detected(plan.clone(), netns).await;
             }
-            let Err(failure) = done else { return Ok(()) };
+            let Err(why) = done else { return Ok(()) };
             // Whichever of the two went well; undoing what is not there is fine.
-            for undone in
-                [unfilter(&lanes, plan.netfilter.clone()).await, lanes.remove(&plan.record).await]
-            {
-                if let Err(e) = undone {
-                    error!(log, "could not undo a part of a failed ADD"; "error" => %e);
-                }
-            }
-            Err(failure)
+            let left = revert(&lanes, &plan.record).await.err();
+            Err(NotApplied { why, left })
         })
     }
 }

@@ -2,11 +2,11 @@
 //! then the pair. One that fails does not stop the other.
 
 use actix::{Context, Handler, ResponseFuture};
-use quantum_cni::attach::elements;
+use quantum_cni::attach::{Record, elements};
 use quantum_cni::kernel::{KernelError, fault};
 
-use super::Driver;
 use super::apply::unfilter;
+use super::{Driver, Lanes};
 use crate::messages::driver::Revert;
 
 impl Handler<Revert> for Driver {
@@ -14,12 +14,15 @@ impl Handler<Revert> for Driver {
 
     fn handle(&mut self, Revert(record): Revert, _: &mut Context<Self>) -> Self::Result {
         let lanes = self.lanes.clone();
-        Box::pin(async move {
-            let unfiltered = unfilter(&lanes, elements(&record)).await;
-            fault::reach("del-unfiltered")?;
-            let unlinked = lanes.remove(&record).await;
-            fault::reach("del-unlinked")?;
-            unfiltered.and(unlinked)
-        })
+        Box::pin(async move { revert(&lanes, &record).await })
     }
+}
+
+/// The same for an ADD that failed.
+pub(super) async fn revert(lanes: &Lanes, record: &Record) -> Result<(), KernelError> {
+    let unfiltered = unfilter(lanes, elements(record)).await;
+    fault::reach("del-unfiltered")?;
+    let unlinked = lanes.remove(record).await;
+    fault::reach("del-unlinked")?;
+    unfiltered.and(unlinked)
 }

@@ -25,6 +25,12 @@ pub(crate) struct Remember(pub(crate) Box<Record>);
 #[rtype(result = "Result<(), StoreError>")]
 pub(crate) struct Leave(pub(crate) AttachmentKey);
 
+/// Keeps the record of an ADD that could not be undone as one that is leaving: its addresses are held
+/// until the kernel lets go.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), StoreError>")]
+pub(crate) struct Abandon(pub(crate) Box<Record>);
+
 /// Drops the record and releases its addresses.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), StoreError>")]

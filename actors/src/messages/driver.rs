@@ -16,12 +16,20 @@ use quantum_config::ids::{IfName, LinkIndex, NetworkName};
 #[rtype(result = "Result<BridgeEnd, KernelError>")]
 pub(crate) struct Prepare(pub(crate) Arc<Definition>);
 
-/// Carries a plan out. On failure nothing of it is left.
+/// Carries a plan out. On failure nothing of it is left, unless the kernel refuses that as well.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<(), KernelError>")]
+#[rtype(result = "Result<(), NotApplied>")]
 pub(crate) struct Apply {
     pub(crate) plan: Arc<Plan>,
     pub(crate) netns: Arc<Netns>,
+}
+
+/// A plan that could not be carried out.
+#[derive(Debug)]
+pub(crate) struct NotApplied {
+    pub(crate) why: KernelError,
+    /// Why something of it may be left; none if nothing is.
+    pub(crate) left: Option<KernelError>,
 }
 
 /// Undoes what a record says. What is gone already is fine.

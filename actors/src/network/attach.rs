@@ -1,5 +1,6 @@
 //! ADD: lease, plan, apply, remember, answer. Whatever fails, or a caller who has left, undoes what
-//! was done so far; the record is written last, so what is recorded was applied.
+//! was done so far; the record is written last, so what is recorded was applied. What cannot be undone
+//! is recorded as leaving, as a DEL that the kernel refuses is, and holds its address until it is gone.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,13 +17,13 @@ use quantum_config::ids::IfName;
 use slog::{Logger, info, warn};
 use tokio::sync::oneshot;
 
-use super::detach::take_down;
+use super::detach::{Stuck, take_down};
 use super::gate::Opened;
 use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
 use crate::messages::ask;
-use crate::messages::cache::{All, Lookup, Remember};
-use crate::messages::driver::{Apply, Inspect, Ports, Prepare, Restore};
+use crate::messages::cache::{Abandon, All, Lookup, Remember};
+use crate::messages::driver::{Apply, Inspect, NotApplied, Ports, Prepare, Restore};
 use crate::messages::network::Attach;
 use crate::messages::pool::{Lease, Level, Release};
 
@@ -131,13 +132,13 @@ async fn lease_and_apply(
     let mut level = leased.level.clone();
     let job = Job { hands, open, request };
     let outcome = job.apply_and_remember(leased.addresses, &log).await;
-    if outcome.is_err() {
+    if outcome.as_ref().is_err_and(|failed| !failed.holds) {
         let release = Release { owner: job.request.target.key.clone(), now: boottime_ms() };
         if let Ok(after) = ask(&job.open.pool.release, release).await {
             level = after;
         }
     }
-    (outcome, Some(level))
+    (outcome.map_err(|failed| failed.error), Some(level))
 }
 
 /// Sees what became of an earlier attachment of the same key.
@@ -174,6 +175,18 @@ async fn is_alive(hands: &Hands, record: Arc<Record>) -> Result<bool, CniError> 
     Ok(seen.links.host.is_some_and(|link| link.index == index))
 }
 
+/// Why an ADD failed, and whether it still holds its addresses, because it could not be undone.
+struct Failed {
+    error: CniError,
+    holds: bool,
+}
+
+impl From<CniError> for Failed {
+    fn from(error: CniError) -> Self {
+        Self { error, holds: false }
+    }
+}
+
 /// An ADD that has its addresses.
 struct Job {
     hands: Rc<Hands>,
@@ -186,47 +199,73 @@ impl Job {
         &self,
         addresses: Vec<Assigned>,
         log: &Logger,
-    ) -> Result<CniResult, CniError> {
+    ) -> Result<CniResult, Failed> {
         fault::reach("add-leased").map_err(errors::fault)?;
         self.request.caller.still_waits()?;
-        let plan = self.apply(addresses).await?;
-        let kept = self.keep(&plan).await;
-        if kept.is_err() {
-            // Whether the record was written or not: an undone attachment has none.
-            if let Err(error) = take_down(&self.hands, Arc::new(plan.record.clone())).await {
-                // The next start sweeps what has no record.
-                warn!(log, "could not undo an attachment"; "error" => %error);
+        let plan = self.apply(addresses, log).await?;
+        let Err(error) = self.keep(&plan).await else { return Ok(plan.record.result.clone()) };
+        // Whether the record was written or not: an undone attachment has none.
+        let holds = match take_down(&self.hands, Arc::new(plan.record.clone())).await {
+            Ok(_) => false,
+            Err(stuck) => self.abandon(&plan.record, stuck, log).await,
+        };
+        Err(Failed { error, holds })
+    }
+
+    /// Has what could not be undone finished in the background. True if the addresses are held until
+    /// then.
+    async fn abandon(&self, record: &Record, stuck: Stuck, log: &Logger) -> bool {
+        let in_kernel = matches!(stuck, Stuck::Kernel(_));
+        warn!(log, "undoing an ADD goes on in the background";
+            "container_id" => record.key.container.as_str(),
+            "interface" => record.key.ifname.as_str(),
+            "error" => %CniError::from(stuck));
+        let kept = ask(&self.hands.abandon, Abandon(Box::new(record.clone()))).await;
+        match kept.and_then(|kept| kept.map_err(errors::store)) {
+            Ok(()) => true,
+            Err(error) => {
+                // The next start sweeps what has no record. Until then nobody else may have the
+                // address of a link that is there.
+                warn!(log, "undoing an ADD waits for the next start"; "error" => %error);
+                in_kernel
             }
         }
-        kept.map(|()| plan.record.result.clone())
     }
 
     /// Has the kernel carry the plan out; on failure nothing of it is left.
-    async fn apply(&self, addresses: Vec<Assigned>) -> Result<Arc<Plan>, CniError> {
+    async fn apply(&self, addresses: Vec<Assigned>, log: &Logger) -> Result<Arc<Plan>, Failed> {
         let mut attempt = 0;
         loop {
             let plan = Arc::new(self.plan(addresses.clone(), attempt)?);
             let apply = Apply { plan: plan.clone(), netns: self.request.netns.clone() };
-            match ask(&self.hands.apply, apply).await? {
+            let error = match ask(&self.hands.apply, apply).await? {
                 Ok(()) => return Ok(plan),
-                Err(error) if error.is_index_taken() && attempt < ATTEMPTS => attempt += 1,
-                Err(error) if error.is_skeleton_lost() && attempt < ATTEMPTS => {
+                Err(NotApplied { why, left: None }) => why,
+                Err(NotApplied { why, left: Some(left) }) => {
+                    let stuck = Stuck::Kernel(errors::kernel(left));
+                    let holds = self.abandon(&plan.record, stuck, log).await;
+                    return Err(Failed { error: errors::kernel(why), holds });
+                }
+            };
+            match error {
+                error if error.is_index_taken() && attempt < ATTEMPTS => attempt += 1,
+                error if error.is_skeleton_lost() && attempt < ATTEMPTS => {
                     attempt += 1;
                     restore(&self.hands, &plan).await?;
                 }
-                Err(error) if error.is_bridge_missing() && attempt < ATTEMPTS => {
+                error if error.is_bridge_missing() && attempt < ATTEMPTS => {
                     attempt += 1;
                     let prepare = Prepare(self.open.definition.clone());
                     let made = ask(&self.hands.prepare, prepare).await?.map_err(errors::kernel)?;
                     self.open.bridge.set(made);
                     self.open.ports.borrow_mut().forget();
                 }
-                Err(error) => {
+                error => {
                     if error.is_bridge_full() {
                         // Ports that others plugged in: the next ADD is told before.
                         self.open.ports.borrow_mut().forget();
                     }
-                    return Err(errors::kernel(error));
+                    return Err(errors::kernel(error).into());
                 }
             }
         }

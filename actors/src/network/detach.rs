@@ -108,7 +108,7 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
     fault::reach("del-marked").map_err(errors::fault)?;
     let (released, refused) = match take_down(&hands, record).await {
         Ok(now) => (Some((owner, now)), marked.err()),
-        Err(error) => (None, Some(error)),
+        Err(stuck) => (None, Some(stuck.into())),
     };
     Ok(Done { detached: Detached { found: true, addresses }, released, refused })
 }
@@ -127,13 +127,31 @@ async fn release_held(hands: &Hands, key: AttachmentKey) -> Result<Done, CniErro
     Ok(Done { detached: Detached { found, addresses }, released, refused: None })
 }
 
+/// An attachment that could not be taken down.
+pub(super) enum Stuck {
+    /// Something of it is left in the kernel.
+    Kernel(CniError),
+    /// Nothing is; but its record could not be removed, if there was one.
+    Store(CniError),
+}
+
+impl From<Stuck> for CniError {
+    fn from((Stuck::Kernel(error) | Stuck::Store(error)): Stuck) -> Self {
+        error
+    }
+}
+
 /// Has the kernel undo what the record says, then forgets it. Gives the time of the release.
-pub(super) async fn take_down(hands: &Hands, record: Arc<Record>) -> Result<u64, CniError> {
+pub(super) async fn take_down(hands: &Hands, record: Arc<Record>) -> Result<u64, Stuck> {
     let key: AttachmentKey = record.key.clone();
-    ask(&hands.revert, Revert(record)).await?.map_err(errors::kernel)?;
-    fault::reach("del-reverted").map_err(errors::fault)?;
-    let now = boottime_ms();
-    ask(&hands.forget, Forget { key, now }).await?.map_err(errors::store)?;
-    fault::reach("del-forgotten").map_err(errors::fault)?;
-    Ok(now)
+    let reverted = ask(&hands.revert, Revert(record)).await;
+    reverted.and_then(|r| r.map_err(errors::kernel)).map_err(Stuck::Kernel)?;
+    let forgotten = async {
+        fault::reach("del-reverted").map_err(errors::fault)?;
+        let now = boottime_ms();
+        ask(&hands.forget, Forget { key, now }).await?.map_err(errors::store)?;
+        fault::reach("del-forgotten").map_err(errors::fault)?;
+        Ok(now)
+    };
+    forgotten.await.map_err(Stuck::Store)
 }

@@ -36,7 +36,7 @@ use self::gate::Gate;
 use self::ticket::Ticket;
 use crate::messages::Drain;
 use crate::messages::cache::{
-    Addresses, All, Define, Find, Forget, Held, Leave, List, Lookup, Remember, TakeOver,
+    Abandon, Addresses, All, Define, Find, Forget, Held, Leave, List, Lookup, Remember, TakeOver,
 };
 use crate::messages::driver::{Apply, Inspect, Ports, Prepare, Restore, Revert, Sweep};
 use crate::messages::manager::Changed;
@@ -51,6 +51,7 @@ pub(crate) struct Hands {
     pub(crate) lookup: Recipient<Lookup>,
     pub(crate) remember: Recipient<Remember>,
     pub(crate) leave: Recipient<Leave>,
+    pub(crate) abandon: Recipient<Abandon>,
     pub(crate) forget: Recipient<Forget>,
     pub(crate) find: Recipient<Find>,
     pub(crate) list: Recipient<List>,
