@@ -162,3 +162,38 @@ fn plug_in_pairs(world: &World, bridge: &str, pairs: usize) {
     });
     world.host.ip_batch(&lines.collect::<String>());
 }
+
+#[test]
+fn the_host_forgets_who_had_an_address() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let ranges = json!([[{ "subnet": "10.81.0.0/24" }], [{ "subnet": "fd00:81::/64" }]]);
+    let conf = with(
+        &network("reuse", "reuse0", ""),
+        json!({ "ipam": { "subnet": null, "ranges": ranges } }),
+    );
+    let asks = with(&conf, json!({ "runtimeConfig": { "ips": ["10.81.0.7", "fd00:81::7"] } }));
+    // Held to the end: with its last port the bridge would lose its carrier and its neighbours.
+    let (stays, one, two) = (world.container(), world.container(), world.container());
+    let stayed = world.call(Call::add("stays", &stays).conf(&conf)).succeeded();
+    let entry =
+        |address: &str| world.host.output("ip", &format!("neigh show {address} dev reuse0"));
+
+    let first = world.call(Call::add("c1", &one).conf(&asks)).succeeded();
+    for address in ["10.81.0.7", "fd00:81::7"] {
+        world.host.ip(&format!("neigh replace {address} lladdr {} dev reuse0", mac(&first)));
+    }
+    assert!(ping(&world.host, &address(&stayed), PATIENCE));
+    world.call(Call::del("c1", &one).conf(&conf)).succeeded();
+    assert_eq!((entry("10.81.0.7"), entry("fd00:81::7")), (String::new(), String::new()));
+    assert_ne!(entry(&address(&stayed)), "", "nobody else's");
+
+    let second = world.call(Call::add("c2", &two).conf(&asks)).succeeded();
+    assert_ne!(mac(&first), mac(&second));
+    assert!(ping(&world.host, "10.81.0.7", PATIENCE));
+    assert!(entry("10.81.0.7").contains(mac(&second)), "{}", entry("10.81.0.7"));
+}
+
+fn mac(result: &Value) -> &str {
+    result["interfaces"][2]["mac"].as_str().expect("a hardware address")
+}

@@ -132,6 +132,10 @@ fn neighbours_hear_of_an_addresss_next_owner() {
                     .conf(&conf),
             )
             .succeeded();
+        assert!(neighbour().iter().all(|entry| entry["lladdr"] != known), "forgotten with the DEL");
+        // Others on the link do not forget: the host is put into their place.
+        let stale = known.as_str().expect("an address");
+        world.host.ip(&format!("neigh replace fd00:84::2 lladdr {stale} dev next0 nud stale"));
         let next = world.container();
         let result = world.call(Call::add(&format!("c{n}"), &next).conf(&conf)).succeeded();
         let mac = result["interfaces"][2]["mac"].clone();

@@ -1,6 +1,7 @@
 //! The lanes behind the Driver.
 
 use std::io;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
@@ -33,6 +34,8 @@ pub(crate) struct Lanes {
 #[derive(Debug)]
 struct Removal {
     link: (IfName, LinkIndex),
+    /// Its addresses, each with the link it is reached over.
+    addresses: Vec<(IfName, IpAddr)>,
     tell: oneshot::Sender<Result<(), KernelError>>,
 }
 
@@ -88,7 +91,9 @@ impl Lanes {
     /// Removes the pair of a record, together with those of others that come at the same time.
     pub(super) async fn remove(&self, record: &Record) -> Result<(), KernelError> {
         let (tell, told) = oneshot::channel();
-        self.delete.put(Removal { link: (record.host.clone(), record.index), tell });
+        let reached = record.addresses.iter().map(|a| (record.bridge.clone(), a.address.ip()));
+        let (link, addresses) = ((record.host.clone(), record.index), reached.collect());
+        self.delete.put(Removal { link, addresses, tell });
         told.await.unwrap_or_else(|_| Err(LaneError::panicked().into()))
     }
 
@@ -108,7 +113,11 @@ fn remove(host: Result<&mut Host, &LaneError>, removals: Vec<Removal>) {
     match host {
         Ok(host) => {
             let links: Vec<_> = removals.iter().map(|r| r.link.clone()).collect();
-            for (removal, outcome) in removals.into_iter().zip(host.detach(&links, scratch())) {
+            let outcomes = host.detach(&links, scratch());
+            // When the links are gone: until then the host could learn the addresses again.
+            let addresses: Vec<_> = removals.iter().flat_map(|r| r.addresses.clone()).collect();
+            host.forget_neighbours(&addresses);
+            for (removal, outcome) in removals.into_iter().zip(outcomes) {
                 let _ = removal.tell.send(outcome.map(|_| ()).map_err(Into::into));
             }
         }

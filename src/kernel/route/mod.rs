@@ -11,6 +11,7 @@
 //! | `vlan`    | the requests that put a port into its VLANs                           |
 //! | `duplicate` | waits until IPv6 addresses are known to be nobody else's            |
 //! | `detach`  | removes many links in the time of one                                 |
+//! | `neighbours` | forgets who had the addresses that are free again                   |
 //! | `look`    | what there is: links, addresses and routes as plain data              |
 //! | `scan`    | the links of the host that are ours                                   |
 //! | `bridge`  | the bridge of a network (asynchronous: the slow path)                 |
@@ -23,6 +24,7 @@ mod duplicate;
 mod forward;
 pub(super) mod look;
 mod message;
+mod neighbours;
 mod scan;
 mod socket;
 mod step;

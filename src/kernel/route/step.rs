@@ -39,6 +39,8 @@ pub enum Step {
     MarkLink,
     /// Delete links.
     DeleteLinks,
+    /// Forget the hardware address of a neighbour.
+    ForgetNeighbour,
     /// Look at a link.
     FindLink,
     /// List links, addresses or routes.
@@ -63,6 +65,7 @@ impl Step {
             Self::Announce => "announce the addresses of",
             Self::MarkLink => "mark for deletion the link",
             Self::DeleteLinks => "delete",
+            Self::ForgetNeighbour => "forget the neighbour",
             Self::FindLink => "look at the link",
             Self::List => "list",
         }

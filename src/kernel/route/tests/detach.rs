@@ -122,3 +122,26 @@ fn a_long_listing_is_complete() {
         assert_eq!(Host::open().unwrap().scan().unwrap().len(), 100);
     });
 }
+
+#[test]
+fn who_had_an_address_is_forgotten() {
+    in_private_netns(|| {
+        let mut bridge = Bridge::new();
+        let addresses = ["10.9.0.7", "10.9.0.8", "fd09::7", "fd09::8"];
+        for address in addresses {
+            ip(&format!("neigh add {address} lladdr 02:00:00:00:00:77 dev br0 nud reachable"));
+        }
+        let on = |link: &str, address: &str| (name(link), address.parse().unwrap());
+        bridge.host.forget_neighbours(&[
+            on("gone0", "10.9.0.8"), // no such link
+            on("br0", "10.9.0.99"),  // no such neighbour
+            on("br0", "10.9.0.7"),
+            on("br0", "fd09::7"),
+            on("lo", "fd09::8"), // another link's
+        ]);
+        let left = ip("neigh show dev br0");
+        let is_there =
+            addresses.map(|a| left.lines().any(|line| line.split(' ').next() == Some(a)));
+        assert_eq!(is_there, [false, true, false, true], "{left}");
+    });
+}
