@@ -65,9 +65,9 @@ pub fn full(error: &BridgeFull) -> CniError {
 
 fn bridge(error: &BridgeError) -> CniError {
     let code = match error {
-        BridgeError::NotABridge { .. } | BridgeError::OtherAddress { .. } => {
-            Code::InvalidNetworkConfig
-        }
+        BridgeError::NotABridge { .. }
+        | BridgeError::OtherAddress { .. }
+        | BridgeError::NotAGateway { .. } => Code::InvalidNetworkConfig,
         BridgeError::NoVlanFiltering { .. } => Code::UnsupportedField,
         BridgeError::Vanished { .. } | BridgeError::Socket(_) => Code::TryAgainLater,
         BridgeError::Kernel { .. } | BridgeError::Setting { .. } => Code::Kernel,

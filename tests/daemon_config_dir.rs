@@ -86,8 +86,9 @@ fn a_bad_file_is_reported_and_stops_nothing() {
     write(&world, "10-cut-off.conf", "{\"name\": \"cut");
     write(
         &world,
-        "20-vlan.conf",
-        &with(&network("v", "v0", "10.54.0.0/24"), json!({ "vlan": 7 })).to_string(),
+        "20-trunk.conf",
+        &with(&network("v", "v0", "10.54.0.0/24"), json!({ "vlanTrunk": [{ "id": 7 }] }))
+            .to_string(),
     );
     write(&world, "30-good.conf", &network("good", "good0", "10.55.0.0/24").to_string());
     std::fs::create_dir(world.paths().config_dir.join("40-folder.conf")).expect("a folder");
@@ -98,10 +99,10 @@ fn a_bad_file_is_reported_and_stops_nothing() {
     assert!(address(&result).starts_with("10.55.0."), "the first file of a name counts: {result}");
     try_network(&world, &thin("v")).failed();
     let said = reports(&world, &daemon);
-    for file in ["10-cut-off.conf", "20-vlan.conf", "40-folder.conf", "50-again.conf"] {
+    for file in ["10-cut-off.conf", "20-trunk.conf", "40-folder.conf", "50-again.conf"] {
         assert!(said.contains(file), "{file} is not reported");
     }
-    assert!(said.contains("vlan=7"), "the reason is reported");
+    assert!(said.contains("a vlanTrunk without vlan"), "the reason is reported");
     assert!(!said.contains("30-good.conf: ") || !said.contains("30-good.conf: cannot"));
 }
 

@@ -194,9 +194,23 @@ fn vlans_are_set_or_the_kernel_is_named_that_cannot() {
     let probe = "link add probe type bridge vlan_filtering 1";
     let can =
         world.host.command("ip").args(probe.split(' ')).output().expect("ip").status.success();
+    let routed = with(&network("vlan2", "vlan2", "10.68.0.0/24"), json!({ "vlan": 100 }));
     if !can {
+        refused(&world, &routed, NOT_SUPPORTED, "CONFIG_BRIDGE_VLAN_FILTERING");
+        assert!(world.host.link("vlan2.100").is_none());
         return refused(&world, &conf, NOT_SUPPORTED, "CONFIG_BRIDGE_VLAN_FILTERING");
     }
+    let container = world.container();
+    let result = world.call(Call::add("c2", &container).conf(&routed)).succeeded();
+    assert_eq!(result["interfaces"][3]["name"], "vlan2.100");
+    assert_eq!(world.host.addresses("vlan2.100", 4), ["10.68.0.1/24"]);
+    assert!(ping(&container, "10.68.0.1", PATIENCE));
+    let check = |result| with(&routed, json!({ "prevResult": result }));
+    world.call(Call::check("c2", &container).conf(&check(&result))).succeeded();
+    world.host.ip("address del 10.68.0.1/24 dev vlan2.100");
+    let said = world.call(Call::check("c2", &container).conf(&check(&result)));
+    assert!(said.failed_with(CHECK_FAILED).contains("vlan2.100"), "the gateway's address is gone");
+
     let container = world.container();
     let result = world.call(Call::add("c1", &container).conf(&conf)).succeeded();
     let text = world.host.output("bridge", &format!("-j vlan show dev {}", port(&result)));

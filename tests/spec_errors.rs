@@ -168,7 +168,7 @@ fn errors_have_the_version_of_the_configuration() {
     let world = world!();
     let _daemon = world.daemon();
     for version in ["0.4.0", "1.0.0", "1.1.0"] {
-        let conf = with(&at(&example(), version), json!({ "vlan": 100 }));
+        let conf = with(&at(&example(), version), json!({ "vlanTrunk": [{ "id": 7 }] }));
         let failure = refused(|_, n| Call::add("c1", n).conf(&conf), &world, 2);
         assert_eq!(failure.cni_version, version);
         let call = |_: &World, n: &Netns| Call::add("a/b", n).conf(&at(&example(), version));
@@ -181,8 +181,7 @@ fn keys_that_are_not_served_yet_are_named_with_their_values() {
     let world = world!();
     let _daemon = world.daemon();
     for (key, value, shown) in [
-        ("vlan", json!(100), "100"),
-        ("vlanTrunk", json!([{ "id": 7 }]), "vlanTrunk"),
+        ("vlanTrunk", json!([{ "id": 7 }]), "isGateway=true"),
         ("ipam", json!({ "type": "dhcp" }), "dhcp"),
     ] {
         let conf = with(&example(), json!({ key: value }));

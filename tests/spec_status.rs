@@ -75,8 +75,9 @@ fn a_configuration_that_could_not_be_added_is_not_ready() {
     let _daemon = world.daemon();
     let unknown = json!({ "cniVersion": "1.1.0", "name": "unknown", "type": "quantum-cni" });
     world.call(status(&unknown)).failed();
-    let vlan = crate::support::conf::with(&at(&example(), "1.1.0"), json!({ "vlan": 7 }));
-    world.call(status(&vlan)).failed_with(2);
+    let trunk = json!({ "vlanTrunk": [{ "id": 7 }] });
+    let trunk = crate::support::conf::with(&at(&example(), "1.1.0"), trunk);
+    world.call(status(&trunk)).failed_with(2);
 }
 
 #[test]

@@ -208,10 +208,12 @@ async fn rebuild(
     let defined = net_d::load(config_dir).networks;
     let (mut records, mut lost) = (Vec::new(), HashSet::new());
     let scanned = ask(&graph.scan, Scan).await?.map_err(errors::kernel)?;
-    let (mut masqueraded, mut guards) = (HashSet::new(), HashMap::new());
+    let (mut masqueraded, mut guards) = (HashMap::<_, Vec<_>>::new(), HashMap::new());
     for element in &scanned.elements {
         match element {
-            Element::Masquerade { address, .. } => _ = masqueraded.insert(*address),
+            Element::Masquerade { address, bridge } => {
+                masqueraded.entry(*address).or_default().push(bridge.clone());
+            }
             Element::Guard { port, mac } => _ = guards.insert(port.clone(), *mac),
         }
     }
@@ -223,8 +225,13 @@ async fn rebuild(
         let record = bridge.and_then(|bridge| {
             let (host, index) = (link.name.clone(), link.index);
             let guard = guards.get(&host).copied();
-            let masquerades = |a: &IpNetwork| masqueraded.contains(&a.ip());
-            recover(host, index, &link.alias, bridge, pools, masquerades, guard)
+            // Another network may masquerade the same address on its own bridge.
+            let plugged = bridge.clone();
+            let home = |a: &IpNetwork| {
+                let links = masqueraded.get(&a.ip())?;
+                links.iter().find(|link| naming::is_home(link, &plugged)).cloned()
+            };
+            recover(host, index, &link.alias, bridge, pools, home, guard)
         });
         match record {
             Some(record) => records.push(record),

@@ -32,7 +32,7 @@ pub enum Difference {
     BridgeDown(String),
     /// The bridge takes every frame and should not, or the other way about.
     Promiscuity(String, bool),
-    /// The bridge lost the gateway's address.
+    /// The bridge, or the gateway of the VLAN, lost the gateway's address.
     GatewayGone(String, IpAddr),
     /// The container's end is gone, or another interface has its name.
     InterfaceGone(String),
@@ -68,7 +68,7 @@ impl fmt::Display for Difference {
             Self::Promiscuity(name, wanted) => {
                 write!(f, "bridge {name} is {}promiscuous", if *wanted { "not " } else { "" })
             }
-            Self::GatewayGone(name, ip) => write!(f, "bridge {name} has lost the address {ip}"),
+            Self::GatewayGone(name, ip) => write!(f, "{name} has lost the address {ip}"),
             Self::InterfaceGone(name) => write!(f, "interface {name} is gone from the container"),
             Self::InterfaceDown(name) => write!(f, "interface {name} is down in the container"),
             Self::AddressGone(address) => write!(f, "address {address} is gone from the container"),
@@ -115,7 +115,7 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
             let gateways = record.gateway.then_some(&record.addresses).into_iter().flatten();
             let lost = gateways.filter_map(|a| a.gateway);
             let lost = lost.filter(|ip| !seen.addresses.iter().any(|a| a.ip() == *ip));
-            found.extend(lost.map(|ip| Difference::GatewayGone(bridge.clone(), ip)));
+            found.extend(lost.map(|ip| Difference::GatewayGone(record.home().to_string(), ip)));
         }
     }
     match &observed.inside {

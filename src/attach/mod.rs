@@ -32,7 +32,7 @@ pub use check::{Difference, differences};
 pub use collect::stale;
 pub use door::{Class, Door, Entry, Limits};
 pub use observed::{BridgeSeen, HostSeen, InsideSeen, Observed, RouteSeen};
-pub use plan::{BridgeEnd, Element, InsidePlan, LinkPlan, Plan, Target, elements};
+pub use plan::{BridgeEnd, Element, GatewayEnd, InsidePlan, LinkPlan, Plan, Target, elements};
 pub use ports::{BridgeFull, PORTS_MAX, Ports};
 pub use record::{Assigned, NetnsId, Record};
 pub use recover::recover;

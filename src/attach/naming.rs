@@ -8,6 +8,8 @@ use quantum_config::ids::{AttachmentKey, IfName, InvalidId, LinkIndex, Mac, dige
 
 /// How the names of our host ends begin.
 pub const PREFIX: &str = "qc";
+/// How the names of the ports of VLANs' gateways begin.
+const GATEWAY_PREFIX: &str = "qg";
 /// The link group of our host ends: "qcni" in ASCII. Groups are a plain number that any tool may
 /// set; a high one does not meet the small ones that people use.
 pub const GROUP: u32 = 0x7163_6e69;
@@ -28,13 +30,22 @@ const INDEX_MASK: u32 = 0x3fff_ffff;
 /// The host end's name: the prefix and 13 letters that hold the 64 bits of the key's digest. With a
 /// thousand attachments the odds of two equal names are about 1 in 10^13.
 pub fn host_name(key: &AttachmentKey) -> Result<IfName, InvalidId> {
+    name_of(PREFIX, key.digest())
+}
+
+/// The name of the port by which a VLAN's gateway is plugged into its bridge. It does not begin with
+/// our prefix: like the bridge it belongs to no attachment, and nobody sweeps it.
+pub fn gateway_port(gateway: &IfName) -> Result<IfName, InvalidId> {
+    name_of(GATEWAY_PREFIX, digest(&["gateway", gateway.as_str()]))
+}
+
+fn name_of(prefix: &str, digest: u64) -> Result<IfName, InvalidId> {
     const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-    let digest = key.digest();
     let letters = (0..13).map(|i| {
         let five = (digest >> (5 * i)) & 31;
         char::from(LETTERS.get(five as usize).copied().unwrap_or(b'0'))
     });
-    IfName::new(PREFIX.chars().chain(letters).collect::<String>())
+    IfName::new(prefix.chars().chain(letters).collect::<String>())
 }
 
 /// The index for both ends. Should it be taken, the next `attempt` gives another.
@@ -74,6 +85,13 @@ pub fn container_mac(key: &AttachmentKey) -> Mac {
 /// The hardware address of the host's end.
 pub fn host_mac(key: &AttachmentKey) -> Mac {
     Mac::from_seed(!key.digest())
+}
+
+/// Whether containers on the bridge may be at home on the link: it is the bridge, or the gateway of one
+/// of its VLANs.
+pub fn is_home(link: &IfName, bridge: &IfName) -> bool {
+    let of_vlan = || link.as_str().strip_prefix(bridge.as_str())?.strip_prefix('.');
+    link == bridge || of_vlan().is_some_and(|vlan| vlan.parse::<u16>().is_ok())
 }
 
 /// The hardware address of a bridge we create. It depends on the host, so that two hosts whose
@@ -181,6 +199,22 @@ mod tests {
         let read = read_alias(&text).expect("ours").addresses;
         assert_eq!(read, many[..read.len()], "no address is cut in two");
         assert!(stand_in(&long).is_some());
+    }
+
+    #[test]
+    fn a_vlans_gateway_is_told_from_ports_and_other_bridges() {
+        let name = |text| IfName::new(text).expect("a name");
+        let port = gateway_port(&name("br0.100")).expect("a name");
+        assert!(!is_ours(port.as_str(), LinkIndex(INDEX_BASE), GROUP, ""), "{port} is not swept");
+        for (link, expected) in [
+            ("br0", true),
+            ("br0.100", true),
+            ("br0.x", false),
+            ("br01", false),
+            ("br1.100", false),
+        ] {
+            assert_eq!(is_home(&name(link), &name("br0")), expected, "{link}");
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct BridgeSeen {
     pub up: bool,
     /// It takes every frame, whoever it is for.
     pub promisc: bool,
-    /// Its addresses.
+    /// The addresses of the link that has the gateways': its own, or those of its VLAN's gateway.
     pub addresses: Vec<IpNetwork>,
 }
 

@@ -75,7 +75,7 @@ pub enum Element {
     Masquerade {
         /// The container's address.
         address: IpAddr,
-        /// The bridge of its network.
+        /// The link that its network is reached by: the bridge, or the gateway of its VLAN.
         bridge: IfName,
     },
     /// What comes in by `port` with another source than `mac` is dropped.
@@ -105,6 +105,17 @@ pub struct Target {
 pub struct BridgeEnd {
     /// Its index on the host.
     pub index: LinkIndex,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// Its MTU.
+    pub mtu: u32,
+    /// What has the gateways' addresses instead of it.
+    pub vlan_gateway: Option<GatewayEnd>,
+}
+
+/// The gateway of a VLAN as it was found or made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GatewayEnd {
     /// Its hardware address.
     pub mac: Mac,
     /// Its MTU.
@@ -155,12 +166,18 @@ impl Plan {
             mtu: Some(mtu),
             sandbox: sandbox.to_owned(),
         };
+        let vlan_gateway = network.vlan_gateway();
+        let mut interfaces = vec![
+            interface(&network.bridge, bridge.mac, bridge.mtu, ""),
+            interface(&host, host_mac, mtu, ""),
+            interface(&key.ifname, mac, mtu, &target.sandbox),
+        ];
+        if let (Some(name), Some(end)) = (&vlan_gateway, bridge.vlan_gateway) {
+            // Last, as addresses point at the third one.
+            interfaces.push(interface(name, end.mac, end.mtu, ""));
+        }
         let result = CniResult {
-            interfaces: vec![
-                interface(&network.bridge, bridge.mac, bridge.mtu, ""),
-                interface(&host, host_mac, mtu, ""),
-                interface(&key.ifname, mac, mtu, &target.sandbox),
-            ],
+            interfaces,
             ips: addresses
                 .iter()
                 .map(|a| IpConfig { interface: Some(2), address: a.address, gateway: a.gateway })
@@ -178,6 +195,7 @@ impl Plan {
             host_mac,
             bridge: network.bridge.clone(),
             gateway: network.gateway,
+            vlan_gateway,
             hairpin: network.hairpin,
             promisc: network.promisc,
             port: network.port.clone(),
@@ -205,7 +223,7 @@ impl Plan {
 pub fn elements(record: &Record) -> Vec<Element> {
     let masquerade = |a: &Assigned| Element::Masquerade {
         address: a.address.ip(),
-        bridge: record.bridge.clone(),
+        bridge: record.home().clone(),
     };
     let masqueraded = record.masquerade.then_some(&record.addresses).into_iter().flatten();
     let guard = Element::Guard { port: record.host.clone(), mac: record.mac };
@@ -269,7 +287,12 @@ pub(super) mod tests {
             address: "10.1.0.2/24".parse().expect("address"),
             gateway: Some("10.1.0.1".parse().expect("gateway")),
         }];
-        let bridge = BridgeEnd { index: LinkIndex(3), mac: Mac([2, 0, 0, 0, 0, 9]), mtu: 1500 };
+        let bridge = BridgeEnd {
+            index: LinkIndex(3),
+            mac: Mac([2, 0, 0, 0, 0, 9]),
+            mtu: 1500,
+            vlan_gateway: None,
+        };
         Plan::new(&target, &network, bridge, addresses, 0, 5).expect("a plan")
     }
 
@@ -309,6 +332,19 @@ pub(super) mod tests {
         let plan = sample(r#","macspoofchk":true,"ipMasq":false"#);
         let guard = Element::Guard { port: plan.link.host.clone(), mac: plan.inside.mac };
         assert_eq!(plan.netfilter, [guard]);
+    }
+
+    #[test]
+    fn in_a_vlan_the_containers_are_at_home_on_its_gateway() {
+        let mut plan = sample(r#","vlan":100"#);
+        assert_eq!(plan.link.vlans.native, Some(100));
+        let home = IfName::new("br0.100").expect("a name");
+        assert!(
+            matches!(&plan.netfilter[..], [Element::Masquerade { bridge, .. }] if *bridge == home)
+        );
+        assert_eq!((plan.record.home(), plan.record.bridge.as_str()), (&home, "br0"));
+        plan.record.vlan_gateway = None;
+        assert_eq!(plan.record.home().as_str(), "br0");
     }
 
     #[test]

@@ -50,6 +50,9 @@ pub struct Record {
     pub bridge: IfName,
     /// The bridge carries the gateways' addresses.
     pub gateway: bool,
+    /// The link that carries them instead, if the container is in a VLAN.
+    #[serde(default)]
+    pub vlan_gateway: Option<IfName>,
     /// Frames may leave by the port they came in.
     pub hairpin: bool,
     /// The bridge takes every frame, whoever it is for.
@@ -70,4 +73,11 @@ pub struct Record {
     pub result: CniResult,
     /// When, in milliseconds since the machine booted (`CLOCK_BOOTTIME`).
     pub created: u64,
+}
+
+impl Record {
+    /// The link that the host reaches the container by.
+    pub fn home(&self) -> &IfName {
+        self.vlan_gateway.as_ref().unwrap_or(&self.bridge)
+    }
 }

@@ -9,8 +9,8 @@ use quantum_config::ids::{IfName, LinkIndex, Mac};
 use super::naming::{container_mac, host_mac, read_alias};
 use super::{Assigned, NetnsId, Record};
 
-/// A record made of what the kernel shows; none where the alias does not hold the key. `masquerade`
-/// is whether an address is in our nftables set, `guard` the
+/// A record made of what the kernel shows; none where the alias does not hold the key. `home`
+/// is the link that our nftables set has for an address that is masqueraded, `guard` the
 /// hardware address that frames of the port are compared with, if they are.
 pub fn recover(
     host: IfName,
@@ -18,7 +18,7 @@ pub fn recover(
     alias: &str,
     bridge: IfName,
     pools: &[RangeSet],
-    masquerade: impl Fn(&IpNetwork) -> bool,
+    home: impl Fn(&IpNetwork) -> Option<IfName>,
     guard: Option<Mac>,
 ) -> Option<Record> {
     let alias = read_alias(alias)?;
@@ -29,6 +29,7 @@ pub fn recover(
         Assigned { set, address: *address, gateway: range.map(|r| r.gateway) }
     };
     let addresses: Vec<Assigned> = alias.addresses.iter().map(assigned).collect();
+    let home = alias.addresses.iter().find_map(home);
     Some(Record {
         // No namespace has inode 0: an ADD for this key will see another one, and replace.
         netns: NetnsId { dev: 0, ino: 0 },
@@ -37,13 +38,14 @@ pub fn recover(
         host_mac: host_mac(&key),
         host,
         index,
+        masquerade: home.is_some(),
+        vlan_gateway: home.filter(|home| *home != bridge),
         bridge,
         gateway: false,
         hairpin: false,
         promisc: false,
         port: PortOptions { guarded: guard.is_some(), ..PortOptions::default() },
         mtu: None,
-        masquerade: alias.addresses.iter().any(masquerade),
         addresses,
         routes: Vec::new(),
         result: CniResult::default(),
@@ -67,7 +69,7 @@ mod tests {
             &link.alias,
             plan.record.bridge.clone(),
             &[],
-            |_| true,
+            |_| IfName::new("br0.7").ok(),
             None,
         )
         .expect("recovered");
@@ -77,9 +79,10 @@ mod tests {
         );
         assert_eq!(back.addresses[0].address, plan.record.addresses[0].address);
         assert!(back.masquerade);
+        assert_eq!((back.bridge.as_str(), back.home().as_str()), ("br0", "br0.7"));
         let name = IfName::new("x").expect("name");
         assert!(
-            recover(name.clone(), LinkIndex(1), "foreign", name, &[], |_| true, None).is_none()
+            recover(name.clone(), LinkIndex(1), "foreign", name, &[], |_| None, None).is_none()
         );
     }
 }

@@ -58,7 +58,12 @@ fn see_host(socket: &mut RouteSocket, record: &Record) -> Result<Option<HostSeen
 fn see_bridge(socket: &mut RouteSocket, record: &Record) -> Result<Option<BridgeSeen>, StepError> {
     match look::link_by_name(socket, &record.bridge)? {
         Some(link) if link.is_bridge => {
-            let addresses = look::addresses(socket, link.index)?;
+            let holder = match &record.vlan_gateway {
+                Some(name) => look::link_by_name(socket, name)?.map(|link| link.index),
+                None => Some(link.index),
+            };
+            let addresses =
+                holder.map_or(Ok(Vec::new()), |index| look::addresses(socket, index))?;
             let Link { index, up, promisc, .. } = link;
             Ok(Some(BridgeSeen { index, up, promisc, addresses }))
         }

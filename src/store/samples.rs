@@ -55,6 +55,7 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
         host_mac: mac,
         bridge: host.clone(),
         gateway: true,
+        vlan_gateway: None,
         hairpin: true,
         promisc: false,
         port: PortOptions::default(),

@@ -91,7 +91,7 @@ impl Lanes {
     /// Removes the pair of a record, together with those of others that come at the same time.
     pub(super) async fn remove(&self, record: &Record) -> Result<(), KernelError> {
         let (tell, told) = oneshot::channel();
-        let reached = record.addresses.iter().map(|a| (record.bridge.clone(), a.address.ip()));
+        let reached = record.addresses.iter().map(|a| (record.home().clone(), a.address.ip()));
         let (link, addresses) = ((record.host.clone(), record.index), reached.collect());
         self.delete.put(Removal { link, addresses, tell });
         told.await.unwrap_or_else(|_| Err(LaneError::panicked().into()))

@@ -3,8 +3,12 @@
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{BridgeEnd, naming};
 use quantum_cni::kernel::nft::skeleton;
-use quantum_cni::kernel::route::bridge::{self, BridgePlan};
+use quantum_cni::kernel::route::VlanGateway;
+use quantum_cni::kernel::route::bridge::{self, BridgePlan, BridgeState};
 use quantum_cni::kernel::{KernelError, identity};
+
+use quantum_config::cni::{Definition, Vlans};
+use quantum_config::ids::IfName;
 
 use super::Driver;
 use crate::messages::driver::Prepare;
@@ -21,17 +25,35 @@ impl Handler<Prepare> for Driver {
             if network.port.guarded {
                 lanes.netfilter(|_| skeleton::apply_guard()).await??;
             }
+            let host = identity::host_id();
             let plan = BridgePlan {
                 name: network.bridge.clone(),
-                mac: naming::bridge_mac(&identity::host_id(), &network.bridge),
+                mac: naming::bridge_mac(&host, &network.bridge),
                 mtu: network.mtu,
                 addresses: network.gateway_addresses(),
                 force_address: network.force_address,
                 promisc: network.promisc,
                 filters_vlans: network.port.vlans.is_used(),
+                vlan_gateway: network
+                    .vlan_gateway()
+                    .and_then(|name| vlan_gateway(&host, name, &network)),
             };
             let made = lanes.slow(async move { bridge::prepare(&plan).await }).await??;
-            Ok(BridgeEnd { index: made.index, mac: made.mac, mtu: made.mtu })
+            let BridgeState { index, mac, mtu, vlan_gateway } = made;
+            Ok(BridgeEnd { index, mac, mtu, vlan_gateway })
         })
     }
+}
+
+/// The pair whose end `name` has the gateways' addresses. It is in the VLAN of the containers, and in
+/// none of those that only pass.
+fn vlan_gateway(host: &str, name: IfName, network: &Definition) -> Option<VlanGateway> {
+    let port = naming::gateway_port(&name).ok()?;
+    Some(VlanGateway {
+        mac: naming::bridge_mac(host, &name),
+        port_mac: naming::bridge_mac(host, &port),
+        vlans: Vlans { trunk: Vec::new(), ..network.port.vlans.clone() },
+        name,
+        port,
+    })
 }

@@ -55,12 +55,14 @@ impl Handler<Sweep> for Driver {
                     lanes.netfilter(move |table| reconcile(table, &elements)).await??;
                 }
                 Scope::Network(_) => {
-                    let mut going: Vec<_> = unknown.iter().flat_map(elements_of).collect();
-                    let guards = lanes.netfilter(Table::guards).await??.into_iter();
-                    going.extend(guards.filter(|guard| {
-                        matches!(guard, Element::Guard { port, .. }
-                            if unknown.iter().any(|link| link.name == *port))
-                    }));
+                    let mut going = match lanes.netfilter(Table::list).await? {
+                        // There may be guards all the same: they are in a table of their own.
+                        Err(NftError::SkeletonLost { .. }) => {
+                            lanes.netfilter(Table::guards).await??
+                        }
+                        listed => listed?,
+                    };
+                    going.retain(|element| unknown.iter().any(|link| is_of(element, link)));
                     unfilter(&lanes, going).await?;
                 }
             }
@@ -69,14 +71,18 @@ impl Handler<Sweep> for Driver {
     }
 }
 
-/// The elements that a link may have, by its alias.
-fn elements_of(link: &OwnedLink) -> Vec<Element> {
-    let addresses = naming::read_alias(&link.alias).map(|alias| alias.addresses);
-    let element = |address: IpNetwork| {
-        let bridge = link.bridge.clone()?;
-        Some(Element::Masquerade { address: address.ip(), bridge })
-    };
-    addresses.unwrap_or_default().into_iter().filter_map(element).collect()
+/// Whether an element is what a link has, by its name and its alias.
+fn is_of(element: &Element, link: &OwnedLink) -> bool {
+    match element {
+        Element::Guard { port, .. } => link.name == *port,
+        Element::Masquerade { address, bridge } => {
+            let is_home = link.bridge.as_ref().is_some_and(|b| naming::is_home(bridge, b));
+            let is_its = |own: &IpNetwork| own.ip() == *address;
+            is_home
+                && naming::read_alias(&link.alias)
+                    .is_some_and(|alias| alias.addresses.iter().any(is_its))
+        }
+    }
 }
 
 fn network_of(link: &OwnedLink) -> Option<NetworkName> {

@@ -8,7 +8,7 @@ use super::netconf::Ipam;
 use super::{
     Addressing, Call, CniError, Code, Dns, PortOptions, RangeSet, Reservation, Route, StaticAddress,
 };
-use crate::ids::{IfName, NetworkName};
+use crate::ids::{IfName, InvalidId, NetworkName};
 
 /// The reference plugin's default bridge.
 const DEFAULT_BRIDGE: &str = "cni0";
@@ -74,6 +74,10 @@ impl Definition {
         let bridge = if conf.bridge.is_empty() { DEFAULT_BRIDGE } else { &conf.bridge };
         let bridge = IfName::new(bridge).map_err(|e| invalid(call, &format!("bridge: {e}")))?;
         let gateway = conf.is_gateway || conf.is_default_gateway;
+        if let Some(vlan) = port.vlans.native.filter(|_| gateway) {
+            let end = vlan_end(&bridge, vlan);
+            end.map_err(|e| invalid(call, &format!("the gateway of vlan {vlan}: {e}")))?;
+        }
         let addressing = match Addressing::new(&call.network, conf.ipam.as_ref())? {
             Addressing::Static(given) if gateway => {
                 Addressing::Static(given.into_iter().map(StaticAddress::with_gateway).collect())
@@ -119,6 +123,13 @@ impl Definition {
         }
     }
 
+    /// The link that carries the gateways' addresses instead of the bridge, because the containers are
+    /// in a VLAN.
+    pub fn vlan_gateway(&self) -> Option<IfName> {
+        let vlan = self.port.vlans.native.filter(|_| self.gateway)?;
+        vlan_end(&self.bridge, vlan).ok()
+    }
+
     /// The addresses the bridge carries, with their prefix lengths; none without `isGateway`.
     pub fn gateway_addresses(&self) -> Vec<IpNetwork> {
         if !self.gateway {
@@ -159,6 +170,11 @@ impl Definition {
         shared(self) == shared(other)
             && other.gateway_addresses().iter().all(|address| prepared.contains(address))
     }
+}
+
+/// The name is the reference plugin's.
+fn vlan_end(bridge: &IfName, vlan: u16) -> Result<IfName, InvalidId> {
+    IfName::new(format!("{bridge}.{vlan}"))
 }
 
 fn routes(call: &Call, ipam: &Ipam) -> Result<Vec<Route>, CniError> {
@@ -203,9 +219,27 @@ mod tests {
         let error = define(r#"{"name":"n","ipam":{"type":"dhcp"}}"#).expect_err("dhcp");
         assert_eq!(error.code, Code::UnsupportedField);
         assert!(error.msg.contains("ipam.type=\"dhcp\""), "{error}");
-        let error = define(r#"{"name":"n","vlan":5,"isGateway":true}"#).expect_err("a gateway");
+        let error = define(r#"{"name":"n","vlanTrunk":[{"id":5}],"isGateway":true}"#)
+            .expect_err("a gateway");
         assert_eq!(error.code, Code::UnsupportedField);
         assert!(error.msg.contains("\"n\"") && error.msg.contains("isGateway=true"), "{error}");
+    }
+
+    #[test]
+    fn the_gateway_of_a_vlan_has_the_bridges_name_and_its_number() {
+        let gateway = |keys: &str| {
+            let name = |d: Definition| d.vlan_gateway().map(|name| name.to_string());
+            define(&format!(r#"{{"name":"n"{keys}}}"#)).map(name)
+        };
+        let bridge = r#","bridge":"br0","vlan":100"#;
+        assert_eq!(gateway(bridge).expect("valid"), None);
+        assert_eq!(gateway(r#","isGateway":true"#).expect("valid"), None);
+        let keys = format!(r#"{bridge},"isDefaultGateway":true"#);
+        assert_eq!(gateway(&keys).expect("valid").as_deref(), Some("br0.100"));
+        let long = r#","bridge":"twelve-bytes","vlan":100,"isGateway":true"#;
+        let error = gateway(long).expect_err("16 bytes");
+        assert_eq!(error.code, Code::InvalidNetworkConfig);
+        assert!(error.msg.contains("gateway of vlan 100"), "{error}");
     }
 
     #[test]

@@ -85,15 +85,12 @@ impl PortOptions {
             trunk: conf.vlan_trunk.iter().map(range).collect::<Result<_, _>>()?,
             keeps_default: conf.preserve_default_vlan,
         };
-        if vlans.is_used() && (conf.is_gateway || conf.is_default_gateway) {
-            // The bridge itself is in no VLAN of a port; its gateway would be out of reach.
-            let key = match vlans.native {
-                Some(id) => format!("vlan={id}"),
-                None => "a vlanTrunk".to_owned(),
-            };
+        let is_gateway = conf.is_gateway || conf.is_default_gateway;
+        if is_gateway && vlans.native.is_none() && vlans.leaves().is_some() {
+            // The bridge itself is in VLAN 1 only; its gateway would be out of reach.
             return Err(CniError::new(
                 Code::UnsupportedField,
-                format!("{key} together with isGateway=true is not supported"),
+                "a vlanTrunk without vlan together with isGateway=true is not supported, as the port leaves the gateway's VLAN; say vlan or preserveDefaultVlan",
             ));
         }
         Ok(Self {
@@ -193,8 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_in_a_vlan_is_not_supported() {
-        let error = options(r#","vlan":5,"isGateway":true"#).expect_err("no gateway");
+    fn a_gateway_that_the_port_does_not_reach_is_not_supported() {
+        let trunk = r#","isGateway":true,"vlanTrunk":[{"id":7}]"#;
+        let error = options(trunk).expect_err("no gateway");
         assert_eq!(error.code, Code::UnsupportedField);
+        for reaches in [r#","vlan":5"#, r#","preserveDefaultVlan":true"#] {
+            options(&format!("{trunk}{reaches}")).expect(reaches);
+        }
     }
 }

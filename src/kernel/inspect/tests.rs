@@ -22,6 +22,7 @@ fn record(bridge: &Bridge, number: u8, netns: &Netns) -> Record {
         host_mac: link.mac,
         bridge: name("br0"),
         gateway: true,
+        vlan_gateway: None,
         hairpin: link.hairpin,
         promisc: false,
         port: PortOptions::default(),

@@ -17,8 +17,10 @@ use nix::libc;
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec};
 
+use super::gateway::{self, VlanGateway};
 use super::look::{Link, read_address};
 use super::message::address_message;
+use crate::attach::GatewayEnd;
 use crate::kernel::sysctl::{Setting, has_ipv6};
 
 /// A bridge as a network wants it.
@@ -40,6 +42,15 @@ pub struct BridgePlan {
     pub promisc: bool,
     /// It tells VLANs apart.
     pub filters_vlans: bool,
+    /// What has the addresses instead of the bridge, because the containers are in a VLAN.
+    pub vlan_gateway: Option<VlanGateway>,
+}
+
+impl BridgePlan {
+    /// The link that has the addresses.
+    fn holder(&self) -> &IfName {
+        self.vlan_gateway.as_ref().map_or(&self.name, |gateway| &gateway.name)
+    }
 }
 
 /// A bridge as it is now.
@@ -51,6 +62,8 @@ pub struct BridgeState {
     pub mac: Mac,
     /// Its MTU.
     pub mtu: u32,
+    /// What has the addresses instead of it.
+    pub vlan_gateway: Option<GatewayEnd>,
 }
 
 /// Why there is no such bridge.
@@ -73,6 +86,16 @@ pub enum BridgeError {
         wanted: IpNetwork,
         /// The one that is in the way.
         present: IpNetwork,
+    },
+    /// What should be a VLAN's gateway is something else.
+    #[error(
+        "{name} exists and is not the gateway of a VLAN of {bridge}, which is one end of a veth pair whose other end is a port of that bridge; remove the link or choose another bridge name"
+    )]
+    NotAGateway {
+        /// The link.
+        name: IfName,
+        /// The bridge.
+        bridge: String,
     },
     /// The kernel was built without what it takes.
     #[error(
@@ -136,20 +159,14 @@ pub async fn ensure(handle: &Handle, plan: &BridgePlan) -> Result<BridgeState, B
         filter_vlans(handle, plan, &bridge).await?;
     }
     let wants_ipv6 = plan.addresses.iter().any(|address| address.is_ipv6());
-    if has_ipv6() {
-        // Before it is up: a container must never become the host's router.
-        match set(Setting::AcceptRa(&plan.name), false) {
-            // With an MTU below 1280 the link has no IPv6, and nothing to accept.
-            Err(BridgeError::Setting { source, .. })
-                if source.kind() == io::ErrorKind::NotFound && !wants_ipv6 => {}
-            other => other?,
-        }
-    }
-    if wants_ipv6 {
-        set(Setting::DisableIpv6(&plan.name), false)?;
-    }
+    silence(&plan.name, wants_ipv6 && plan.vlan_gateway.is_none())?;
     bring_up(handle, plan, &bridge).await?;
-    give_addresses(handle, plan, bridge.index).await?;
+    let vlan_gateway = match &plan.vlan_gateway {
+        Some(wanted) => Some(gateway::ensure(handle, wanted, &bridge, wants_ipv6).await?),
+        None => None,
+    };
+    let holder = vlan_gateway.as_ref().map_or(bridge.index, |link| link.index);
+    give_addresses(handle, plan, holder).await?;
     if plan.addresses.iter().any(|address| address.is_ipv4()) {
         set(Setting::Forward4, true)?;
     }
@@ -159,10 +176,28 @@ pub async fn ensure(handle: &Handle, plan: &BridgePlan) -> Result<BridgeState, B
     let vanished = || BridgeError::Vanished { name: plan.name.clone() };
     let bridge = find(handle, &plan.name).await?.ok_or_else(vanished)?;
     let mac = bridge.mac.ok_or_else(vanished)?;
-    Ok(BridgeState { index: bridge.index, mac, mtu: bridge.mtu })
+    let vlan_gateway =
+        vlan_gateway.and_then(|link| Some(GatewayEnd { mac: link.mac?, mtu: link.mtu }));
+    Ok(BridgeState { index: bridge.index, mac, mtu: bridge.mtu, vlan_gateway })
 }
 
-async fn find(handle: &Handle, name: &IfName) -> Result<Option<Link>, BridgeError> {
+/// Before a link is up: a container must never become the host's router.
+pub(super) fn silence(link: &IfName, wants_ipv6: bool) -> Result<(), BridgeError> {
+    if has_ipv6() {
+        match set(Setting::AcceptRa(link), false) {
+            // With an MTU below 1280 the link has no IPv6, and nothing to accept.
+            Err(BridgeError::Setting { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && !wants_ipv6 => {}
+            other => other?,
+        }
+    }
+    if wants_ipv6 {
+        set(Setting::DisableIpv6(link), false)?;
+    }
+    Ok(())
+}
+
+pub(super) async fn find(handle: &Handle, name: &IfName) -> Result<Option<Link>, BridgeError> {
     let mut answers = handle.link().get().match_name(name.as_str()).execute();
     match answers.try_next().await {
         Ok(link) => Ok(link.as_ref().map(Link::read)),
@@ -237,7 +272,7 @@ async fn give_addresses(
         .try_filter_map(async |message| Ok(read_address(&message).map(|a| (a, message))))
         .try_collect()
         .await
-        .map_err(refused("list the addresses of", &plan.name))?;
+        .map_err(refused("list the addresses of", plan.holder()))?;
 
     for &wanted in &plan.addresses {
         if present.iter().any(|(address, _)| *address == wanted) {
@@ -248,7 +283,7 @@ async fn give_addresses(
                 continue;
             }
             if !plan.force_address {
-                let (name, present) = (plan.name.clone(), *address);
+                let (name, present) = (plan.holder().clone(), *address);
                 return Err(BridgeError::OtherAddress { name, wanted, present });
             }
             remove(handle, plan, *address, message).await?;
@@ -282,7 +317,7 @@ async fn add(
         Ok(()) => Ok(()),
         Err(error) if errno_of(&error) == Some(libc::EEXIST) => Ok(()),
         Err(error) => {
-            let object = format!("{address} to {}", plan.name);
+            let object = format!("{address} to {}", plan.holder());
             Err(BridgeError::Kernel { doing: "add the address", object, source: error })
         }
     }
@@ -299,7 +334,7 @@ async fn remove(
         // Removed for an earlier address of the plan, or with the primary it belonged to.
         Err(error) if errno_of(&error) == Some(libc::EADDRNOTAVAIL) => Ok(()),
         Err(error) => {
-            let object = format!("{address} from {}", plan.name);
+            let object = format!("{address} from {}", plan.holder());
             Err(BridgeError::Kernel { doing: "remove the address", object, source: error })
         }
     }
@@ -310,12 +345,15 @@ fn set(setting: Setting<'_>, value: bool) -> Result<(), BridgeError> {
     setting.ensure(value).map_err(|source| BridgeError::Setting { path: path(), source })
 }
 
-fn refused(doing: &'static str, name: &IfName) -> impl FnOnce(rtnetlink::Error) -> BridgeError {
+pub(super) fn refused(
+    doing: &'static str,
+    name: &IfName,
+) -> impl FnOnce(rtnetlink::Error) -> BridgeError {
     let object = name.to_string();
     move |source| BridgeError::Kernel { doing, object, source }
 }
 
-fn errno_of(error: &rtnetlink::Error) -> Option<i32> {
+pub(super) fn errno_of(error: &rtnetlink::Error) -> Option<i32> {
     match error {
         rtnetlink::Error::NetlinkError(message) => Some(message.raw_code().saturating_abs()),
         _ => None,

@@ -29,6 +29,8 @@ pub struct Link {
     pub group: u32,
     /// The bridge or other master it belongs to.
     pub master: Option<LinkIndex>,
+    /// The link it hangs on; of a veth its other end, by its index where that one is.
+    pub other: Option<LinkIndex>,
     /// Its hardware address, if it has one of six bytes.
     pub mac: Option<Mac>,
     /// Its MTU.
@@ -56,6 +58,7 @@ impl Link {
             alias: String::new(),
             group: 0,
             master: None,
+            other: None,
             mac: None,
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
@@ -71,6 +74,7 @@ impl Link {
                 LinkAttribute::IfAlias(alias) => link.alias = alias.clone(),
                 LinkAttribute::Group(group) => link.group = *group,
                 LinkAttribute::Controller(index) => link.master = Some(LinkIndex(*index)),
+                LinkAttribute::Link(index) => link.other = Some(LinkIndex(*index)),
                 LinkAttribute::Address(bytes) => {
                     link.mac = bytes.as_slice().try_into().ok().map(Mac);
                 }

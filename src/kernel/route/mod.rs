@@ -15,6 +15,7 @@
 //! | `look`    | what there is: links, addresses and routes as plain data              |
 //! | `scan`    | the links of the host that are ours                                   |
 //! | `bridge`  | the bridge of a network (asynchronous: the slow path)                 |
+//! | `gateway` | the pair that the gateway of a VLAN is at the end of                   |
 
 mod attach;
 mod batch;
@@ -22,6 +23,7 @@ pub mod bridge;
 mod detach;
 mod duplicate;
 mod forward;
+mod gateway;
 pub(super) mod look;
 mod message;
 mod neighbours;
@@ -34,6 +36,7 @@ pub use attach::Host;
 pub use batch::Batch;
 pub use detach::Detached;
 pub use duplicate::detect;
+pub use gateway::VlanGateway;
 pub use look::Link;
 pub use scan::OwnedLink;
 pub use socket::RouteSocket;

@@ -1,9 +1,12 @@
 //! Bridges: made, taken over, refused.
 
 use ipnetwork::IpNetwork;
+use quantum_config::cni::Vlans;
 use quantum_config::ids::Mac;
 
 use super::name;
+use crate::attach::GatewayEnd;
+use crate::kernel::route::VlanGateway;
 use crate::kernel::route::bridge::{BridgeError, BridgePlan, BridgeState, ensure};
 use crate::kernel::sysctl::Setting;
 use crate::kernel::testing::{in_private_netns, ip, ip_json};
@@ -17,6 +20,7 @@ fn plan(addresses: &[&str]) -> BridgePlan {
         force_address: false,
         promisc: false,
         filters_vlans: false,
+        vlan_gateway: None,
     }
 }
 
@@ -139,5 +143,34 @@ fn another_kind_of_link_is_refused() {
         let error = ensured(&plan(&["10.9.0.1/24"])).unwrap_err();
         assert!(matches!(error, BridgeError::NotABridge { .. }), "{error}");
         assert_eq!(addresses(), [] as [String; 0]);
+    });
+}
+
+#[test]
+fn the_gateway_of_a_vlan_has_the_addresses_instead() {
+    in_private_netns(|| {
+        let wanted = VlanGateway {
+            name: name("br0.100"),
+            mac: Mac([2, 0, 0, 0, 0, 100]),
+            port: name("qg100"),
+            port_mac: Mac([2, 0, 0, 0, 0, 101]),
+            vlans: Vlans::default(),
+        };
+        let plan = plan(&["10.9.0.1/24", "fd09::1/64"]);
+        let plan = BridgePlan { vlan_gateway: Some(wanted.clone()), ..plan };
+        let made = ensured(&plan).unwrap();
+        assert_eq!(made.vlan_gateway, Some(GatewayEnd { mac: wanted.mac, mtu: 1450 }));
+        assert_eq!(addresses(), [] as [String; 0], "not the bridge");
+        let shown = ip("address show br0.100");
+        assert!(shown.contains("10.9.0.1/24") && shown.contains("fd09::1/64"), "{shown}");
+        assert!(!shown.contains("global tentative"), "usable at once: {shown}");
+        assert_eq!(Setting::Forward4.read().unwrap(), "1");
+        assert_eq!(Setting::AcceptRa(&wanted.name).read().unwrap(), "0");
+        assert_eq!(ensured(&plan).unwrap(), made);
+
+        ip("address add 10.77.0.1/24 dev br0.100");
+        let other = BridgePlan { addresses: vec!["10.8.0.1/24".parse().unwrap()], ..plan };
+        let error = ensured(&other).unwrap_err().to_string();
+        assert!(error.starts_with("br0.100 already has an IP address different"), "{error}");
     });
 }
