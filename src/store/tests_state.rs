@@ -132,22 +132,6 @@ fn a_boot_ends_attachments_and_keeps_networks_and_the_order_of_releases() {
 }
 
 #[test]
-fn a_network_forgotten_takes_its_idle_addresses_along() {
-    let dir = tempdir().expect("a directory");
-    let mut store = open(dir.path());
-    let changes = [
-        Change::Network(Box::new(definition("n"))),
-        remember(record("a", &["10.0.0.2/16"])),
-        remember(record("b", &["10.0.0.3/16"])),
-        forget("b", 5),
-        Change::ForgetNetwork(network()),
-    ];
-    store.commit(&changes).expect("a commit");
-    assert!(store.networks().expect("networks").is_empty());
-    assert_eq!(known(&store), ["10.0.0.2 a"]);
-}
-
-#[test]
 fn what_is_committed_survives_a_kill() {
     // The files as they are while the store is open: what a daemon killed now would leave.
     let (dir, after) = (tempdir().expect("a directory"), tempdir().expect("a directory"));

@@ -35,9 +35,6 @@ pub enum Change {
     },
     /// A network is defined, or defined otherwise. Survives a power cut.
     Network(Box<Definition>),
-    /// A network is no more, nor is the memory of its released addresses. Those that are held stay
-    /// held. Survives a power cut.
-    ForgetNetwork(NetworkName),
     /// What a damaged store knew has been learned from the kernel: the next opening no longer says
     /// [`Opening::Corrupt`](super::Opening::Corrupt).
     Rebuilt,
@@ -46,7 +43,7 @@ pub enum Change {
 impl Change {
     /// True if it must be on the disk before anybody acts on it.
     fn is_permanent(&self) -> bool {
-        matches!(self, Self::Network(_) | Self::ForgetNetwork(_) | Self::TakeOver { .. })
+        matches!(self, Self::Network(_) | Self::TakeOver { .. })
     }
 
     fn doing(&self) -> String {
@@ -58,7 +55,6 @@ impl Change {
                 format!("take over address {} of network {network}", known.address)
             }
             Self::Network(definition) => format!("remember network {}", definition.name),
-            Self::ForgetNetwork(name) => format!("forget network {name}"),
             Self::Rebuilt => "note that all is rebuilt".into(),
         }
     }
@@ -160,11 +156,6 @@ fn apply(db: &Connection, change: &Change, turn: i64) -> Result<(), Refused> {
             let body = serde_json::to_string(definition)?;
             db.prepare_cached("INSERT OR REPLACE INTO networks (name, body) VALUES (?1, ?2)")?
                 .execute(params![definition.name.as_str(), body])?;
-        }
-        Change::ForgetNetwork(name) => {
-            db.prepare_cached("DELETE FROM networks WHERE name = ?1")?.execute([name.as_str()])?;
-            db.prepare_cached("DELETE FROM addresses WHERE network = ?1 AND container IS NULL")?
-                .execute([name.as_str()])?;
         }
         Change::Rebuilt => {
             db.execute("UPDATE boot SET set_aside = NULL, why = NULL", [])?;
