@@ -132,6 +132,14 @@ fn a_network_without_addresses_is_a_switch() {
     two.ip("address add 10.99.0.2/24 dev eth0");
     assert!(ping(&one, "10.99.0.2", PATIENCE), "a switch");
     world.call(check(&conf, &one, &result)).succeeded();
+    // An MTU that was asked for is looked at, on both ends.
+    for (netns, end) in [(&one, "eth0"), (&world.host, port(&result))] {
+        netns.ip(&format!("link set {end} mtu 1300"));
+        let said = world.call(check(&conf, &one, &result)).failed_with(CHECK_FAILED);
+        assert!(said.contains(&format!("{end} has mtu 1300 instead of 1400")), "{said}");
+        netns.ip(&format!("link set {end} mtu 1400"));
+    }
+    world.call(check(&conf, &one, &result)).succeeded();
     for (id, container) in [("c1", &one), ("c2", &two)] {
         world.call(Call::del(id, container).conf(&conf)).succeeded();
     }
@@ -201,15 +209,14 @@ fn vlans_are_set_or_the_kernel_is_named_that_cannot() {
         return refused(&world, &conf, NOT_SUPPORTED, "CONFIG_BRIDGE_VLAN_FILTERING");
     }
     let container = world.container();
-    let result = world.call(Call::add("c2", &container).conf(&routed)).succeeded();
+    let result = world.call(Call::add("c1", &container).conf(&routed)).succeeded();
     assert_eq!(result["interfaces"][3]["name"], "vlan2.100");
     assert_eq!(world.host.addresses("vlan2.100", 4), ["10.68.0.1/24"]);
     assert!(ping(&container, "10.68.0.1", PATIENCE));
-    let check = |result| with(&routed, json!({ "prevResult": result }));
-    world.call(Call::check("c2", &container).conf(&check(&result))).succeeded();
+    world.call(check(&routed, &container, &result)).succeeded();
     world.host.ip("address del 10.68.0.1/24 dev vlan2.100");
-    let said = world.call(Call::check("c2", &container).conf(&check(&result)));
-    assert!(said.failed_with(CHECK_FAILED).contains("vlan2.100"), "the gateway's address is gone");
+    let said = world.call(check(&routed, &container, &result)).failed_with(CHECK_FAILED);
+    assert!(said.contains("vlan2.100 has lost the address"), "{said}");
 
     let container = world.container();
     let result = world.call(Call::add("c1", &container).conf(&conf)).succeeded();
@@ -219,4 +226,8 @@ fn vlans_are_set_or_the_kernel_is_named_that_cannot() {
         shown[0]["vlans"],
         json!([{ "vlan": 10, "vlanEnd": 12 }, { "vlan": 100, "flags": ["PVID", "Egress Untagged"] }])
     );
+    world.call(check(&conf, &container, &result)).succeeded();
+    world.host.output("bridge", &format!("vlan add vid 13 dev {}", port(&result)));
+    let said = world.call(check(&conf, &container, &result)).failed_with(CHECK_FAILED);
+    assert!(said.contains("VLANs 10-13, 100 (100 untagged)"), "{said}");
 }

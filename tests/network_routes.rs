@@ -51,9 +51,45 @@ fn every_key_of_a_route_is_applied_and_told() {
     container.ip("route del 10.1.0.0/16 table 1000");
     let said = world.call(Call::check("c1", &container).conf(&check)).failed_with(CHECK_FAILED);
     assert!(said.contains("10.1.0.0/16"), "{said}");
-    // Another plugin of the chain may move a route to a table of its own.
-    container.ip("route add 10.1.0.0/16 via 10.60.0.1 dev eth0 table 77");
+    container.ip("route add 10.1.0.0/16 via 10.60.0.1 dev eth0 table 1000 metric 42");
     world.call(Call::check("c1", &container).conf(&check)).succeeded();
+    // Another plugin of the chain may move a route to a table of its own, if we were told none.
+    container.ip("route del default");
+    container.ip("route add default via 10.60.0.1 dev eth0 table 77");
+    world.call(Call::check("c1", &container).conf(&check)).succeeded();
+
+    for (harm, mends, said) in [
+        (
+            "change 10.0.0.0/8 via 10.60.0.7 dev eth0 mtu 1300 advmss 1300",
+            "change 10.0.0.0/8 via 10.60.0.7 dev eth0 mtu 1400 advmss 1300",
+            "10.0.0.0/8 in the container has mtu 1300 instead of 1400",
+        ),
+        (
+            "change 10.0.0.0/8 via 10.60.0.7 dev eth0 mtu 1400",
+            "change 10.0.0.0/8 via 10.60.0.7 dev eth0 mtu 1400 advmss 1300",
+            "10.0.0.0/8 in the container has advmss none instead of 1300",
+        ),
+        (
+            "del 10.2.0.0/16 table 100",
+            "add 10.2.0.0/16 via 10.60.0.1 dev eth0 table 100",
+            "10.2.0.0/16 is gone",
+        ),
+        (
+            "change 10.3.0.0/16 dev eth0 scope host",
+            "change 10.3.0.0/16 dev eth0 scope link",
+            "10.3.0.0/16 in the container has scope 254 instead of 253",
+        ),
+    ] {
+        container.ip(&format!("route {harm}"));
+        let text = world.call(Call::check("c1", &container).conf(&check)).failed_with(CHECK_FAILED);
+        assert!(text.contains(said), "{harm}: {text}");
+        container.ip(&format!("route {mends}"));
+        world.call(Call::check("c1", &container).conf(&check)).succeeded();
+    }
+    container.ip("route add 10.1.0.0/16 via 10.60.0.1 dev eth0 table 1000 metric 43");
+    container.ip("route del 10.1.0.0/16 table 1000 metric 42");
+    let text = world.call(Call::check("c1", &container).conf(&check)).failed_with(CHECK_FAILED);
+    assert!(text.contains("priority 43 instead of 42"), "{text}");
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! CHECK: the record against what the kernel shows.
 //!
-//! Later plugins of a chain may change MTU, MAC and routes (the tuning and sbr plugins do), so a
-//! route that is there in another table, or an address with company, is no difference.
+//! Later plugins of a chain may change MTU, MAC and routes (the tuning and sbr plugins do), so an MTU
+//! that nobody asked for, or an address with company, is no difference.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::Route;
+use quantum_config::cni::Vlans;
 
-use super::{Observed, Record};
+use super::{Observed, Record, VlansSeen, routes};
 
 /// One way in which an attachment is not as ADD left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub enum Difference {
     HairpinOff(String),
     /// The port is isolated and should not be, or the other way about.
     Isolation(String, bool),
+    /// The port is in other VLANs than it was given: those it is in, those it should be in.
+    Vlans(String, VlansSeen, VlansSeen),
+    /// An end has another MTU than was asked for: the one it has, the one it should have.
+    Mtu(String, u32, u32),
     /// There is no such bridge.
     BridgeGone(String),
     /// It is down.
@@ -42,6 +46,8 @@ pub enum Difference {
     AddressGone(IpNetwork),
     /// A route is gone.
     RouteGone(IpNetwork),
+    /// A route is there otherwise than it was configured: how.
+    RouteChanged(IpNetwork, String),
     /// An address is not masqueraded any more.
     NotMasqueraded(IpAddr),
     /// Forged hardware addresses are not kept out any more.
@@ -63,6 +69,12 @@ impl fmt::Display for Difference {
             Self::Isolation(name, wanted) => {
                 write!(f, "port {name} is {}isolated", if *wanted { "not " } else { "" })
             }
+            Self::Vlans(name, seen, wanted) => {
+                write!(f, "port {name} is in {seen} instead of {wanted}")
+            }
+            Self::Mtu(name, seen, wanted) => {
+                write!(f, "interface {name} has mtu {seen} instead of {wanted}")
+            }
             Self::BridgeGone(name) => write!(f, "bridge {name} is gone"),
             Self::BridgeDown(name) => write!(f, "bridge {name} is down"),
             Self::Promiscuity(name, wanted) => {
@@ -73,6 +85,9 @@ impl fmt::Display for Difference {
             Self::InterfaceDown(name) => write!(f, "interface {name} is down in the container"),
             Self::AddressGone(address) => write!(f, "address {address} is gone from the container"),
             Self::RouteGone(dst) => write!(f, "the route to {dst} is gone from the container"),
+            Self::RouteChanged(dst, how) => {
+                write!(f, "the route to {dst} in the container has {how}")
+            }
             Self::NotMasqueraded(ip) => write!(f, "address {ip} is not masqueraded any more"),
             Self::NotGuarded(name) => {
                 write!(f, "forged hardware addresses are not kept out of port {name} any more")
@@ -93,6 +108,7 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
             if !link.up {
                 found.push(Difference::HostLinkDown(host.clone()));
             }
+            found.extend(mtu(record, &host, link.mtu));
             if link.bridge.as_ref() != Some(&bridge) {
                 found.push(Difference::Unplugged(host, bridge.clone()));
             } else {
@@ -100,7 +116,13 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
                     found.push(Difference::HairpinOff(host.clone()));
                 }
                 if record.port.isolated != link.isolated {
-                    found.push(Difference::Isolation(host, record.port.isolated));
+                    found.push(Difference::Isolation(host.clone(), record.port.isolated));
+                }
+                let wanted = VlansSeen::wanted(&record.port.vlans);
+                if let (Some(wanted), Some(seen)) = (wanted, &link.vlans)
+                    && wanted != *seen
+                {
+                    found.push(Difference::Vlans(host, seen.clone(), wanted));
                 }
             }
         }
@@ -123,19 +145,56 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
             if !link.up && !record.port.stays_down {
                 found.push(Difference::InterfaceDown(record.key.ifname.to_string()));
             }
+            found.extend(mtu(record, record.key.ifname.as_str(), link.mtu));
             let addresses = record.addresses.iter().map(|a| a.address);
             let gone = addresses.filter(|a| !link.addresses.contains(a));
             found.extend(gone.map(Difference::AddressGone));
-            let is_there = |route: &&Route| {
-                let by = |hop| route.gw.is_none() || route.gw == hop;
-                link.routes.iter().any(|r| r.destination == route.dst && by(r.next_hop))
-            };
-            let gone = record.routes.iter().filter(|route| !is_there(route));
-            found.extend(gone.map(|route| Difference::RouteGone(route.dst)));
+            let differs = |route| routes::difference(route, &link.routes);
+            found.extend(record.routes.iter().filter_map(differs));
         }
         _ => found.push(Difference::InterfaceGone(record.key.ifname.to_string())),
     }
     found
+}
+
+/// The MTU of an end, if one was asked for and it is another.
+fn mtu(record: &Record, end: &str, seen: u32) -> Option<Difference> {
+    let wanted = record.mtu.filter(|wanted| *wanted != seen)?;
+    Some(Difference::Mtu(end.to_owned(), seen, wanted))
+}
+
+impl VlansSeen {
+    /// What a port is to look like; none if nothing was asked for.
+    fn wanted(vlans: &Vlans) -> Option<Self> {
+        // Without a VLAN of its own it drops what has no tag, unless it stays in the default one.
+        let native = vlans.native.or(vlans.keeps_default.then_some(Vlans::DEFAULT));
+        vlans.is_used().then(|| Self { native, members: vlans.members() })
+    }
+}
+
+impl fmt::Display for VlansSeen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut members = self.members.iter().copied().peekable();
+        if members.peek().is_none() {
+            return f.write_str("no VLAN");
+        }
+        let mut separator = "VLANs ";
+        while let Some(first) = members.next() {
+            let mut last = first;
+            while let Some(next) = members.next_if_eq(&(last + 1)) {
+                last = next;
+            }
+            match first == last {
+                true => write!(f, "{separator}{first}")?,
+                false => write!(f, "{separator}{first}-{last}")?,
+            }
+            separator = ", ";
+        }
+        match self.native {
+            Some(native) => write!(f, " ({native} untagged)"),
+            None => f.write_str(" (none untagged)"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -157,6 +216,7 @@ mod tests {
                 up: true,
                 hairpin: false,
                 isolated: false,
+                vlans: None,
             }),
             bridge: Some(BridgeSeen {
                 index: LinkIndex(3),
@@ -174,6 +234,10 @@ mod tests {
                     destination: "0.0.0.0/0".parse().expect("dst"),
                     next_hop: None,
                     table: 254,
+                    priority: None,
+                    mtu: None,
+                    advmss: None,
+                    scope: 0,
                 }],
             }),
         }
@@ -237,6 +301,47 @@ mod tests {
             breaking(&mut observed);
             assert_eq!(differences(&record, &observed), [expected]);
         }
+    }
+
+    #[test]
+    fn an_mtu_counts_where_one_was_asked_for() {
+        let record = sample(r#","mtu":1400"#).record;
+        let host = record.host.to_string();
+        let mut observed = healthy(&record); // the host's end has 1500
+        assert_eq!(differences(&record, &observed), [Difference::Mtu(host, 1500, 1400)]);
+        observed.host.as_mut().expect("host").mtu = 1400;
+        observed.inside.as_mut().expect("inside").mtu = 1300;
+        assert_eq!(differences(&record, &observed), [Difference::Mtu("eth0".into(), 1300, 1400)]);
+    }
+
+    #[test]
+    fn vlans_are_those_that_were_asked_for_and_no_others() {
+        let keys = r#","isGateway":false,"vlan":100,"vlanTrunk":[{"minID":10,"maxID":12}]"#;
+        let seen = |native, members: &[u16]| VlansSeen {
+            native,
+            members: members.iter().copied().collect(),
+        };
+        let right = [10, 11, 12, 100];
+        for (is, words) in [
+            (seen(Some(100), &right), None),
+            (seen(None, &right), Some("VLANs 10-12, 100 (none untagged)")),
+            (seen(Some(100), &[1, 10, 11, 100]), Some("VLANs 1, 10-11, 100 (100 untagged)")),
+            (seen(None, &[]), Some("no VLAN")),
+        ] {
+            let record = sample(keys).record;
+            let mut observed = healthy(&record);
+            observed.host.as_mut().expect("host").vlans = Some(is);
+            let found = differences(&record, &observed);
+            let host = &record.host;
+            let wanted = "VLANs 10-12, 100 (100 untagged)";
+            let expected =
+                words.map(|words| format!("port {host} is in {words} instead of {wanted}"));
+            assert_eq!(found.first().map(ToString::to_string), expected);
+        }
+        let keeps = sample(&format!(r#"{keys},"preserveDefaultVlan":true"#)).record.port.vlans;
+        let expected = seen(Some(100), &[1, 10, 11, 12, 100]);
+        assert_eq!(VlansSeen::wanted(&keeps), Some(expected));
+        assert_eq!(VlansSeen::wanted(&Vlans::default()), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | `repeat`  | what does an ADD mean for a key that is attached already?            |
 //! | `observed`| what does the kernel have of it?                                    |
 //! | `check`   | does the kernel still look like the record?                          |
+//! | `routes`  | is a route of the kernel's the one that was configured?              |
 //! | `collect` | which attachments does GC remove?                                    |
 //! | `ports`   | does the bridge have room for one more port?                         |
 //! | `tickets` | who goes first when several requests concern one key?                |
@@ -26,12 +27,13 @@ mod ports;
 mod record;
 mod recover;
 mod repeat;
+mod routes;
 mod tickets;
 
 pub use check::{Difference, differences};
 pub use collect::stale;
 pub use door::{Class, Door, Entry, Limits};
-pub use observed::{BridgeSeen, HostSeen, InsideSeen, Observed, RouteSeen};
+pub use observed::{BridgeSeen, HostSeen, InsideSeen, Observed, RouteSeen, VlansSeen};
 pub use plan::{BridgeEnd, Element, GatewayEnd, InsidePlan, LinkPlan, Plan, Target, elements};
 pub use ports::{BridgeFull, PORTS_MAX, Ports};
 pub use record::{Assigned, NetnsId, Record};

@@ -1,6 +1,7 @@
 //! What the kernel has of an attachment, as plain data: filled in by `kernel::inspect`, judged by
 //! [`differences`](super::differences).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -36,6 +37,17 @@ pub struct HostSeen {
     pub hairpin: bool,
     /// No frames to and from other isolated ports.
     pub isolated: bool,
+    /// Its VLANs, if somebody wanted to know.
+    pub vlans: Option<VlansSeen>,
+}
+
+/// The VLANs of a port.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VlansSeen {
+    /// What comes in without a tag belongs to it.
+    pub native: Option<u16>,
+    /// All that it is in.
+    pub members: BTreeSet<u16>,
 }
 
 /// The bridge.
@@ -77,4 +89,12 @@ pub struct RouteSeen {
     pub next_hop: Option<IpAddr>,
     /// The routing table.
     pub table: u32,
+    /// The lower, the sooner it is taken; IPv4 tells none for 0.
+    pub priority: Option<u32>,
+    /// The longest packet that goes there, if that is set.
+    pub mtu: Option<u32>,
+    /// The segment size that TCP advertises there, if that is set.
+    pub advmss: Option<u32>,
+    /// `rtm_scope`.
+    pub scope: u8,
 }

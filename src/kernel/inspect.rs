@@ -52,7 +52,11 @@ fn see_host(socket: &mut RouteSocket, record: &Record) -> Result<Option<HostSeen
         None => None,
     };
     let Link { index, alias, mac, mtu, up, hairpin, isolated, .. } = link;
-    Ok(Some(HostSeen { index, alias, bridge, mac, mtu, up, hairpin, isolated }))
+    let vlans = match record.port.vlans.is_used() {
+        true => Some(look::vlans(socket, index)?),
+        false => None,
+    };
+    Ok(Some(HostSeen { index, alias, bridge, mac, mtu, up, hairpin, isolated, vlans }))
 }
 
 fn see_bridge(socket: &mut RouteSocket, record: &Record) -> Result<Option<BridgeSeen>, StepError> {

@@ -1,6 +1,8 @@
 //! What a network's bridge ports are beyond the usual: the keys of the reference plugin `bridge` that
 //! change a port, a guard or a VLAN, checked.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{CniError, Code, NetConf};
@@ -42,6 +44,16 @@ impl Vlans {
     /// The bridge has to tell VLANs apart.
     pub fn is_used(&self) -> bool {
         self.native.is_some() || !self.trunk.is_empty()
+    }
+
+    /// The VLAN that a new port is in by itself.
+    pub const DEFAULT: u16 = DEFAULT_VLAN;
+
+    /// All that the port is in, if it is in any that was asked for.
+    pub fn members(&self) -> BTreeSet<u16> {
+        let trunk = self.trunk.iter().flat_map(|(first, last)| *first..=*last);
+        let default = self.keeps_default.then_some(DEFAULT_VLAN);
+        self.native.into_iter().chain(trunk).chain(default).collect()
     }
 
     /// The VLAN that the kernel has put the port into and that it has to leave.

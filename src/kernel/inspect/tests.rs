@@ -37,7 +37,14 @@ fn record(bridge: &Bridge, number: u8, netns: &Netns) -> Record {
 
 fn route(destination: &str, next_hop: Option<&str>, table: u32) -> RouteSeen {
     let next_hop = next_hop.map(|hop| hop.parse().unwrap());
-    RouteSeen { destination: destination.parse().unwrap(), next_hop, table }
+    let destination: IpNetwork = destination.parse().unwrap();
+    let (scope, priority) = match (destination.is_ipv4(), next_hop) {
+        (true, None) => (253, None),
+        (true, Some(_)) => (0, None),
+        (false, None) => (0, Some(256)),
+        (false, Some(_)) => (0, Some(1024)),
+    };
+    RouteSeen { destination, next_hop, table, priority, mtu: None, advmss: None, scope }
 }
 
 #[test]
@@ -63,6 +70,7 @@ fn all_of_an_attachment_is_seen() {
             up: true,
             hairpin: true,
             isolated: false,
+            vlans: None,
         };
         assert_eq!(seen.host, Some(host));
         let on_bridge = seen.bridge.unwrap();

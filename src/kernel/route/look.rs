@@ -8,13 +8,13 @@ use netlink_packet_route::link::{
     InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteNextHop, RouteType,
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteNextHop, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
-use super::{RouteSocket, Step, StepError, message};
-use crate::attach::RouteSeen;
+use super::{RouteSocket, Step, StepError, message, vlan};
+use crate::attach::{RouteSeen, VlansSeen};
 
 /// A link as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +140,20 @@ fn list_links(
     Ok(links.collect())
 }
 
+/// The VLANs of a bridge port. The kernel tells those of all ports or none.
+pub(in crate::kernel) fn vlans(
+    socket: &mut RouteSocket,
+    port: LinkIndex,
+) -> Result<VlansSeen, StepError> {
+    let found = socket.list("the VLANs of ports", &message::list_vlans())?;
+    let of_port = found.iter().find_map(|message| match message {
+        RouteNetlinkMessage::NewLink(link) if link.header.index == port.0 => Some(vlan::read(link)),
+        _ => None,
+    });
+    // One that is in none may be told without any, or in a way that the codec cannot read.
+    Ok(of_port.unwrap_or_default())
+}
+
 /// The addresses of a link, each with the prefix length of its subnet.
 pub(in crate::kernel) fn addresses(
     socket: &mut RouteSocket,
@@ -211,7 +225,15 @@ fn read_route(message: &RouteMessage, index: LinkIndex) -> Vec<RouteSeen> {
         AddressFamily::Inet => IpAddr::from([0; 4]),
         _ => IpAddr::from([0; 16]),
     };
-    let mut table = u32::from(message.header.table);
+    let mut seen = RouteSeen {
+        destination: IpNetwork::from(destination),
+        next_hop: None,
+        table: u32::from(message.header.table),
+        priority: None,
+        mtu: None,
+        advmss: None,
+        scope: message.header.scope.into(),
+    };
     let mut hops = vec![NextHop::read(0, &message.attributes)];
     for attribute in &message.attributes {
         match attribute {
@@ -219,7 +241,17 @@ fn read_route(message: &RouteMessage, index: LinkIndex) -> Vec<RouteSeen> {
                 Some(ip) => destination = ip,
                 None => return Vec::new(),
             },
-            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Table(number) => seen.table = *number,
+            RouteAttribute::Priority(number) => seen.priority = Some(*number),
+            RouteAttribute::Metrics(metrics) => {
+                for metric in metrics {
+                    match metric {
+                        RouteMetric::Mtu(mtu) => seen.mtu = Some(*mtu),
+                        RouteMetric::Advmss(size) => seen.advmss = Some(*size),
+                        _ => {}
+                    }
+                }
+            }
             RouteAttribute::MultiPath(several) => {
                 let read = |hop: &RouteNextHop| NextHop::read(hop.interface_index, &hop.attributes);
                 hops = several.iter().map(read).collect();
@@ -230,7 +262,7 @@ fn read_route(message: &RouteMessage, index: LinkIndex) -> Vec<RouteSeen> {
     let prefix = message.header.destination_prefix_length;
     let Ok(destination) = IpNetwork::new(destination, prefix) else { return Vec::new() };
     let over = hops.into_iter().filter(|hop| hop.link == index.0);
-    over.map(|hop| RouteSeen { destination, next_hop: hop.address, table }).collect()
+    over.map(|hop| RouteSeen { destination, next_hop: hop.address, ..seen.clone() }).collect()
 }
 
 /// One way to where a route leads.

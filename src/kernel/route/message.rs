@@ -125,6 +125,14 @@ pub(super) fn list_ports(master: LinkIndex) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(link_message(LinkIndex(0), vec![master, without_statistics()]))
 }
 
+/// Asks for the ports of all bridges, with their VLANs as ranges.
+pub(super) fn list_vlans() -> RouteNetlinkMessage {
+    let ranges = LinkAttribute::ExtMask(vec![LinkExtentMask::BrvlanCompressed]);
+    let mut message = link_message(LinkIndex(0), vec![ranges]);
+    message.header.interface_family = AddressFamily::Bridge;
+    RouteNetlinkMessage::GetLink(message)
+}
+
 /// Asks for the addresses of a link.
 pub(super) fn list_addresses(index: LinkIndex) -> RouteNetlinkMessage {
     let mut message = AddressMessage::default();

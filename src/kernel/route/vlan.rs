@@ -1,5 +1,5 @@
-//! The VLANs of a bridge port, as requests. They go to the bridge's own family, and are honoured by
-//! bridges that filter VLANs only.
+//! The VLANs of a bridge port, as requests, and read back. They are of the bridge's own family, and
+//! honoured by bridges that filter VLANs only.
 
 use netlink_packet_route::link::{
     AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, LinkAttribute, LinkMessage,
@@ -7,6 +7,8 @@ use netlink_packet_route::link::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use quantum_config::cni::Vlans;
 use quantum_config::ids::LinkIndex;
+
+use crate::attach::VlansSeen;
 
 /// What puts a port into its VLANs, in this order: it joins before it leaves, so that it is never in
 /// none. No requests if there is nothing to be done.
@@ -53,9 +55,31 @@ fn message(port: LinkIndex, infos: Vec<AfSpecBridge>) -> LinkMessage {
     message
 }
 
+/// The VLANs that a port has.
+pub(super) fn read(port: &LinkMessage) -> VlansSeen {
+    let mut seen = VlansSeen::default();
+    let infos = port.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::AfSpecBridge(infos) => Some(infos),
+        _ => None,
+    });
+    let mut begins = None;
+    for info in infos.flatten() {
+        let AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid }) = info else { continue };
+        if flags.contains(BridgeVlanInfoFlags::Pvid) {
+            seen.native = Some(*vid);
+        }
+        if flags.contains(BridgeVlanInfoFlags::RangeBegin) {
+            begins = Some(*vid);
+            continue;
+        }
+        seen.members.extend(begins.take().unwrap_or(*vid)..=*vid);
+    }
+    seen
+}
+
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::NetlinkSerializable;
+    use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
 
     use super::*;
 
@@ -66,6 +90,7 @@ mod tests {
     const UNTAGGED: u16 = 1 << 2;
     const RANGE_BEGIN: u16 = 1 << 3;
     const RANGE_END: u16 = 1 << 4;
+    const RTM_NEWLINK: u16 = 16;
     const RTM_DELLINK: u16 = 17;
     const RTM_SETLINK: u16 = 19;
     const AF_BRIDGE: u8 = 7;
@@ -95,6 +120,16 @@ mod tests {
             (message.message_type(), bytes)
         };
         join(LinkIndex(12), vlans).into_iter().map(encode).collect()
+    }
+
+    /// What is read of an answer of the kernel's with these VLANs.
+    fn answered(infos: &[(u16, u16)]) -> VlansSeen {
+        let mut header = NetlinkHeader::default();
+        header.message_type = RTM_NEWLINK;
+        match RouteNetlinkMessage::deserialize(&header, &expected(12, infos)) {
+            Ok(RouteNetlinkMessage::NewLink(port)) => read(&port),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -127,6 +162,16 @@ mod tests {
         let vlans = Vlans { native: Some(5), trunk: vec![(5, 6)], keeps_default: true };
         let infos = [(PVID | UNTAGGED, 5), (0, 6)];
         assert_eq!(requests(&vlans), [(RTM_SETLINK, expected(12, &infos))]);
+    }
+
+    #[test]
+    fn what_was_joined_is_read_back() {
+        let (pvid, none) = ((PVID | UNTAGGED, 100), (0, 7));
+        let infos = [pvid, none, (RANGE_BEGIN, 90), (RANGE_END, 99), (UNTAGGED, 101)];
+        let seen = answered(&infos);
+        assert_eq!(seen.native, Some(100));
+        let members: Vec<u16> = [7].into_iter().chain(90..=101).collect();
+        assert_eq!(seen.members.into_iter().collect::<Vec<_>>(), members);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Attaching: what it makes, what it leaves when it fails, and why it says it failed.
 
+use netlink_packet_route::RouteNetlinkMessage;
 use nix::libc;
 use quantum_config::ids::{LinkIndex, Mac};
 use serde_json::{Value, json};
 
 use super::{Bridge, GROUP, link_names, name, route};
+use crate::attach::VlansSeen;
 use crate::kernel::netns::inside;
 use crate::kernel::route::forward::settle;
-use crate::kernel::route::{Cause, Step};
+use crate::kernel::route::{Cause, Step, look, message};
 use crate::kernel::testing::{in_private_netns, ip, ip_batch, ip_json, new_netns};
 
 /// The values of `key` in a list of objects.
@@ -160,7 +162,7 @@ fn a_taken_interface_name_is_told_apart() {
         bridge.attach(7, &container).unwrap();
         let error = bridge.attach(8, &container).unwrap_err();
         assert_eq!((error.step, error.cause), (Step::CreateLink, Some(Cause::ContainerNameTaken)));
-        assert!(error.is_exists());
+        assert_eq!(error.errno, libc::EEXIST);
         assert_eq!(link_names(), ["lo", "br0", "qc007"]);
         assert_eq!(inside(&container, link_names).unwrap(), ["lo", "eth0"], "the first one stays");
     });
@@ -290,5 +292,22 @@ fn a_plan_without_addresses_makes_a_bare_link() {
             assert!(ip("-4 address show net.1").is_empty());
         })
         .unwrap();
+    });
+}
+
+#[test]
+fn ports_are_listed_with_their_vlans() {
+    in_private_netns(|| {
+        let mut bridge = Bridge::new();
+        let netns = new_netns();
+        bridge.attach(7, &netns).unwrap();
+        let socket = bridge.host.socket().unwrap();
+        let listed = socket.list("ports", &message::list_vlans()).unwrap();
+        let is_port = |message: &RouteNetlinkMessage| matches!(message, RouteNetlinkMessage::NewLink(link) if link.header.index == 10_007);
+        assert!(listed.iter().any(is_port), "{listed:?}");
+        // Nobody asked for any: none on a kernel that has no VLANs on bridges, or the default one.
+        let seen = look::vlans(socket, LinkIndex(10_007)).unwrap();
+        let default = VlansSeen { native: Some(1), members: [1].into() };
+        assert!(seen == VlansSeen::default() || seen == default, "{seen:?}");
     });
 }
