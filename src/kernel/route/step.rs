@@ -136,11 +136,6 @@ impl StepError {
         }
     }
 
-    /// The object was there already.
-    pub fn is_exists(&self) -> bool {
-        self.errno == libc::EEXIST
-    }
-
     /// The object was not there: no such link, address, route or namespace.
     pub fn is_absent(&self) -> bool {
         matches!(self.errno, libc::ENODEV | libc::ENOENT | libc::ESRCH | libc::EADDRNOTAVAIL)
