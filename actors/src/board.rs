@@ -99,7 +99,7 @@ impl Board {
         }
         let Some(status) = self.networks.get(network) else { return Ok(()) };
         if let Some(failure) = &status.failed
-            && definition.is_none_or(|definition| *failure.definition == *definition)
+            && definition.is_none_or(|definition| failure.definition.serves(definition))
         {
             return unable(Code::NotReady, failure.why.clone());
         }

@@ -93,6 +93,12 @@ identifier!(
     check_network
 );
 
+identifier!(
+    /// The `type` of a plugin: the name of a file in `CNI_PATH`, and never a path.
+    PluginName,
+    check_plugin
+);
+
 type Verdict = Result<(), (&'static str, &'static str)>;
 
 fn check_container(value: &str) -> Verdict {
@@ -112,6 +118,18 @@ fn check_name(what: &'static str, value: &str) -> Verdict {
         }
         Some(_) if bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) => Ok(()),
         Some(_) => Err((what, "has characters other than letters, digits, '_', '.' and '-'")),
+    }
+}
+
+fn check_plugin(value: &str) -> Verdict {
+    let what = "plugin type";
+    match value {
+        "" => Err((what, "is empty")),
+        "." | ".." => Err((what, "is '.' or '..'")),
+        _ if value.chars().any(|c| c == '/' || c.is_control()) => {
+            Err((what, "has '/' or control characters in it"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -31,6 +31,14 @@ fuzz_target!(|stdin: &[u8]| {
     match call.definition() {
         Ok(definition) => {
             definition_survives(&definition);
+            // The same bytes as what an IPAM plugin prints.
+            match call.ipam_result(stdin) {
+                Ok(said) => {
+                    assert!(!said.addresses.is_empty(), "a result has an address");
+                    definition_survives(&definition.assigned(said));
+                }
+                Err(error) => is_an_error_object(&error, &seen.version),
+            }
             let ours = result_of(&definition);
             result_survives(&ours);
             follows(&ours, &previous, call.version);

@@ -1,9 +1,11 @@
 //! `quantum-cni`, the plugin that runtimes exec: a pure proxy. It checks the environment, opens the
 //! namespaces, hands everything to the daemon and prints what the daemon answers. It parses no
 //! configuration, holds no state and touches no network; where the daemon does not answer, a DEL
-//! becomes a tombstone and everything else an error that says so.
+//! becomes a tombstone and everything else an error that says so. Where addresses come from another
+//! IPAM plugin, it runs that one.
 #![forbid(unsafe_code)]
 
+mod delegate;
 mod exchange;
 mod namespaces;
 mod tombstone;
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
     let mut stdin = Vec::new();
     let reply = serve(env, &mut stdin).unwrap_or_else(|error| {
         let version = cni::peek(&stdin).version;
-        Reply { exit: 1, stdout: error.to_json(Some(&version)) }
+        Reply { exit: 1, stdout: error.to_json(Some(&version)), ..Reply::default() }
     });
     let mut stdout = std::io::stdout();
     let printed = stdout.write_all(reply.stdout.as_bytes()).and_then(|()| stdout.flush());
@@ -37,7 +39,7 @@ fn serve(env: Environment, stdin: &mut Vec<u8>) -> Result<Reply, CniError> {
     let command = env.validate()?;
     if command == Command::Version {
         // Never touches stdin: a caller may leave it open for ever.
-        return Ok(Reply { exit: 0, stdout: cni::version_document() });
+        return Ok(Reply { stdout: cni::version_document(), ..Reply::default() });
     }
     read_stdin(stdin)?;
     let namespaces = namespaces::open(&env, command)?;
@@ -49,17 +51,29 @@ fn serve(env: Environment, stdin: &mut Vec<u8>) -> Result<Reply, CniError> {
         traceparent: std::env::var("TRACEPARENT").unwrap_or_default(),
         descriptors: namespaces.roles(),
         written: None,
+        ipam_result: None,
     };
-    let answer = exchange::exchange(&call, &namespaces, command);
-    let result = match answer {
-        Ok(reply) => Ok(reply),
+    let ask = |call: &wire::Call| match exchange::exchange(call, &namespaces, command) {
         Err(failure) if command == Command::Del && failure.is_no_answer() => {
-            tombstone::write(&call, &failure).map(|()| Reply::default())
+            tombstone::write(call, &failure).map(|()| unanswered(call))
         }
-        Err(failure) => Err(failure.into_error(command)),
+        answer => answer.map_err(|failure| failure.into_error(command)),
     };
+    let mut result = ask(&call);
+    if let Ok(answer) = &mut result
+        && !answer.delegate.is_empty()
+    {
+        result = delegate::finish(std::mem::take(answer), &call, command, ask);
+    }
     *stdin = call.stdin;
     result
+}
+
+/// The answer to a DEL that was written down. The daemon will carry out its own part; that of an IPAM
+/// plugin is done now, since only we can run it.
+fn unanswered(call: &wire::Call) -> Reply {
+    let delegate = cni::delegate(&cni::peek(&call.stdin).ipam).ok().flatten();
+    Reply { delegate: delegate.map(String::from).unwrap_or_default(), ..Reply::default() }
 }
 
 fn read_stdin(stdin: &mut Vec<u8>) -> Result<(), CniError> {

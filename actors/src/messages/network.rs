@@ -14,6 +14,7 @@ use crate::caller::Caller;
 /// How a Network is reached.
 #[derive(Debug, Clone)]
 pub(crate) struct NetworkMailbox {
+    pub(crate) may_attach: Recipient<MayAttach>,
     pub(crate) attach: Recipient<Attach>,
     pub(crate) detach: Recipient<Detach>,
     pub(crate) check: Recipient<Check>,
@@ -26,6 +27,12 @@ pub(crate) struct NetworkMailbox {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Open(pub(crate) Arc<Definition>);
+
+/// Would an ADD be refused because the attachment exists? Asked before another program gives it
+/// addresses: whoever takes those back again would take them from the one that lives.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), CniError>")]
+pub(crate) struct MayAttach(pub(crate) Target);
 
 /// ADD.
 #[derive(Debug, Message)]

@@ -24,12 +24,22 @@ use super::{Hands, Network};
 use crate::messages::ask;
 use crate::messages::cache::{Abandon, All, Lookup, Remember};
 use crate::messages::driver::{Apply, Inspect, NotApplied, Ports, Prepare, Restore};
-use crate::messages::network::Attach;
+use crate::messages::network::{Attach, MayAttach};
 use crate::messages::pool::{Lease, Level, Release};
 
 /// How often what stands in the way is mended before the kernel's refusal is final: another index, a
 /// bridge or a table that somebody took away.
 const ATTEMPTS: u32 = 8;
+
+impl Handler<MayAttach> for Network {
+    type Result = ResponseFuture<Result<(), CniError>>;
+
+    fn handle(&mut self, request: MayAttach, ctx: &mut Context<Self>) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.hand_in(Ticket::MayAttach(Box::new(request), answer), ctx);
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped())) })
+    }
+}
 
 impl Handler<Attach> for Network {
     type Result = ResponseFuture<Result<CniResult, CniError>>;
@@ -141,15 +151,15 @@ async fn lease_and_apply(
     (outcome.map_err(|failed| failed.error), Some(level))
 }
 
-/// Sees what became of an earlier attachment of the same key.
-async fn make_room(
-    hands: &Hands,
-    open: &Opened,
-    target: &Target,
-    log: &Logger,
-) -> Result<(), CniError> {
+/// Whether an ADD would find that it has been done already.
+pub(super) async fn may_attach(hands: Rc<Hands>, target: Target) -> Result<(), CniError> {
+    in_the_way(&hands, &target).await.map(|_| ())
+}
+
+/// An earlier attachment of the same key that has to go first; an error if it lives.
+async fn in_the_way(hands: &Hands, target: &Target) -> Result<Option<Arc<Record>>, CniError> {
     let stored = ask(&hands.lookup, Lookup(target.key.clone())).await?.map_err(errors::store)?;
-    let Some(stored) = stored else { return Ok(()) };
+    let Some(stored) = stored else { return Ok(None) };
     let record = Arc::new(stored.record.clone());
     let alive = is_alive(hands, record.clone()).await?;
     if !stored.is_leaving() && repeat(&record, target.netns, alive) == Repeat::Exists {
@@ -159,6 +169,17 @@ async fn make_room(
         )
         .with_details("a runtime must DEL it before it ADDs it again"));
     }
+    Ok(Some(record))
+}
+
+/// Sees what became of an earlier attachment of the same key.
+async fn make_room(
+    hands: &Hands,
+    open: &Opened,
+    target: &Target,
+    log: &Logger,
+) -> Result<(), CniError> {
+    let Some(record) = in_the_way(hands, target).await? else { return Ok(()) };
     info!(log, "replacing an earlier attachment"; "container_id" => target.key.container.as_str());
     // Not the request's: one whose record was lost is known by what stands for its key.
     let owner = record.key.clone();

@@ -116,6 +116,7 @@ impl Network {
     pub(crate) fn open(self) -> NetworkMailbox {
         let address = self.start();
         NetworkMailbox {
+            may_attach: address.clone().recipient(),
             attach: address.clone().recipient(),
             detach: address.clone().recipient(),
             check: address.clone().recipient(),

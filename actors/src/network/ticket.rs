@@ -7,13 +7,14 @@ use quantum_config::ids::AttachmentKey;
 use tokio::sync::oneshot;
 
 use super::{Key, Network};
-use crate::messages::network::{Attach, Check, Detach, Detached};
+use crate::messages::network::{Attach, Check, Detach, Detached, MayAttach};
 
 /// Where an answer goes.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, CniError>>;
 
 /// A request for one attachment.
 pub(super) enum Ticket {
+    MayAttach(Box<MayAttach>, Answer<()>),
     Attach(Box<Attach>, Answer<CniResult>),
     Detach(Box<Detach>, Answer<Detached>),
     Check(Box<Check>, Answer<()>),
@@ -22,6 +23,7 @@ pub(super) enum Ticket {
 impl Ticket {
     fn attachment(&self) -> &AttachmentKey {
         match self {
+            Self::MayAttach(request, _) => &request.0.key,
             Self::Attach(request, _) => &request.target.key,
             Self::Detach(request, _) => &request.key,
             Self::Check(request, _) => &request.key,
@@ -60,18 +62,33 @@ impl Network {
 
     /// The turn of a ticket has come.
     pub(super) fn run(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
+        let key = ticket.attachment().clone();
         match ticket {
             Ticket::Attach(request, answer) => self.run_attach(request, answer, ctx),
             Ticket::Detach(request, answer) => self.run_detach(*request, answer, ctx),
+            Ticket::MayAttach(request, answer) => {
+                let work = super::attach::may_attach(self.hands.clone(), request.0);
+                self.look(key, work, answer, ctx);
+            }
             Ticket::Check(request, answer) => {
-                let key = request.key.clone();
                 let work = super::check::check(self.hands.clone(), *request);
-                ctx.spawn(work.into_actor(self).map(move |outcome, network, ctx| {
-                    let _ = answer.send(outcome);
-                    network.done(&key, ctx);
-                }));
+                self.look(key, work, answer, ctx);
             }
         }
+    }
+
+    /// Runs what changes nothing.
+    fn look(
+        &mut self,
+        key: AttachmentKey,
+        work: impl Future<Output = Result<(), CniError>> + 'static,
+        answer: Answer<()>,
+        ctx: &mut Context<Self>,
+    ) {
+        ctx.spawn(work.into_actor(self).map(move |outcome, network, ctx| {
+            let _ = answer.send(outcome);
+            network.done(&key, ctx);
+        }));
     }
 
     /// The ticket that ran for this attachment is done: the next one's turn.

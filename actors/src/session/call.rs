@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use quantum_cni::kernel::netns::Netns;
 use quantum_config::cni::{self, CniError, Code, Command};
+use quantum_config::ids::PluginName;
 use quantum_config::wire::{Call, Descriptor, Reply};
 use slog::{Logger, debug, error, info, o};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use super::verbs::{self, Done};
+use super::verbs::{self, Done, Undo};
 use super::{House, deliver, refuse};
 use crate::caller::Caller;
 
@@ -30,6 +31,8 @@ pub(super) struct Checked {
     pub(super) conf: cni::Call,
     pub(super) namespaces: Namespaces,
     pub(super) caller: Caller,
+    /// The IPAM plugin that has its part in the call.
+    pub(super) delegate: Option<PluginName>,
 }
 
 /// Serves a call; whatever happens, there is an answer. If it is not heard, what was made is taken
@@ -50,25 +53,57 @@ pub(super) async fn serve(
         said => Duration::from_millis(said),
     };
     let caller = Caller::new(patience);
-    let outcome = match check(house, call, descriptors, caller.clone()) {
+    let (outcome, delegate) = match check(house, call, descriptors, caller.clone()) {
         Ok(checked) => {
+            let delegate = checked.delegate.clone();
             let work = verbs::carry_out(house, checked);
-            watched(connection, &caller, work).await
+            (watched(connection, &caller, work).await, delegate)
         }
-        Err(error) => Err(error),
+        Err(error) => (Err(error), None),
     };
-    house.meters.operation(&command, begun.elapsed(), outcome.as_ref().err().map(|e| e.code));
+    // An ADD that has no addresses yet comes again.
+    if !matches!(&outcome, Ok(done) if done.waits_for_addresses) {
+        house.meters.operation(&command, begun.elapsed(), outcome.as_ref().err().map(|e| e.code));
+    }
     report(&log, begun.elapsed(), &outcome);
-    let (reply, undo) = match outcome {
-        Ok(done) => (Reply { exit: 0, stdout: done.stdout }, done.undo),
-        Err(error) => (refuse(&error, Some(&seen.version)), None),
-    };
+    let (reply, undo) = answer(outcome, &command, delegate, &seen.version);
     let heard = !caller.has_left() && deliver(connection, &reply.encode(), &log).await;
     if let (false, Some(undo)) = (heard, undo) {
         info!(log, "taking back what nobody heard of");
         if let Err(e) = undo.run().await {
             error!(log, "could not take it back"; "error" => %e);
         }
+    }
+}
+
+/// The answer to an outcome, and what takes it back.
+fn answer(
+    outcome: Result<Done, CniError>,
+    command: &str,
+    delegate: Option<PluginName>,
+    version: &str,
+) -> (Reply, Option<Undo>) {
+    let name = delegate.map(String::from).unwrap_or_default();
+    match outcome {
+        Ok(done) if done.waits_for_addresses => {
+            // For a plugin that does not know what to do, and must not take it for success.
+            let error = CniError::new(
+                Code::UnsupportedField,
+                format!("ipam.type={name:?} is not supported"),
+            )
+            .with_details("the plugin is older than quantum-cnid: install both of the same");
+            (Reply { delegate: name, ..refuse(&error, Some(version)) }, None)
+        }
+        Ok(done) => {
+            // What an ADD was to be told by the delegate has been told.
+            let delegate = if command == Command::Add.as_str() { String::new() } else { name };
+            (Reply { exit: 0, stdout: done.stdout, delegate }, done.undo)
+        }
+        // Whatever of a GC fails, the rest is cleaned up.
+        Err(error) if command == Command::Gc.as_str() => {
+            (Reply { delegate: name, ..refuse(&error, Some(version)) }, None)
+        }
+        Err(error) => (refuse(&error, Some(version)), None),
     }
 }
 
@@ -112,7 +147,10 @@ fn check(
         _ => cni::Call::parse(&call.stdin)?,
     };
     conf.version.require(command)?;
-    Ok(Checked { command, call, conf, namespaces, caller })
+    // A GC without a list is refused, and nobody is to take it for an empty one.
+    let has_list = command != Command::Gc || conf.conf.valid_attachments.is_some();
+    let delegate = conf.delegate().filter(|_| has_list);
+    Ok(Checked { command, call, conf, namespaces, caller, delegate })
 }
 
 /// Checks the namespaces before anything is touched.

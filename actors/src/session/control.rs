@@ -9,7 +9,7 @@ use super::{House, refuse};
 pub(super) fn serve(house: &House, question: &Control) -> Reply {
     match question.question.as_str() {
         "status" => match serde_json::to_string(&*house.board.borrow()) {
-            Ok(stdout) => Reply { exit: 0, stdout },
+            Ok(stdout) => Reply { stdout, ..Reply::default() },
             Err(e) => refuse(&CniError::new(Code::Internal, e.to_string()), None),
         },
         other => {

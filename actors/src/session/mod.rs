@@ -125,5 +125,5 @@ async fn linger(connection: &mut UnixStream) -> io::Result<()> {
 
 /// An error as an answer.
 fn refuse(error: &quantum_config::cni::CniError, version: Option<&str>) -> Reply {
-    Reply { exit: 1, stdout: error.to_json(version) }
+    Reply { exit: 1, stdout: error.to_json(version), ..Reply::default() }
 }

@@ -15,7 +15,9 @@ use super::call::Checked;
 use super::renamed::elsewhere;
 use crate::messages::ask;
 use crate::messages::manager::{Admit, Admitted, Died};
-use crate::messages::network::{Attach, Check, Collect, Detach, Detached, NetworkMailbox};
+use crate::messages::network::{
+    Attach, Check, Collect, Detach, Detached, MayAttach, NetworkMailbox,
+};
 
 /// How often a DEL is handed to a network whose actor dies under it.
 const TRIES: u32 = 3;
@@ -43,6 +45,8 @@ pub(super) struct Done {
     pub(super) ips: Vec<IpAddr>,
     /// What takes it back if nobody hears of it.
     pub(super) undo: Option<Undo>,
+    /// Nothing was done yet: the plugin runs the IPAM plugin and calls again.
+    pub(super) waits_for_addresses: bool,
     /// Not worth a record at every time: STATUS is asked every few seconds.
     pub(super) is_routine: bool,
 }
@@ -77,8 +81,18 @@ pub(super) async fn carry_out(house: &House, call: Checked) -> Result<Done, CniE
 async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     let version = call.conf.version;
     let previous = call.conf.previous()?.unwrap_or_default();
-    let definition =
-        if call.conf.is_thin() { None } else { Some(Arc::new(call.conf.definition()?)) };
+    let mut definition = if call.conf.is_thin() { None } else { Some(call.conf.definition()?) };
+    let mut waits_for_addresses = false;
+    if call.delegate.is_some() {
+        match &call.call.ipam_result {
+            None => waits_for_addresses = true,
+            Some(printed) => {
+                let said = call.conf.ipam_result(printed)?;
+                definition = definition.map(|network| network.assigned(said));
+            }
+        }
+    }
+    let definition = definition.map(Arc::new);
     let key = key(&call)?;
     let mac = call.conf.requested_mac(&call.call.env)?;
     let admitted = admit(house, &call, &key.network, Class::Setup, definition).await?;
@@ -87,18 +101,21 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     else {
         return Err(CniError::new(Code::Internal, "ADD without a namespace or a network"));
     };
+    let target =
+        Target { key: key.clone(), netns: netns.id(), sandbox: call.call.env.netns.clone(), mac };
+    if waits_for_addresses {
+        let answer = ask(&network.may_attach, MayAttach(target)).await;
+        is_alive(house, &admitted);
+        answer??;
+        return Ok(Done { waits_for_addresses, is_routine: true, ..Done::default() });
+    }
     let meant = call.conf.meant(&definition, &call.call.env)?;
     let changed = match meant.network {
         Cow::Borrowed(_) => None,
         Cow::Owned(changed) => Some(Arc::new(changed)),
     };
     let request = Attach {
-        target: Target {
-            key: key.clone(),
-            netns: netns.id(),
-            sandbox: call.call.env.netns.clone(),
-            mac,
-        },
+        target,
         netns: Arc::new(netns),
         wanted: meant.wanted,
         definition: changed.unwrap_or(definition),
@@ -111,7 +128,7 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     let request = Detach { key, made_before: Some(boottime_ms()), netns: None };
     let undo = Undo { network: network.clone(), request };
     match result.render(version, &previous) {
-        Ok(stdout) => Ok(Done { stdout, ips, undo: Some(undo), is_routine: false }),
+        Ok(stdout) => Ok(Done { stdout, ips, undo: Some(undo), ..Done::default() }),
         Err(error) => {
             undo.run().await?;
             Err(error)

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::netconf::{Ipam, RawRange};
 use super::ranges::{first_of, validate_sets};
-use super::{CniError, Code, Environment, Range, RangeSet};
-use crate::ids::{ContainerId, NetworkName};
+use super::{Call, CniError, Code, Environment, Range, RangeSet, delegate};
+use crate::ids::{ContainerId, PluginName};
 
 /// Where addresses come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub enum Addressing {
     HostLocal(Pools),
     /// `static`: these, as long as a call does not say otherwise.
     Static(Vec<StaticAddress>),
+    /// From another IPAM plugin, which is run for each call. Once it has said them, they are as
+    /// those of `static`.
+    Delegated(PluginName),
 }
 
 /// What addresses are leased from.
@@ -91,10 +94,11 @@ impl StaticAddress {
 }
 
 impl Addressing {
-    /// Checks an `ipam` object.
-    pub(super) fn new(network: &NetworkName, ipam: Option<&Ipam>) -> Result<Self, CniError> {
-        let Some(ipam) = ipam else { return Ok(Self::None) };
-        let in_network = |what: &str| invalid(&format!("network {:?}: {what}", network.as_str()));
+    /// Checks the `ipam` object of a configuration.
+    pub(super) fn new(call: &Call) -> Result<Self, CniError> {
+        let Some(ipam) = &call.conf.ipam else { return Ok(Self::None) };
+        let network = call.network.as_str();
+        let in_network = |what: &str| invalid(&format!("network {network:?}: {what}"));
         match ipam.plugin.as_str() {
             "host-local" => {
                 let sets = sets(ipam)?;
@@ -109,11 +113,20 @@ impl Addressing {
                 ipam.addresses.iter().map(one).collect::<Result<_, _>>().map(Self::Static)
             }
             "" => Err(in_network("ipam has no type; \"host-local\" and \"static\" are built in")),
-            other => Err(CniError::new(
+            // It is run with the configuration that the runtime has.
+            other if call.is_operators => Err(CniError::new(
                 Code::UnsupportedField,
-                format!("network {:?}: ipam.type={other:?} is not supported", network.as_str()),
+                format!("network {network:?}: ipam.type={other:?} is not supported in config_dir"),
             )
-            .with_details("\"host-local\" and \"static\" are built in")),
+            .with_details(
+                "write it into the runtime's configuration, with which that plugin is run; \
+                 \"host-local\" and \"static\" are built in",
+            )),
+            other => match delegate(other) {
+                Ok(Some(name)) => Ok(Self::Delegated(name)),
+                Ok(None) => Ok(Self::None),
+                Err(e) => Err(in_network(&format!("ipam.type: {e}"))),
+            },
         }
     }
 }
@@ -162,17 +175,17 @@ pub(super) fn static_address(address: &str, gateway: &str) -> Result<StaticAddre
     let cidr = address.contains('/').then(|| address.parse::<IpNetwork>().ok()).flatten();
     let Some(cidr) = cidr else {
         return Err(invalid(&format!(
-            "static address {address:?} is not an address with a prefix length"
+            "address {address:?} is not an address with a prefix length"
         )));
     };
     let gateway = match gateway {
         "" => None,
         text => Some(text.parse::<IpAddr>().map_err(|_| {
-            invalid(&format!("gateway {text:?} of static address {cidr} is not an address"))
+            invalid(&format!("gateway {text:?} of address {cidr} is not an address"))
         })?),
     };
     if gateway.is_some_and(|gw| gw.is_ipv4() != cidr.is_ipv4()) {
-        return Err(invalid(&format!("static address {cidr} has a gateway of the other family")));
+        return Err(invalid(&format!("address {cidr} has a gateway of the other family")));
     }
     Ok(StaticAddress { address: cidr, gateway })
 }

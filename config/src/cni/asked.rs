@@ -104,7 +104,9 @@ impl Call {
             }
         }
         let wanted = match &network.addressing {
-            Addressing::None => Wanted::default(),
+            Addressing::None | Addressing::Delegated(_) => Wanted::default(),
+            // The IPAM plugin has read for itself what the call asks for.
+            Addressing::Static(said) if self.delegate().is_some() => Wanted::Given(said.clone()),
             Addressing::HostLocal(pools) => {
                 let own = pools.reservations.iter().filter(|r| r.holder.is(env));
                 Wanted::Leased {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::netconf::Ipam;
 use super::{
-    Addressing, Call, CniError, Code, Dns, PortOptions, RangeSet, Reservation, Route, StaticAddress,
+    Addressing, Call, CniError, Code, Dns, IpamResult, PortOptions, RangeSet, Reservation, Route,
+    StaticAddress,
 };
 use crate::ids::{IfName, InvalidId, NetworkName};
 
@@ -78,7 +79,7 @@ impl Definition {
             let end = vlan_end(&bridge, vlan);
             end.map_err(|e| invalid(call, &format!("the gateway of vlan {vlan}: {e}")))?;
         }
-        let addressing = match Addressing::new(&call.network, conf.ipam.as_ref())? {
+        let addressing = match Addressing::new(call)? {
             Addressing::Static(given) if gateway => {
                 Addressing::Static(given.into_iter().map(StaticAddress::with_gateway).collect())
             }
@@ -107,11 +108,23 @@ impl Definition {
         })
     }
 
+    /// The network as it is for the call whose addresses an IPAM plugin has said: as with `static`,
+    /// with the routes and, if the network says nothing of its own, the resolver of that plugin.
+    #[must_use]
+    pub fn assigned(&self, result: IpamResult) -> Self {
+        let IpamResult { mut addresses, routes, dns } = result;
+        if self.gateway {
+            addresses = addresses.into_iter().map(StaticAddress::with_gateway).collect();
+        }
+        let dns = if self.dns.is_empty() { dns } else { self.dns.clone() };
+        Self { addressing: Addressing::Static(addresses), routes, dns, ..self.clone() }
+    }
+
     /// The sets that addresses are leased from, one of each.
     pub fn sets(&self) -> &[RangeSet] {
         match &self.addressing {
             Addressing::HostLocal(pools) => &pools.sets,
-            Addressing::None | Addressing::Static(_) => &[],
+            _ => &[],
         }
     }
 
@@ -119,7 +132,7 @@ impl Definition {
     pub fn reservations(&self) -> &[Reservation] {
         match &self.addressing {
             Addressing::HostLocal(pools) => &pools.reservations,
-            Addressing::None | Addressing::Static(_) => &[],
+            _ => &[],
         }
     }
 
@@ -136,7 +149,7 @@ impl Definition {
             return Vec::new();
         }
         let all: Vec<_> = match &self.addressing {
-            Addressing::None => Vec::new(),
+            Addressing::None | Addressing::Delegated(_) => Vec::new(),
             Addressing::HostLocal(pools) => {
                 let ranges = pools.sets.iter().flat_map(|set| &set.0);
                 ranges.map(|r| (r.gateway, r.subnet.prefix())).collect()
@@ -157,14 +170,17 @@ impl Definition {
     }
 
     /// True if a network that was prepared as `self` serves a call that means `other`: they differ, if
-    /// at all, in what concerns one container only (its resolver, and its own static addresses).
+    /// at all, in what concerns one container only (its resolver, its own static addresses, and the
+    /// routes that may come with them).
     pub fn serves(&self, other: &Self) -> bool {
         let shared = |of: &Self| {
-            let addressing = match &of.addressing {
-                Addressing::Static(_) => Addressing::Static(Vec::new()),
-                pools => pools.clone(),
+            let (addressing, routes) = match &of.addressing {
+                Addressing::Static(_) | Addressing::Delegated(_) => {
+                    (Addressing::Static(Vec::new()), Vec::new())
+                }
+                pools => (pools.clone(), of.routes.clone()),
             };
-            Self { dns: Dns::default(), addressing, ..of.clone() }
+            Self { dns: Dns::default(), addressing, routes, ..of.clone() }
         };
         let prepared = self.gateway_addresses();
         shared(self) == shared(other)
@@ -216,7 +232,8 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name_and_value() {
-        let error = define(r#"{"name":"n","ipam":{"type":"dhcp"}}"#).expect_err("dhcp");
+        let call = Call::parse(br#"{"name":"n","ipam":{"type":"dhcp"}}"#).expect("readable");
+        let error = call.of_operator().definition().expect_err("dhcp");
         assert_eq!(error.code, Code::UnsupportedField);
         assert!(error.msg.contains("ipam.type=\"dhcp\""), "{error}");
         let error = define(r#"{"name":"n","vlanTrunk":[{"id":5}],"isGateway":true}"#)
@@ -253,12 +270,33 @@ mod tests {
     }
 
     #[test]
+    fn what_an_ipam_plugin_says_is_as_static() {
+        let text = r#"{"name":"n","isGateway":true,"ipam":{"type":"other"}DNS}"#;
+        let printed = br#"{"ips":[{"address":"10.0.0.5/24"}],"routes":[{"dst":"0.0.0.0/0"}],"dns":{"domain":"theirs"}}"#;
+        for (dns, domain) in [("", "theirs"), (r#","dns":{"domain":"ours"}"#, "ours")] {
+            let call = Call::parse(text.replace("DNS", dns).as_bytes()).expect("readable");
+            let before = call.definition().expect("valid");
+            let after = before.assigned(call.ipam_result(printed).expect("a result"));
+            assert_eq!(after.gateway_addresses()[0].to_string(), "10.0.0.1/24");
+            assert_eq!((after.routes.len(), after.dns.domain.as_str()), (1, domain));
+            let other = before.assigned(IpamResult {
+                routes: Vec::new(),
+                ..call.ipam_result(printed).expect("a result")
+            });
+            assert!(after.serves(&other), "routes concern one container");
+            assert!(!before.serves(&after), "the bridge has no gateway yet");
+        }
+    }
+
+    #[test]
     fn what_is_invalid_is_code_7() {
         for bad in [
             r#"{"name":"n","bridge":"a/b"}"#,
             r#"{"name":"n","bridge":"b","mtu":10}"#,
             r#"{"name":"n","ipam":{}}"#,
             r#"{"name":"n","ipam":{"type":"host-local"}}"#,
+            r#"{"name":"n","ipam":{"type":"/bin/sh"}}"#,
+            r#"{"name":"n","ipam":{"type":".."}}"#,
             r#"{"name":"n","ipam":{"type":"host-local","ranges":[[]]}}"#,
             r#"{"name":"n","ipam":{"type":"host-local","subnet":"10.0.0.0/24","routes":[{"dst":"x"}]}}"#,
             r#"{"name":"n","ipam":{"type":"host-local","subnet":"10.0.0.0/24","routes":[{"dst":"::/0","gw":"10.0.0.1"}]}}"#,

@@ -45,7 +45,7 @@ pub enum Code {
     Kernel = 104,
     /// 105: CHECK found a difference between the record and the kernel.
     CheckFailed = 105,
-    /// 106: the daemon failed in a way it should not; the log has more.
+    /// 106: the daemon, or a delegated plugin, failed in a way it should not; the log has more.
     Internal = 106,
 }
 

@@ -7,10 +7,13 @@ mod addressing;
 mod asked;
 #[cfg(feature = "netconf")]
 mod definition;
+mod delegate;
 mod env;
 mod error;
 #[cfg(feature = "netconf")]
 mod gojson;
+#[cfg(feature = "netconf")]
+mod ipam_result;
 #[cfg(feature = "netconf")]
 mod mac;
 #[cfg(feature = "netconf")]
@@ -36,8 +39,11 @@ pub use addressing::{Addressing, Holder, Pools, Reservation, StaticAddress};
 pub use asked::{Meant, Wanted};
 #[cfg(feature = "netconf")]
 pub use definition::Definition;
+pub use delegate::{delegate, handed_on};
 pub use env::{Command, Environment};
 pub use error::{CniError, Code};
+#[cfg(feature = "netconf")]
+pub use ipam_result::IpamResult;
 #[cfg(feature = "netconf")]
 pub use netconf::{Call, Dns, NetConf, ValidAttachment};
 pub use peek::{Peek, peek};

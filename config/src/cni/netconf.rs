@@ -9,8 +9,8 @@ use super::addressing::{RawAddress, RawReservation};
 use super::asked::{Args, RuntimeConfig};
 use super::port::RawTrunk;
 use super::route::RawRoute;
-use super::{CniError, Code, Definition, Previous, Version, gojson};
-use crate::ids::{ContainerId, IfName, NetworkName};
+use super::{CniError, Code, Definition, IpamResult, Previous, Version, delegate, gojson};
+use crate::ids::{ContainerId, IfName, NetworkName, PluginName};
 
 /// Everything on stdin that concerns us; unknown keys are let pass.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -63,7 +63,7 @@ pub struct NetConf {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Ipam {
-    /// The IPAM plugin; `host-local` and `static` are built in.
+    /// The IPAM plugin; `host-local` and `static` are built in, and the keys below are theirs.
     #[serde(rename = "type")]
     pub plugin: String,
     pub(super) subnet: String,
@@ -138,16 +138,17 @@ pub struct Call {
 impl Call {
     /// Reads a configuration. Errors: code 6 not JSON, or not an object; 7 the name; 1 the version.
     pub fn parse(stdin: &[u8]) -> Result<Self, CniError> {
-        let value: Value = serde_json::from_slice(stdin).map_err(|e| {
+        let mut value: Value = serde_json::from_slice(stdin).map_err(|e| {
             CniError::new(Code::Decode, "the network configuration on stdin is not valid JSON")
                 .with_details(e.to_string())
         })?;
-        let Value::Object(map) = &value else {
+        let Value::Object(map) = &mut value else {
             return Err(CniError::new(
                 Code::Decode,
                 "the network configuration on stdin is not a JSON object",
             ));
         };
+        leave_to_delegate(map);
         let valid = map
             .get("cni.dev/valid-attachments")
             .or_else(|| map.get("cni.dev/attachments"))
@@ -168,8 +169,10 @@ impl Call {
     /// to fail for it.
     pub fn parse_for_del(stdin: &[u8]) -> Result<Self, CniError> {
         Self::parse(stdin).or_else(|error| {
-            let network = NetworkName::new(super::peek(stdin).name).map_err(|_| error)?;
-            let conf = NetConf::default();
+            let seen = super::peek(stdin);
+            let network = NetworkName::new(seen.name).map_err(|_| error)?;
+            let ipam = Ipam { plugin: seen.ipam, ..Ipam::default() };
+            let conf = NetConf { ipam: Some(ipam), ..NetConf::default() };
             Ok(Self { version: Version::V0_1_0, network, conf, is_operators: false })
         })
     }
@@ -177,6 +180,22 @@ impl Call {
     /// True if the configuration only names its network, so that a definition on the host is meant.
     pub fn is_thin(&self) -> bool {
         self.conf.ipam.is_none() && self.conf.bridge.is_empty()
+    }
+
+    /// The IPAM plugin that is not built in and has to be run, if there is one. A name that is none
+    /// was refused by the ADD, so there is nothing of it to look after.
+    pub fn delegate(&self) -> Option<PluginName> {
+        let ipam = self.conf.ipam.as_ref()?;
+        delegate(&ipam.plugin).ok().flatten()
+    }
+
+    /// Reads what the IPAM plugin printed on ADD.
+    pub fn ipam_result(&self, printed: &[u8]) -> Result<IpamResult, CniError> {
+        IpamResult::parse(printed).map_err(|why| {
+            let plugin = self.conf.ipam.as_ref().map(|i| i.plugin.as_str()).unwrap_or_default();
+            CniError::new(Code::Decode, format!("the result of the IPAM plugin {plugin:?} is none"))
+                .with_details(why)
+        })
     }
 
     /// What `prevResult` says; none if there is none, or it is null.
@@ -201,6 +220,19 @@ impl Call {
     /// The definition that this configuration itself gives.
     pub fn definition(&self) -> Result<Definition, CniError> {
         Definition::new(self)
+    }
+}
+
+/// The keys of an IPAM plugin that is not built in are not ours to judge, though some may be called
+/// as those of a built-in one.
+fn leave_to_delegate(map: &mut serde_json::Map<String, Value>) {
+    let is_type = |key: &str| key.eq_ignore_ascii_case("type");
+    let ipams = map.iter_mut().filter(|(key, _)| key.eq_ignore_ascii_case("ipam"));
+    for ipam in ipams.filter_map(|(_, value)| value.as_object_mut()) {
+        let mut named = ipam.iter().filter(|(key, _)| is_type(key)).filter_map(|(_, v)| v.as_str());
+        if named.next_back().is_some_and(|name| !matches!(delegate(name), Ok(None))) {
+            ipam.retain(|key, _| is_type(key));
+        }
     }
 }
 
@@ -263,6 +295,24 @@ mod tests {
             assert_eq!(Call::parse_for_del(odd.as_bytes()).expect(odd).network.as_str(), "n");
         }
         assert_eq!(Call::parse_for_del(b"{").expect_err("no name").code, Code::Decode);
+    }
+
+    #[test]
+    fn the_keys_of_a_delegate_are_not_judged() {
+        let read = |ipam: &str| Call::parse(format!(r#"{{"name":"n","ipam":{ipam}}}"#).as_bytes());
+        let odd = r#""routes":"none","ranges":{"a":1},"resolvConf":"/etc/resolv.conf""#;
+        let call = read(&format!(r#"{{{odd},"Type":"dhcp"}}"#)).expect("readable");
+        assert_eq!(call.delegate().expect("a delegate").as_str(), "dhcp");
+        assert!(call.definition().is_ok());
+        for ours in ["host-local", "static"] {
+            assert!(read(&format!(r#"{{{odd},"type":"{ours}"}}"#)).is_err(), "{ours}");
+        }
+        for none in [r#"{"type":"static"}"#, "null", r#"{"type":"../dhcp"}"#] {
+            assert_eq!(read(none).expect(none).delegate(), None);
+        }
+        let damaged = br#"{"name":"n","mtu":"x","ipam":{"type":"dhcp"}}"#;
+        let call = Call::parse_for_del(damaged).expect("a name");
+        assert_eq!(call.delegate().expect("a delegate").as_str(), "dhcp");
     }
 
     #[test]

@@ -35,10 +35,14 @@ pub enum Tag {
     WrittenMs = 13,
     /// Tombstones only: the boot in which it was written.
     BootId = 14,
+    /// ADD: what the IPAM plugin printed that an earlier answer named.
+    IpamResult = 15,
     /// Reply: the exit status the plugin is to end with, one byte.
     Exit = 32,
     /// Reply: what the plugin is to print on standard output.
     Stdout = 33,
+    /// Reply: the IPAM plugin that has its part in this call.
+    Delegate = 34,
     /// Control: what is asked, `status` for one.
     Question = 64,
 }

@@ -1,4 +1,5 @@
-//! The answer: what the plugin is to print, and how it is to end.
+//! The answer: what the plugin is to print, how it is to end, and whether somebody else has a part in
+//! it.
 
 use super::fields::{Writer, byte, read, text};
 use super::request::frame;
@@ -11,6 +12,9 @@ pub struct Reply {
     pub exit: u8,
     /// One JSON document, or nothing.
     pub stdout: String,
+    /// The IPAM plugin that is to be run as well; empty if there is none. Who does not know of
+    /// delegation and asked for an ADD finds an error in the other two.
+    pub delegate: String,
 }
 
 impl Reply {
@@ -20,6 +24,7 @@ impl Reply {
         let body = Writer::default()
             .put(Tag::Exit, &[self.exit])
             .put_text(Tag::Stdout, &self.stdout)
+            .put_text(Tag::Delegate, &self.delegate)
             .finish();
         frame(Kind::Reply, 0, &body)
             .unwrap_or_else(|_| Header::new(Kind::Reply, 0, 0).encode().to_vec())
@@ -39,17 +44,18 @@ impl Reply {
             }
             other => return Err(WireError::UnknownKind(other as u8)),
         }
-        let (mut exit, mut stdout) = (None, String::new());
+        let (mut exit, mut stdout, mut delegate) = (None, String::new(), String::new());
         read(body, |tag, value| {
             match tag {
                 t if t == Tag::Exit as u16 => exit = Some(byte(Tag::Exit, value)?),
                 t if t == Tag::Stdout as u16 => stdout = text(Tag::Stdout, value)?,
+                t if t == Tag::Delegate as u16 => delegate = text(Tag::Delegate, value)?,
                 _ => {}
             }
             Ok(())
         })?;
         let exit = exit.ok_or(WireError::Field(Tag::Exit))?;
-        Ok(Self { exit, stdout })
+        Ok(Self { exit, stdout, delegate })
     }
 }
 
@@ -65,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_reply_survives_the_wire() {
-        let reply = Reply { exit: 1, stdout: "{\"code\":7}".into() };
+        let reply = Reply { exit: 1, stdout: "{\"code\":7}".into(), delegate: "dhcp".into() };
         assert_eq!(decode(&reply.encode()), Ok(reply));
         assert_eq!(decode(&Reply::default().encode()), Ok(Reply::default()));
     }
@@ -74,7 +80,7 @@ mod tests {
     fn a_reply_without_exit_status_is_not_success() {
         let bytes = Header::new(Kind::Reply, 0, 0).encode();
         assert_eq!(decode(&bytes), Err(WireError::Field(Tag::Exit)));
-        let long = Reply { exit: 0, stdout: "x".repeat(MAX_BODY as usize) };
+        let long = Reply { stdout: "x".repeat(MAX_BODY as usize), ..Reply::default() };
         assert_eq!(decode(&long.encode()), Err(WireError::Field(Tag::Exit)));
     }
 

@@ -31,6 +31,9 @@ pub struct Call {
     pub descriptors: Vec<Descriptor>,
     /// Tombstones only: when and in which boot it was written.
     pub written: Option<(u64, String)>,
+    /// ADD with delegated addresses: what the IPAM plugin printed. Absent until it was run, which is
+    /// not the same as that it printed nothing.
+    pub ipam_result: Option<Vec<u8>>,
 }
 
 /// An operator's question.
@@ -68,6 +71,9 @@ impl Call {
             .put(Tag::Stdin, &self.stdin);
         if let Some((at, boot)) = &self.written {
             body = body.put(Tag::WrittenMs, &at.to_le_bytes()).put_text(Tag::BootId, boot);
+        }
+        if let Some(printed) = &self.ipam_result {
+            body = body.put(Tag::IpamResult, printed);
         }
         frame(Kind::Call, self.descriptors.len(), &body.finish())
     }
@@ -121,6 +127,7 @@ fn call(header: &Header, body: &[u8]) -> Result<Call, WireError> {
             t if t == Tag::Stdin as u16 => call.stdin = value.to_vec(),
             t if t == Tag::Descriptors as u16 => call.descriptors = roles(value)?,
             t if t == Tag::WrittenMs as u16 => written = Some(number(Tag::WrittenMs, value)?),
+            t if t == Tag::IpamResult as u16 => call.ipam_result = Some(value.to_vec()),
             t if t == Tag::BootId as u16 => boot = text(Tag::BootId, value)?,
             _ => {} // of a newer peer
         }
@@ -185,6 +192,7 @@ mod tests {
             traceparent: "00-x".into(),
             descriptors: vec![Descriptor::Host, Descriptor::Container],
             written: Some((7, "boot".into())),
+            ipam_result: Some(Vec::new()),
         }
     }
 
