@@ -20,6 +20,8 @@ mod daemon_log;
 mod daemon_settings;
 mod daemon_status;
 mod daemon_user;
+mod ipam_delegated;
+mod ipam_delegated_verbs;
 mod ipam_pools;
 mod ipam_requested;
 mod ipam_reserved;

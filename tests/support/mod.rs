@@ -6,6 +6,7 @@ pub(crate) mod daemon;
 pub(crate) mod enter;
 pub(crate) mod eventually;
 pub(crate) mod inventory;
+pub(crate) mod ipam;
 pub(crate) mod netns;
 pub(crate) mod ping;
 pub(crate) mod plugin;
