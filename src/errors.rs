@@ -6,6 +6,7 @@ use quantum_config::cni::{CniError, Code};
 use crate::attach::BridgeFull;
 use crate::ipam::LeaseError;
 use crate::kernel::KernelError;
+use crate::kernel::conntrack::ConntrackError;
 use crate::kernel::fault::Fault;
 use crate::kernel::lane::LaneError;
 use crate::kernel::nft::NftError;
@@ -37,6 +38,7 @@ pub fn kernel(error: KernelError) -> CniError {
         KernelError::Step(error) => step(&error),
         KernelError::Bridge(error) => bridge(&error),
         KernelError::Nft(error) => nft(&error),
+        KernelError::Conntrack(error) => conntrack(&error),
         KernelError::Netns(error) => {
             CniError::new(Code::InvalidNetns, "cannot use the container's network namespace")
                 .with_details(error.to_string())
@@ -81,6 +83,18 @@ fn nft(error: &NftError) -> CniError {
         _ => Code::Kernel,
     };
     CniError::new(code, "cannot change the nftables rules").with_details(error.to_string())
+}
+
+fn conntrack(error: &ConntrackError) -> CniError {
+    let code = match error {
+        ConntrackError::Fault(fault) => return self::fault(*fault),
+        ConntrackError::Torn { .. } | ConntrackError::NoAnswer { .. } => Code::TryAgainLater,
+        ConntrackError::Socket { .. }
+        | ConntrackError::Refused { .. }
+        | ConntrackError::Decode { .. } => Code::Kernel,
+    };
+    CniError::new(code, "cannot remove the connections of the container")
+        .with_details(error.to_string())
 }
 
 fn lane(error: &LaneError) -> CniError {

@@ -1,5 +1,6 @@
 //! Everything that can go wrong behind the door.
 
+use super::conntrack::ConntrackError;
 use super::fault::Fault;
 use super::inspect::ObserveError;
 use super::lane::LaneError;
@@ -20,6 +21,9 @@ pub enum KernelError {
     /// Our nftables tables.
     #[error(transparent)]
     Nft(#[from] NftError),
+    /// The entries of connections.
+    #[error(transparent)]
+    Conntrack(#[from] ConntrackError),
     /// A namespace.
     #[error(transparent)]
     Netns(#[from] NetnsError),

@@ -2,12 +2,14 @@
 #![allow(unsafe_code)] // each use says why
 
 pub mod clock;
+pub mod conntrack;
 mod error;
 pub mod fault;
 pub mod identity;
 pub mod inspect;
 pub mod lane;
 pub mod lock;
+mod netfilter;
 pub mod netns;
 pub mod nft;
 pub mod peer;

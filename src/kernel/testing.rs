@@ -58,3 +58,26 @@ pub(crate) fn ip_batch(commands: &str) {
     ip.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
     assert!(ip.wait().unwrap().success());
 }
+
+/// The same where these programs are needed; which one is missing is said.
+pub(crate) fn in_namespace(tools: &[&str], test: impl FnOnce() + Send) {
+    for tool in tools {
+        if Command::new(tool).arg("-V").output().is_err() {
+            let name = thread::current().name().unwrap_or_default().to_owned();
+            return println!("{name}: skipped: needs {tool}");
+        }
+    }
+    in_private_netns(test);
+}
+
+/// A command, run in the network namespace of this thread; what it printed.
+pub(crate) fn run(command: &str) -> String {
+    let mut words = command.split_whitespace();
+    let output = Command::new(words.next().expect("a program"))
+        .args(words)
+        .output()
+        .unwrap_or_else(|e| panic!("{command}: {e}"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {} {stderr}", output.status);
+    String::from_utf8(output.stdout).expect("text")
+}

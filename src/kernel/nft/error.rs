@@ -5,6 +5,8 @@ use std::io;
 use netlink_packet_core::DecodeError;
 use nix::errno::Errno;
 
+use crate::kernel::netfilter::SocketError;
+
 /// What went wrong. Nothing of a failed transaction is in force.
 #[derive(Debug, thiserror::Error)]
 pub enum NftError {
@@ -81,6 +83,12 @@ pub enum NftError {
         /// What had been asked.
         doing: String,
     },
+}
+
+impl From<SocketError> for NftError {
+    fn from(SocketError { doing, source }: SocketError) -> Self {
+        Self::Socket { doing, source }
+    }
 }
 
 fn note(explanation: &Option<String>) -> String {

@@ -2,7 +2,7 @@
 
 use netlink_packet_core::{
     DecodeError, DefaultNla, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR,
-    NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, Nla, NlasIterator,
+    NetlinkMessage, NetlinkPayload, Nla, NlasIterator,
 };
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
@@ -15,13 +15,13 @@ use netlink_packet_netfilter::{
 use nix::errno::Errno;
 
 use super::elements::{Family, SetElement};
+use crate::kernel::netfilter::{NFNETLINK_V0, append};
 
 const TABLE: &str = "quantum";
 
 // include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_DESTROYSETELEM: u8 = 30;
-const NFNETLINK_V0: u8 = 0;
 
 // include/uapi/linux/netlink.h
 const NLMSG_HEADER: usize = 16;
@@ -110,17 +110,6 @@ fn of_table(family: Family, message: NfTablesMessage) -> NetfilterMessage {
         Family::Bridge => NetfilterProtoFamily::Bridge,
     };
     NetfilterMessage::new(NetfilterHeader::new(family, NFNETLINK_V0, 0), message)
-}
-
-fn append(bytes: &mut Vec<u8>, message: NetfilterMessage, number: u32, flags: u16) {
-    let mut message = NetlinkMessage::from(message);
-    message.header.flags = NLM_F_REQUEST | flags;
-    message.header.sequence_number = number;
-    message.finalize();
-    let start = bytes.len();
-    // Netlink aligns messages to 4 bytes; ours consist of attributes, which are aligned already.
-    bytes.resize(start + message.buffer_len(), 0);
-    message.serialize(&mut bytes[start..]);
 }
 
 /// What the kernel answered to one request, as far as it was read.

@@ -14,7 +14,6 @@ mod elements;
 mod error;
 mod message;
 pub mod skeleton;
-mod socket;
 mod table;
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use nix::errno::Errno;
 use super::NftError;
 use super::elements::{Family, GENUINE, HOMES, SetElement, expand, from_genuine, from_home};
 use super::message::{self, Answer, Refused, Verb};
-use super::socket::NftSocket;
 use crate::attach::Element;
+use crate::kernel::netfilter::NetfilterSocket;
 
 /// How often a dump is repeated that somebody's change has torn.
 const DUMPS: usize = 8;
@@ -15,7 +15,7 @@ const DUMPS: usize = 8;
 /// than the kernel needs: writers of one namespace wait for each other there.
 #[derive(Debug)]
 pub struct Table {
-    socket: NftSocket,
+    socket: NetfilterSocket,
     /// What removes an element: destroying forgives absence, and older kernels cannot.
     removal: Verb,
 }
@@ -23,7 +23,7 @@ pub struct Table {
 impl Table {
     /// Opens the table in the calling thread's network namespace. It need not exist yet.
     pub fn open() -> Result<Self, NftError> {
-        let mut table = Self { socket: NftSocket::open()?, removal: Verb::Destroy };
+        let mut table = Self { socket: NetfilterSocket::open()?, removal: Verb::Destroy };
         table.removal = table.probe()?;
         Ok(table)
     }
@@ -133,7 +133,11 @@ impl Table {
         last: u32,
         doing: &dyn Fn(u32) -> String,
     ) -> Result<Answer, NftError> {
-        let answer = self.socket.ask(request, &|| doing(last))?;
+        let mut answer = Answer::default();
+        self.socket.ask(request, |datagram| {
+            let read = answer.read(datagram);
+            read.map_err(|source| NftError::Decode { doing: doing(last), source })
+        })?;
         match answer.refused {
             Some(Refused { number, errno, explanation }) => {
                 Err(NftError::Kernel { doing: doing(number), errno, explanation })

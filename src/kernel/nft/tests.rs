@@ -1,7 +1,5 @@
 //! The table in a network namespace of the test's own, seen by `nft` as operators see it.
 
-use std::process::Command;
-use std::thread;
 use std::time::Instant;
 
 use quantum_config::ids::IfName;
@@ -9,35 +7,13 @@ use serde_json::Value;
 
 use super::{NftError, Table, skeleton};
 use crate::attach::Element;
-use crate::kernel::testing::in_private_netns;
-
-/// Runs a test in a fresh network namespace, or says why not.
-pub(super) fn in_namespace(tools: &[&str], test: impl FnOnce() + Send) {
-    for tool in tools {
-        if Command::new(tool).arg("-V").output().is_err() {
-            let name = thread::current().name().unwrap_or_default().to_owned();
-            return println!("{name}: skipped: needs {tool}");
-        }
-    }
-    in_private_netns(test);
-}
+use crate::kernel::testing::{in_namespace, run};
 
 pub(super) fn masquerade(address: &str, bridge: &str) -> Element {
     Element::Masquerade {
         address: address.parse().expect("an address"),
         bridge: IfName::new(bridge).expect("a name"),
     }
-}
-
-pub(super) fn run(command: &str) -> String {
-    let mut words = command.split_whitespace();
-    let output = Command::new(words.next().expect("a program"))
-        .args(words)
-        .output()
-        .unwrap_or_else(|e| panic!("{command}: {e}"));
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command}: {} {stderr}", output.status);
-    String::from_utf8(output.stdout).expect("text")
 }
 
 /// The elements of a set as `nft` prints them, sorted. The text form is printed too: it must not fail.

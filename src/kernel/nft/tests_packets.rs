@@ -13,8 +13,9 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, gettid};
 
-use super::tests::{in_namespace, masquerade, run};
+use super::tests::masquerade;
 use super::{Table, skeleton};
+use crate::kernel::testing::{in_namespace, run};
 
 /// A namespace with a thread in it, which does as it is told.
 struct Node {

@@ -1,31 +1,41 @@
-//! The socket. The kernel carries a request out within `send`, and the answer is there when it returns;
-//! so reading never waits, and an answer that is not there never comes.
+//! The socket to the kernel's netfilter, which nftables and conntrack share. The kernel carries a request
+//! out within `send`, and the answer is there when it returns (of a dump its first part, and the next when
+//! one has been read); so reading never waits, and an answer that is not there never comes.
 
 use std::io;
 
+use netlink_packet_core::{NLM_F_REQUEST, NetlinkMessage};
+use netlink_packet_netfilter::NetfilterMessage;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, setsockopt, sockopt};
-
-use super::NftError;
-use super::message::Answer;
 
 /// Room for a transaction of some 50,000 elements; the kernel takes memory only for what is sent.
 const SEND_BUFFER: usize = 8 << 20;
 /// The largest datagram the kernel makes of a dump.
 const DATAGRAM: usize = 64 << 10;
 
+/// The version of netfilter's messages.
+pub(super) const NFNETLINK_V0: u8 = 0;
+
 #[derive(Debug)]
-pub(super) struct NftSocket {
+pub(super) struct NetfilterSocket {
     socket: Socket,
     received: Vec<u8>,
     sequence: u32,
 }
 
-impl NftSocket {
-    pub(super) fn open() -> Result<Self, NftError> {
-        let failed = |doing| move |source| NftError::Socket { doing, source };
+/// What was being done to the socket, and why it failed.
+#[derive(Debug)]
+pub(super) struct SocketError {
+    pub(super) doing: &'static str,
+    pub(super) source: io::Error,
+}
+
+impl NetfilterSocket {
+    pub(super) fn open() -> Result<Self, SocketError> {
+        let failed = |doing| move |source| SocketError { doing, source };
         let mut socket = Socket::new(NETLINK_NETFILTER).map_err(failed("open"))?;
         socket.bind_auto().map_err(failed("bind"))?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(failed("connect"))?;
@@ -53,33 +63,44 @@ impl NftSocket {
         first
     }
 
-    /// Sends a request and reads the answer to it.
-    pub(super) fn ask(
+    /// Sends a request and hands each datagram of the answer to `take`.
+    pub(super) fn ask<E: From<SocketError>>(
         &mut self,
         request: &[u8],
-        doing: &dyn Fn() -> String,
-    ) -> Result<Answer, NftError> {
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         // What is left of an answer that could not be read.
         while self.receive()?.is_some() {}
         let sent = self.socket.send(request, 0);
-        sent.map_err(|source| NftError::Socket { doing: "write to", source })?;
-        let mut answer = Answer::default();
+        sent.map_err(|source| SocketError { doing: "write to", source })?;
         while let Some(datagram) = self.receive()? {
-            answer.read(datagram).map_err(|source| NftError::Decode { doing: doing(), source })?;
+            take(datagram)?;
         }
-        Ok(answer)
+        Ok(())
     }
 
     /// The next datagram, if there is one.
-    fn receive(&mut self) -> Result<Option<&[u8]>, NftError> {
+    fn receive(&mut self) -> Result<Option<&[u8]>, SocketError> {
         loop {
             self.received.clear();
             match self.socket.recv(&mut self.received, MsgFlags::MSG_DONTWAIT.bits()) {
                 Ok(_) => return Ok(Some(&self.received)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(e) if e.raw_os_error() == Some(Errno::EINTR as i32) => {}
-                Err(source) => return Err(NftError::Socket { doing: "read from", source }),
+                Err(source) => return Err(SocketError { doing: "read from", source }),
             }
         }
     }
+}
+
+/// Appends a request to others that are sent with it.
+pub(super) fn append(bytes: &mut Vec<u8>, message: NetfilterMessage, number: u32, flags: u16) {
+    let mut message = NetlinkMessage::from(message);
+    message.header.flags = NLM_F_REQUEST | flags;
+    message.header.sequence_number = number;
+    message.finalize();
+    let start = bytes.len();
+    // Netlink aligns messages to 4 bytes; ours consist of attributes, which are aligned already.
+    bytes.resize(start + message.buffer_len(), 0);
+    message.serialize(&mut bytes[start..]);
 }
