@@ -29,6 +29,7 @@ mod ipam_static;
 mod ipam_takeover;
 mod network_bridge;
 mod network_burst;
+mod network_conntrack;
 mod network_guard;
 mod network_ipv6;
 mod network_keys;

@@ -14,6 +14,7 @@ pub const POINTS: &[&str] = &[
     "add-remembered",
     "del-marked",
     "del-unfiltered",
+    "del-purging",
     "del-unlinked",
     "del-reverted",
     "del-forgotten",

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use actix_rt::Arbiter;
 use quantum_cni::attach::{Record, naming};
+use quantum_cni::kernel::conntrack::Conntrack;
 use quantum_cni::kernel::lane::{CollectLane, Lane, LaneError};
 use quantum_cni::kernel::nft::Table;
 use quantum_cni::kernel::route::Host;
@@ -30,7 +31,7 @@ pub(crate) struct Lanes {
     slow: Arbiter,
 }
 
-/// A pair that is to go.
+/// A pair that is to go, and what its connections are known by.
 #[derive(Debug)]
 struct Removal {
     link: (IfName, LinkIndex),
@@ -44,7 +45,7 @@ impl Lanes {
     pub(crate) fn start() -> io::Result<Self> {
         Ok(Self {
             route: Rc::new(Lane::start("route", Host::open)?),
-            delete: CollectLane::start("route-delete", TOGETHER, Host::open, remove)?,
+            delete: CollectLane::start("route-delete", TOGETHER, remover, remove)?,
             netfilter: Rc::new(Lane::start("netfilter", Table::open)?),
             inspect: Rc::new(Lane::start("inspect", Host::open)?),
             slow: Arbiter::new(),
@@ -88,13 +89,22 @@ impl Lanes {
         told.await.map_err(|_| LaneError::panicked().into())
     }
 
-    /// Removes the pair of a record, together with those of others that come at the same time.
-    pub(super) async fn remove(&self, record: &Record) -> Result<(), KernelError> {
+    /// Removes a pair and then the connections of its addresses, together with those of others that come
+    /// at the same time. It is in the queue when this returns, whether or not the answer is awaited.
+    pub(super) fn remove(
+        &self,
+        link: (IfName, LinkIndex),
+        addresses: Vec<(IfName, IpAddr)>,
+    ) -> impl Future<Output = Result<(), KernelError>> + use<> {
         let (tell, told) = oneshot::channel();
-        let reached = record.addresses.iter().map(|a| (record.home().clone(), a.address.ip()));
-        let (link, addresses) = ((record.host.clone(), record.index), reached.collect());
         self.delete.put(Removal { link, addresses, tell });
-        told.await.unwrap_or_else(|_| Err(LaneError::panicked().into()))
+        async { told.await.unwrap_or_else(|_| Err(LaneError::panicked().into())) }
+    }
+
+    /// The same for the pair of a record.
+    pub(super) async fn remove_of(&self, record: &Record) -> Result<(), KernelError> {
+        let reached = record.addresses.iter().map(|a| (record.home().clone(), a.address.ip()));
+        self.remove((record.host.clone(), record.index), reached.collect()).await
     }
 
     /// How many jobs wait for each lane.
@@ -108,28 +118,40 @@ impl Lanes {
     }
 }
 
-/// What the lane for removals does with all that has arrived.
-fn remove(host: Result<&mut Host, &LaneError>, removals: Vec<Removal>) {
-    match host {
-        Ok(host) => {
-            let links: Vec<_> = removals.iter().map(|r| r.link.clone()).collect();
-            let outcomes = host.detach(&links, scratch());
-            // When the links are gone: until then the host could learn the addresses again.
-            let addresses: Vec<_> = removals.iter().flat_map(|r| r.addresses.clone()).collect();
-            host.forget_neighbours(&addresses);
-            for (removal, outcome) in removals.into_iter().zip(outcomes) {
-                let _ = removal.tell.send(outcome.map(|_| ()).map_err(Into::into));
-            }
-        }
+/// What the lane for removals works with.
+fn remover() -> Result<(Host, Conntrack), String> {
+    let host = Host::open().map_err(|e| e.to_string())?;
+    Ok((host, Conntrack::open().map_err(|e| e.to_string())?))
+}
+
+/// What the lane for removals does with all that has arrived. A container whose link stays goes on
+/// talking, so its connections stay, too.
+fn remove(hands: Result<&mut (Host, Conntrack), &LaneError>, removals: Vec<Removal>) {
+    let (host, conntrack) = match hands {
+        Ok(hands) => hands,
         Err(error) => {
             for removal in removals {
                 let _ = removal.tell.send(Err(error.clone().into()));
             }
+            return;
         }
+    };
+    let links: Vec<_> = removals.iter().map(|r| r.link.clone()).collect();
+    let detached = host.detach(&links, scratch());
+    let gone = removals.iter().zip(&detached).filter(|(_, outcome)| outcome.is_ok());
+    let reached: Vec<_> = gone.flat_map(|(r, _)| r.addresses.iter().cloned()).collect();
+    // When the links are gone: until then the host could learn the addresses again.
+    host.forget_neighbours(&reached);
+    let addresses: Vec<IpAddr> = reached.into_iter().map(|(_, address)| address).collect();
+    let purged = conntrack.purge(&addresses).map(drop);
+    for (removal, detached) in removals.into_iter().zip(detached) {
+        let purged = if removal.addresses.is_empty() { Ok(()) } else { purged.clone() };
+        let outcome = detached.map_err(Into::into).and_then(|_| purged.map_err(Into::into));
+        let _ = removal.tell.send(outcome);
     }
 }
 
 /// A link group for one removal.
-pub(super) fn scratch() -> NonZeroU32 {
+fn scratch() -> NonZeroU32 {
     naming::scratch_group(clock::boottime_ms())
 }

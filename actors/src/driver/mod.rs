@@ -1,13 +1,14 @@
 //! Driver: the one door to the kernel. It holds the lanes, splits a request among them, and sees that
 //! what one of them did is undone when another fails.
 //!
-//! | lane           | does                                                            |
-//! |----------------|-----------------------------------------------------------------|
-//! | `route`        | makes and configures the pairs                                  |
-//! | `route-delete` | removes pairs, all that have arrived while it was busy at a time |
-//! | `netfilter`    | elements of our nftables sets                                   |
-//! | `inspect`      | looks, for CHECK and at start                                   |
-//! | `slow`         | an arbiter of its own, for what is rare: bridges                |
+//! | lane           | does                                                              |
+//! |----------------|-------------------------------------------------------------------|
+//! | `route`        | makes and configures the pairs                                    |
+//! | `route-delete` | removes pairs, all that have arrived while it was busy at a time, |
+//! |                | and what the kernel remembers of their connections                |
+//! | `netfilter`    | elements of our nftables sets                                     |
+//! | `inspect`      | looks, for CHECK and at start                                     |
+//! | `slow`         | an arbiter of its own, for what is rare: bridges                  |
 
 mod apply;
 mod inspect;

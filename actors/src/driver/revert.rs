@@ -1,5 +1,6 @@
 //! Undoing what a record says: first the rules, so that no address is served that is about to go,
-//! then the pair. One that fails does not stop the other.
+//! then the pair, and when it is gone and nobody can answer any more, the connections of its
+//! addresses. One that fails does not stop the other.
 
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{Record, elements};
@@ -22,7 +23,7 @@ impl Handler<Revert> for Driver {
 pub(super) async fn revert(lanes: &Lanes, record: &Record) -> Result<(), KernelError> {
     let unfiltered = unfilter(lanes, elements(record)).await;
     fault::reach("del-unfiltered")?;
-    let unlinked = lanes.remove(record).await;
+    let unlinked = lanes.remove_of(record).await;
     fault::reach("del-unlinked")?;
     unfiltered.and(unlinked)
 }

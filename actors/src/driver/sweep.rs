@@ -1,9 +1,9 @@
 //! What is ours in the kernel, and what of it nobody knows any more.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use actix::{Context, Handler, ResponseFuture};
-use ipnetwork::IpNetwork;
 use quantum_cni::attach::{Element, naming};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::nft::{NftError, Table, skeleton};
@@ -11,7 +11,6 @@ use quantum_cni::kernel::route::{Host, OwnedLink};
 use quantum_config::ids::{IfName, NetworkName};
 
 use super::apply::unfilter;
-use super::lanes::scratch;
 use super::{Driver, Lanes};
 use crate::messages::driver::{Scan, Scanned, Scope, Sweep, Swept};
 
@@ -46,10 +45,14 @@ impl Handler<Sweep> for Driver {
                 ours.into_iter().partition(|link| hosts.contains(&link.name));
             let there: HashSet<IfName> = known.into_iter().map(|link| link.name).collect();
             let missing = hosts.difference(&there).cloned().collect();
-            let going: Vec<_> = unknown.iter().map(|l| (l.name.clone(), l.index)).collect();
-            let gone = lanes.route(move |host: &mut Host| host.detach(&going, scratch())).await?;
+            // All of them are put into the queue before the first is waited for.
+            let remove = |l: &OwnedLink| lanes.remove((l.name.clone(), l.index), addresses_of(l));
+            let going: Vec<_> = unknown.iter().map(remove).collect();
             // One that cannot be removed does not stop the others, nor the daemon.
-            let failed = gone.into_iter().filter_map(|o| o.err().map(|e| e.to_string())).collect();
+            let mut failed = Vec::new();
+            for gone in going {
+                failed.extend(gone.await.err().map(|e| e.to_string()));
+            }
             match scope {
                 Scope::Host(elements) => {
                     lanes.netfilter(move |table| reconcile(table, &elements)).await??;
@@ -77,12 +80,16 @@ fn is_of(element: &Element, link: &OwnedLink) -> bool {
         Element::Guard { port, .. } => link.name == *port,
         Element::Masquerade { address, bridge } => {
             let is_home = link.bridge.as_ref().is_some_and(|b| naming::is_home(bridge, b));
-            let is_its = |own: &IpNetwork| own.ip() == *address;
-            is_home
-                && naming::read_alias(&link.alias)
-                    .is_some_and(|alias| alias.addresses.iter().any(is_its))
+            is_home && addresses_of(link).iter().any(|(_, own)| own == address)
         }
     }
+}
+
+/// The addresses of a link's container, by its alias, each with the link it is reached over.
+fn addresses_of(link: &OwnedLink) -> Vec<(IfName, IpAddr)> {
+    let addresses = naming::read_alias(&link.alias).map(|alias| alias.addresses);
+    let over = link.bridge.as_ref().unwrap_or(&link.name);
+    addresses.unwrap_or_default().iter().map(|a| (over.clone(), a.ip())).collect()
 }
 
 fn network_of(link: &OwnedLink) -> Option<NetworkName> {

@@ -28,6 +28,7 @@ pub use self::error::ConntrackError;
 use self::message::{Answered, Entry};
 pub use self::sought::HostPort;
 use self::sought::{Look, Sought};
+use super::fault;
 use super::netfilter::{NetfilterSocket, SocketError};
 
 /// How many entries there are in the namespace of the thread that opens it.
@@ -70,6 +71,7 @@ impl Conntrack {
         if addresses.is_empty() {
             return Ok(0);
         }
+        fault::reach("del-purging")?;
         self.remove(&Sought::of_addresses(addresses))
     }
 
