@@ -27,6 +27,7 @@ mod ipam_requested;
 mod ipam_reserved;
 mod ipam_static;
 mod ipam_takeover;
+mod network_bandwidth;
 mod network_bridge;
 mod network_burst;
 mod network_conntrack;

@@ -39,8 +39,13 @@ struct Scene {
     talk: Steady,
 }
 
+/// With limits, so that the links that hold to them are made and removed as well.
 fn conf() -> serde_json::Value {
-    network("steps", "steps0", "10.41.0.0/29")
+    let limits = json!({
+        "ingressRate": 1_000_000_000, "ingressBurst": 10_000_000,
+        "egressRate": 1_000_000_000, "egressBurst": 10_000_000
+    });
+    with(&network("steps", "steps0", "10.41.0.0/29"), limits)
 }
 
 impl Scene {

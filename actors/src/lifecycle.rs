@@ -217,7 +217,8 @@ async fn rebuild(
             Element::Guard { port, mac } => _ = guards.insert(port.clone(), *mac),
         }
     }
-    for link in scanned.links {
+    // A shaper says nothing that its port does not; without a port it is swept.
+    for link in scanned.links.into_iter().filter(|link| !link.is_shaper) {
         let network = naming::read_alias(&link.alias).and_then(|a| a.key).map(|k| k.network);
         let definition = network.and_then(|n| defined.get(&n)).map(|(_, definition)| definition);
         let pools = definition.map(|d| d.sets()).unwrap_or_default();

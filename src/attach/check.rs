@@ -7,9 +7,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::Vlans;
+use quantum_config::cni::{Rate, Vlans};
 
-use super::{Observed, Record, VlansSeen, routes};
+use super::{Bucket, BucketSeen, Observed, Record, VlansSeen, routes};
 
 /// One way in which an attachment is not as ADD left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,10 @@ pub enum Difference {
     RouteGone(IpNetwork),
     /// A route is there otherwise than it was configured: how.
     RouteChanged(IpNetwork, String),
+    /// What the container receives is not held to its limit.
+    IngressNotLimited(String, u64),
+    /// What it sends is not.
+    EgressNotLimited(String, u64),
     /// An address is not masqueraded any more.
     NotMasqueraded(IpAddr),
     /// Forged hardware addresses are not kept out any more.
@@ -87,6 +91,12 @@ impl fmt::Display for Difference {
             Self::RouteGone(dst) => write!(f, "the route to {dst} is gone from the container"),
             Self::RouteChanged(dst, how) => {
                 write!(f, "the route to {dst} in the container has {how}")
+            }
+            Self::IngressNotLimited(name, rate) => {
+                write!(f, "what {name} receives is not limited to {rate} bits a second any more")
+            }
+            Self::EgressNotLimited(name, rate) => {
+                write!(f, "what {name} sends is not limited to {rate} bits a second any more")
             }
             Self::NotMasqueraded(ip) => write!(f, "address {ip} is not masqueraded any more"),
             Self::NotGuarded(name) => {
@@ -154,6 +164,7 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
         }
         _ => found.push(Difference::InterfaceGone(record.key.ifname.to_string())),
     }
+    found.extend(limits(record, observed));
     found
 }
 
@@ -197,12 +208,28 @@ impl fmt::Display for VlansSeen {
     }
 }
 
+/// The limits that are not there, or are others.
+fn limits(record: &Record, observed: &Observed) -> impl Iterator<Item = Difference> {
+    let seen = observed.shape.clone().unwrap_or_default();
+    let (name, mtu) = (record.key.ifname.to_string(), record.mtu);
+    let lost = move |wanted: Option<Rate>, seen: Option<BucketSeen>| {
+        let wanted = wanted?;
+        let bucket = Bucket::new(wanted, mtu);
+        let is_there = seen.is_some_and(|s| (s.rate, s.limit) == (bucket.rate, bucket.limit));
+        (!is_there).then_some(wanted.rate)
+    };
+    let ingress = lost(record.shaping.ingress, seen.ingress);
+    let egress = lost(record.shaping.egress, seen.egress);
+    let ingress = ingress.map(|rate| Difference::IngressNotLimited(name.clone(), rate));
+    ingress.into_iter().chain(egress.map(|rate| Difference::EgressNotLimited(name, rate)))
+}
+
 #[cfg(test)]
 mod tests {
     use quantum_config::ids::LinkIndex;
 
     use super::super::plan::tests::sample;
-    use super::super::{BridgeSeen, HostSeen, InsideSeen, RouteSeen};
+    use super::super::{BridgeSeen, HostSeen, InsideSeen, RouteSeen, ShapeSeen};
     use super::*;
 
     fn healthy(record: &Record) -> Observed {
@@ -240,6 +267,7 @@ mod tests {
                     scope: 0,
                 }],
             }),
+            shape: None,
         }
     }
 
@@ -342,6 +370,28 @@ mod tests {
         let expected = seen(Some(100), &[1, 10, 11, 12, 100]);
         assert_eq!(VlansSeen::wanted(&keeps), Some(expected));
         assert_eq!(VlansSeen::wanted(&Vlans::default()), None);
+    }
+
+    #[test]
+    fn a_limit_that_is_not_there_or_is_another_is_named() {
+        let record = sample(
+            r#","ingressRate":8000000,"ingressBurst":800000,"egressRate":8000,"egressBurst":80000"#,
+        )
+        .record;
+        let mut observed = healthy(&record);
+        let gone = |ingress, egress| {
+            let ingress = Difference::IngressNotLimited("eth0".into(), ingress);
+            [ingress, Difference::EgressNotLimited("eth0".into(), egress)]
+        };
+        assert_eq!(differences(&record, &observed), gone(8_000_000, 8000));
+        let bucket = |rate, limit| Some(BucketSeen { rate, limit });
+        let mut seen =
+            ShapeSeen { ingress: bucket(1_000_000, 125_000), egress: bucket(1000, 10_025) };
+        observed.shape = Some(seen.clone());
+        assert_eq!(differences(&record, &observed), []);
+        seen.egress = bucket(1000, 10_024);
+        observed.shape = Some(seen);
+        assert_eq!(differences(&record, &observed), gone(0, 8000)[1..]);
     }
 
     #[test]

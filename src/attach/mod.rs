@@ -5,6 +5,7 @@
 //! | file      | the question it answers                                             |
 //! |-----------|---------------------------------------------------------------------|
 //! | `plan`    | what is the kernel told, and what is kept when it has done it?       |
+//! | `shape`   | what in the kernel holds it to its limits?                          |
 //! | `record`  | what do we know of an attachment that exists?                        |
 //! | `naming`  | what are its link, its alias and its indexes called?                 |
 //! | `repeat`  | what does an ADD mean for a key that is attached already?            |
@@ -28,15 +29,19 @@ mod record;
 mod recover;
 mod repeat;
 mod routes;
+mod shape;
 mod tickets;
 
 pub use check::{Difference, differences};
 pub use collect::stale;
 pub use door::{Class, Door, Entry, Limits};
-pub use observed::{BridgeSeen, HostSeen, InsideSeen, Observed, RouteSeen, VlansSeen};
+pub use observed::{
+    BridgeSeen, BucketSeen, HostSeen, InsideSeen, Observed, RouteSeen, ShapeSeen, VlansSeen,
+};
 pub use plan::{BridgeEnd, Element, GatewayEnd, InsidePlan, LinkPlan, Plan, Target, elements};
 pub use ports::{BridgeFull, PORTS_MAX, Ports};
 pub use record::{Assigned, NetnsId, Record};
 pub use recover::recover;
 pub use repeat::{Repeat, repeat};
+pub use shape::{Bucket, ShapePlan, Shaper};
 pub use tickets::{Claim, Tickets};

@@ -10,6 +10,8 @@ use quantum_config::ids::{AttachmentKey, IfName, InvalidId, LinkIndex, Mac, dige
 pub const PREFIX: &str = "qc";
 /// How the names of the ports of VLANs' gateways begin.
 const GATEWAY_PREFIX: &str = "qg";
+/// How the names of our shapers begin; the rest is that of the host end.
+pub const SHAPER_PREFIX: &str = "qs";
 /// The link group of our host ends: "qcni" in ASCII. Groups are a plain number that any tool may
 /// set; a high one does not meet the small ones that people use.
 pub const GROUP: u32 = 0x7163_6e69;
@@ -26,6 +28,8 @@ const ALIAS_MAX: usize = 254;
 /// Indexes we choose lie here: far above those the kernel counts up to by itself, below `i32::MAX`.
 const INDEX_BASE: u32 = 0x4000_0000;
 const INDEX_MASK: u32 = 0x3fff_ffff;
+/// The index of a shaper differs from that of its host end in this bit.
+const SHAPER_BIT: u32 = 0x2000_0000;
 
 /// The host end's name: the prefix and 13 letters that hold the 64 bits of the key's digest. With a
 /// thousand attachments the odds of two equal names are about 1 in 10^13.
@@ -54,6 +58,18 @@ pub fn link_index(key: &AttachmentKey, attempt: u32) -> LinkIndex {
     LinkIndex(INDEX_BASE | (mixed.wrapping_add(attempt.wrapping_mul(0x9e37_79b9)) & INDEX_MASK))
 }
 
+/// Name and index of the shaper that belongs to a host end, so that who knows the one knows the other.
+pub fn shaper(host: &IfName, index: LinkIndex) -> Result<(IfName, LinkIndex), InvalidId> {
+    let rest = host.as_str().strip_prefix(PREFIX).unwrap_or(host.as_str());
+    Ok((IfName::new(format!("{SHAPER_PREFIX}{rest}"))?, LinkIndex(index.0 ^ SHAPER_BIT)))
+}
+
+/// The host end that a shaper belongs to.
+pub fn host_of_shaper(shaper: &IfName) -> Option<IfName> {
+    let rest = shaper.as_str().strip_prefix(SHAPER_PREFIX)?;
+    IfName::new(format!("{PREFIX}{rest}")).ok()
+}
+
 /// A link group for one removal: whatever is in it is deleted, so it must be one that nobody uses. It
 /// is drawn from a range that no tool assigns, and `seed` differs each time.
 pub fn scratch_group(seed: u64) -> NonZeroU32 {
@@ -61,20 +77,28 @@ pub fn scratch_group(seed: u64) -> NonZeroU32 {
     NonZeroU32::MIN | SCRATCH | drawn
 }
 
-/// Whether a veth is ours. It has our prefix, and
+/// Whether a veth is one of our host ends. It has our prefix, and
 /// - our group and an alias of ours: it was made;
 /// - our group, no alias, and an index of ours: we died before the alias was set;
 /// - a scratch group and an alias of ours: its removal failed.
 ///
 /// What lacks a mark is somebody else's, however like ours it looks.
 pub fn is_ours(name: &str, index: LinkIndex, group: u32, alias: &str) -> bool {
+    name.starts_with(PREFIX) && is_marked(index, group, alias)
+}
+
+/// The same for an ifb: whether it is one of our shapers.
+pub fn is_our_shaper(name: &str, index: LinkIndex, group: u32, alias: &str) -> bool {
+    name.starts_with(SHAPER_PREFIX) && is_marked(index, group, alias)
+}
+
+fn is_marked(index: LinkIndex, group: u32, alias: &str) -> bool {
     let unfinished = alias.is_empty() && index.0 >= INDEX_BASE;
     let named = read_alias(alias).is_some();
-    let marked = match group {
+    match group {
         GROUP => named || unfinished,
         other => other & SCRATCH_MASK == SCRATCH && named,
-    };
-    name.starts_with(PREFIX) && marked
+    }
 }
 
 /// The hardware address of the container's end: the same for the same key.
@@ -228,6 +252,20 @@ mod tests {
         assert!(!is_ours("qc1", ours, 5, alias));
         assert!(!is_ours("qc1", LinkIndex(7), GROUP, ""));
         assert!(!is_ours("qc1", ours, GROUP, "somebody's"));
+    }
+
+    #[test]
+    fn host_end_and_shaper_are_known_by_each_other() {
+        let host = host_name(&key("quantum-bridge/c1/eth0")).expect("a name");
+        let index = link_index(&key("quantum-bridge/c1/eth0"), 0);
+        let (name, other) = shaper(&host, index).expect("a name");
+        assert_eq!(name.as_str(), "qs8qqj4fx1yg5fd");
+        assert!(other != index && other.0 >= INDEX_BASE && other.0 <= i32::MAX as u32);
+        assert_eq!(host_of_shaper(&name), Some(host.clone()));
+        assert_eq!(host_of_shaper(&host), None);
+        assert!(is_our_shaper(name.as_str(), other, GROUP, ""));
+        assert!(!is_our_shaper(host.as_str(), index, GROUP, ""));
+        assert!(!is_ours(name.as_str(), other, GROUP, ""));
     }
 
     proptest! {

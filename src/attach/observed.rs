@@ -16,6 +16,26 @@ pub struct Observed {
     pub bridge: Option<BridgeSeen>,
     /// The container's end, if there is a namespace to look into and an interface of that name.
     pub inside: Option<InsideSeen>,
+    /// What its traffic is held to, if that was looked at.
+    pub shape: Option<ShapeSeen>,
+}
+
+/// What an attachment's traffic is held to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShapeSeen {
+    /// The bucket of the port.
+    pub ingress: Option<BucketSeen>,
+    /// The bucket of the shaper, if there is one, it is up, and what comes in by the port is led to it.
+    pub egress: Option<BucketSeen>,
+}
+
+/// A bucket as the kernel tells it. Its burst is part of the limit; the kernel has it as a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BucketSeen {
+    /// Bytes a second.
+    pub rate: u64,
+    /// Bytes that may wait.
+    pub limit: u32,
 }
 
 /// The host's end.

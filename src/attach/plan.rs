@@ -4,11 +4,11 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, Definition, Interface, IpConfig, Route, Vlans};
+use quantum_config::cni::{CniResult, Definition, Interface, IpConfig, Route, Shaping, Vlans};
 use quantum_config::ids::{AttachmentKey, IfName, InvalidId, LinkIndex, Mac};
 
 use super::naming;
-use super::{Assigned, NetnsId, Record};
+use super::{Assigned, NetnsId, Record, ShapePlan};
 
 /// What a veth has when nobody asks for another MTU (`ETH_DATA_LEN`).
 const ETHERNET_MTU: u32 = 1500;
@@ -49,6 +49,8 @@ pub struct LinkPlan {
     pub isolated: bool,
     /// The port's VLANs.
     pub vlans: Vlans,
+    /// What the container's traffic is held to.
+    pub shape: ShapePlan,
 }
 
 /// The container's end and what is configured on it.
@@ -98,6 +100,8 @@ pub struct Target {
     pub sandbox: String,
     /// The hardware address that was asked for.
     pub mac: Option<Mac>,
+    /// What its traffic is held to.
+    pub shaping: Shaping,
 }
 
 /// The bridge as it was found or made.
@@ -150,6 +154,7 @@ impl Plan {
             hairpin: network.hairpin,
             isolated: network.port.isolated,
             vlans: network.port.vlans.clone(),
+            shape: ShapePlan::new(&target.shaping, &host, index, network.mtu)?,
         };
         let inside = InsidePlan {
             ifname: key.ifname.clone(),
@@ -200,6 +205,7 @@ impl Plan {
             promisc: network.promisc,
             port: network.port.clone(),
             mtu: network.mtu,
+            shaping: target.shaping,
             addresses,
             routes,
             masquerade: network.masquerade,
@@ -281,6 +287,7 @@ pub(super) mod tests {
             netns: NetnsId { dev: 4, ino: 7 },
             sandbox: "/run/netns/x".into(),
             mac: None,
+            shaping: network.shaping.unwrap_or_default(),
         };
         let addresses = vec![Assigned {
             set: 0,

@@ -4,9 +4,11 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, PortOptions, Route};
+use quantum_config::cni::{CniResult, PortOptions, Route, Shaping};
 use quantum_config::ids::{AttachmentKey, IfName, LinkIndex, Mac};
 use serde::{Deserialize, Serialize};
+
+use super::naming;
 
 /// Which network namespace: device and inode of its file in nsfs. A path may name another namespace
 /// tomorrow; this pair does not, as long as the namespace lives.
@@ -63,6 +65,9 @@ pub struct Record {
     pub port: PortOptions,
     /// MTU of both ends, if one was asked for.
     pub mtu: Option<u32>,
+    /// What the container's traffic is held to.
+    #[serde(default)]
+    pub shaping: Shaping,
     /// The leased addresses.
     pub addresses: Vec<Assigned>,
     /// The routes inside.
@@ -79,5 +84,15 @@ impl Record {
     /// The link that the host reaches the container by.
     pub fn home(&self) -> &IfName {
         self.vlan_gateway.as_ref().unwrap_or(&self.bridge)
+    }
+
+    /// The links of the host that go with the attachment, by name and index. One that was rebuilt from
+    /// the kernel does not know whether it has a shaper, so it may have.
+    pub fn links(&self) -> Vec<(IfName, LinkIndex)> {
+        let mut links = vec![(self.host.clone(), self.index)];
+        if self.shaping.egress.is_some() || self.created == 0 {
+            links.extend(naming::shaper(&self.host, self.index));
+        }
+        links
     }
 }

@@ -3,7 +3,7 @@
 //! its DEL.
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, PortOptions, RangeSet};
+use quantum_config::cni::{CniResult, PortOptions, RangeSet, Shaping};
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
 use super::naming::{container_mac, host_mac, read_alias};
@@ -46,6 +46,7 @@ pub fn recover(
         promisc: false,
         port: PortOptions { guarded: guard.is_some(), ..PortOptions::default() },
         mtu: None,
+        shaping: Shaping::default(),
         addresses,
         routes: Vec::new(),
         result: CniResult::default(),

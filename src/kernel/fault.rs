@@ -8,6 +8,7 @@
 pub const POINTS: &[&str] = &[
     "add-leased",
     "add-link-made",
+    "add-shaper-made",
     "add-linked",
     "add-filtered",
     "add-applied",

@@ -4,8 +4,8 @@
 use std::io;
 
 use super::netns::{self, Netns, NetnsError};
-use super::route::{Link, RouteSocket, StepError, look};
-use crate::attach::{BridgeSeen, HostSeen, InsideSeen, Observed, Record};
+use super::route::{Link, RouteSocket, StepError, look, shape};
+use crate::attach::{BridgeSeen, HostSeen, InsideSeen, Observed, Record, ShapeSeen, naming};
 
 /// Why it could not be seen.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,28 @@ pub fn observe(record: &Record, netns: Option<&Netns>) -> Result<Observed, Obser
         host: see_host(&mut host, record)?,
         bridge: see_bridge(&mut host, record)?,
         inside,
+        // Without the namespace somebody only wants to know whether the link is there.
+        shape: match netns.is_none() || record.shaping.is_none() {
+            true => None,
+            false => Some(see_shape(&mut host, record)?),
+        },
     })
+}
+
+fn see_shape(socket: &mut RouteSocket, record: &Record) -> Result<ShapeSeen, StepError> {
+    let buckets = shape::buckets(socket)?;
+    let ingress = buckets.get(&record.index).copied();
+    let mut seen = ShapeSeen { ingress, egress: None };
+    if record.shaping.egress.is_some()
+        && let Ok((name, index)) = naming::shaper(&record.host, record.index)
+        && let Some(link) = look::link_by_index(socket, index)?
+        && link.up
+        && link.name == name.as_str()
+        && shape::led_to(socket, record.index)? == Some(index)
+    {
+        seen.egress = buckets.get(&index).copied();
+    }
+    Ok(seen)
 }
 
 fn see_host(socket: &mut RouteSocket, record: &Record) -> Result<Option<HostSeen>, StepError> {

@@ -60,6 +60,7 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
         promisc: false,
         port: PortOptions::default(),
         mtu: None,
+        shaping: quantum_config::cni::Shaping::default(),
         routes: routes.clone(),
         masquerade: true,
         result: CniResult {

@@ -31,10 +31,10 @@ pub(crate) struct Lanes {
     slow: Arbiter,
 }
 
-/// A pair that is to go, and what its connections are known by.
+/// The links of an attachment, which are to go, and what its connections are known by.
 #[derive(Debug)]
 struct Removal {
-    link: (IfName, LinkIndex),
+    links: Vec<(IfName, LinkIndex)>,
     /// Its addresses, each with the link it is reached over.
     addresses: Vec<(IfName, IpAddr)>,
     tell: oneshot::Sender<Result<(), KernelError>>,
@@ -89,22 +89,22 @@ impl Lanes {
         told.await.map_err(|_| LaneError::panicked().into())
     }
 
-    /// Removes a pair and then the connections of its addresses, together with those of others that come
+    /// Removes links and then the connections of their addresses, together with those of others that come
     /// at the same time. It is in the queue when this returns, whether or not the answer is awaited.
     pub(super) fn remove(
         &self,
-        link: (IfName, LinkIndex),
+        links: Vec<(IfName, LinkIndex)>,
         addresses: Vec<(IfName, IpAddr)>,
     ) -> impl Future<Output = Result<(), KernelError>> + use<> {
         let (tell, told) = oneshot::channel();
-        self.delete.put(Removal { link, addresses, tell });
+        self.delete.put(Removal { links, addresses, tell });
         async { told.await.unwrap_or_else(|_| Err(LaneError::panicked().into())) }
     }
 
-    /// The same for the pair of a record.
+    /// The same for the links of a record.
     pub(super) async fn remove_of(&self, record: &Record) -> Result<(), KernelError> {
         let reached = record.addresses.iter().map(|a| (record.home().clone(), a.address.ip()));
-        self.remove((record.host.clone(), record.index), reached.collect()).await
+        self.remove(record.links(), reached.collect()).await
     }
 
     /// How many jobs wait for each lane.
@@ -136,8 +136,16 @@ fn remove(hands: Result<&mut (Host, Conntrack), &LaneError>, removals: Vec<Remov
             return;
         }
     };
-    let links: Vec<_> = removals.iter().map(|r| r.link.clone()).collect();
-    let detached = host.detach(&links, scratch());
+    let links: Vec<_> = removals.iter().flat_map(|r| r.links.clone()).collect();
+    let mut outcomes = host.detach(&links, scratch()).into_iter();
+    let detached: Vec<Result<(), KernelError>> = removals
+        .iter()
+        .map(|removal| {
+            let own: Vec<_> = outcomes.by_ref().take(removal.links.len()).collect();
+            let own: Result<Vec<_>, _> = own.into_iter().collect();
+            own.map(drop).map_err(Into::into)
+        })
+        .collect();
     let gone = removals.iter().zip(&detached).filter(|(_, outcome)| outcome.is_ok());
     let reached: Vec<_> = gone.flat_map(|(r, _)| r.addresses.iter().cloned()).collect();
     // When the links are gone: until then the host could learn the addresses again.
@@ -146,8 +154,7 @@ fn remove(hands: Result<&mut (Host, Conntrack), &LaneError>, removals: Vec<Remov
     let purged = conntrack.purge(&addresses).map(drop);
     for (removal, detached) in removals.into_iter().zip(detached) {
         let purged = if removal.addresses.is_empty() { Ok(()) } else { purged.clone() };
-        let outcome = detached.map_err(Into::into).and_then(|_| purged.map_err(Into::into));
-        let _ = removal.tell.send(outcome);
+        let _ = removal.tell.send(detached.and_then(|()| purged.map_err(Into::into)));
     }
 }
 

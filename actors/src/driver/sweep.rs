@@ -42,11 +42,12 @@ impl Handler<Sweep> for Driver {
                 ours.retain(|link| network_of(link).as_ref() == Some(network));
             }
             let (known, unknown): (Vec<_>, Vec<_>) =
-                ours.into_iter().partition(|link| hosts.contains(&link.name));
+                ours.into_iter().partition(|link| link.host().is_some_and(|h| hosts.contains(&h)));
             let there: HashSet<IfName> = known.into_iter().map(|link| link.name).collect();
             let missing = hosts.difference(&there).cloned().collect();
             // All of them are put into the queue before the first is waited for.
-            let remove = |l: &OwnedLink| lanes.remove((l.name.clone(), l.index), addresses_of(l));
+            let remove =
+                |l: &OwnedLink| lanes.remove(vec![(l.name.clone(), l.index)], addresses_of(l));
             let going: Vec<_> = unknown.iter().map(remove).collect();
             // One that cannot be removed does not stop the others, nor the daemon.
             let mut failed = Vec::new();

@@ -101,8 +101,14 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     else {
         return Err(CniError::new(Code::Internal, "ADD without a namespace or a network"));
     };
-    let target =
-        Target { key: key.clone(), netns: netns.id(), sandbox: call.call.env.netns.clone(), mac };
+    let shaping = call.conf.shaping(&definition)?;
+    let target = Target {
+        key: key.clone(),
+        netns: netns.id(),
+        sandbox: call.call.env.netns.clone(),
+        mac,
+        shaping,
+    };
     if waits_for_addresses {
         let answer = ask(&network.may_attach, MayAttach(target)).await;
         is_alive(house, &admitted);

@@ -8,11 +8,12 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use super::addressing::{range_sets, static_address};
+use super::bandwidth::RawShaping;
 use super::netconf::RawRange;
 use super::ranges::validate_sets;
 use super::{Addressing, Call, CniError, Code, Definition, Environment, StaticAddress};
 
-/// The members of `runtimeConfig` that concern addresses.
+/// The members of `runtimeConfig` that are served.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct RuntimeConfig {
@@ -20,6 +21,7 @@ pub(super) struct RuntimeConfig {
     pub(super) mac: String,
     ip_ranges: Vec<Vec<RawRange>>,
     dns: RuntimeDns,
+    pub(super) bandwidth: RawShaping,
 }
 
 /// The capability `dns`, whose members have names of their own.

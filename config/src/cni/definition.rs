@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::netconf::Ipam;
 use super::{
     Addressing, Call, CniError, Code, Dns, IpamResult, PortOptions, RangeSet, Reservation, Route,
-    StaticAddress,
+    Shaping, StaticAddress,
 };
 use crate::ids::{IfName, InvalidId, NetworkName};
 
@@ -41,6 +41,9 @@ pub struct Definition {
     pub port: PortOptions,
     /// MTU of both ends.
     pub mtu: Option<u32>,
+    /// What containers are held to; none if the network does not say, so that a runtime may.
+    #[serde(default)]
+    pub shaping: Option<Shaping>,
     /// Where addresses come from.
     #[serde(default)]
     pub addressing: Addressing,
@@ -60,6 +63,7 @@ impl Definition {
     pub(super) fn new(call: &Call) -> Result<Self, CniError> {
         let conf = &call.conf;
         let port = PortOptions::new(conf).map_err(|e| of_network(call, e))?;
+        let shaping = Shaping::of_network(conf).map_err(|e| of_network(call, e))?;
         if let Some(path) = call.resolv_conf().filter(|_| !call.is_operators) {
             return Err(CniError::new(
                 Code::UnsupportedField,
@@ -101,6 +105,7 @@ impl Definition {
             promisc: conf.promisc_mode,
             port,
             mtu: Some(conf.mtu).filter(|m| *m != 0),
+            shaping,
             addressing,
             data_dir: data_dir.filter(|dir| !dir.is_empty() && call.is_operators),
             routes,
@@ -170,8 +175,8 @@ impl Definition {
     }
 
     /// True if a network that was prepared as `self` serves a call that means `other`: they differ, if
-    /// at all, in what concerns one container only (its resolver, its own static addresses, and the
-    /// routes that may come with them).
+    /// at all, in what concerns one container only (its resolver, its limits, its own static addresses,
+    /// and the routes that may come with them).
     pub fn serves(&self, other: &Self) -> bool {
         let shared = |of: &Self| {
             let (addressing, routes) = match &of.addressing {
@@ -180,7 +185,7 @@ impl Definition {
                 }
                 pools => (pools.clone(), of.routes.clone()),
             };
-            Self { dns: Dns::default(), addressing, routes, ..of.clone() }
+            Self { dns: Dns::default(), addressing, routes, shaping: None, ..of.clone() }
         };
         let prepared = self.gateway_addresses();
         shared(self) == shared(other)
@@ -266,6 +271,7 @@ mod tests {
         let members = stored.as_object_mut().expect("an object");
         members.remove("promisc").expect("written");
         members.remove("port").expect("written");
+        members.remove("shaping").expect("written");
         assert_eq!(serde_json::from_value::<Definition>(stored).expect("readable"), now);
     }
 

@@ -6,6 +6,8 @@ mod addressing;
 #[cfg(feature = "netconf")]
 mod asked;
 #[cfg(feature = "netconf")]
+mod bandwidth;
+#[cfg(feature = "netconf")]
 mod definition;
 mod delegate;
 mod env;
@@ -37,6 +39,8 @@ mod version;
 pub use addressing::{Addressing, Holder, Pools, Reservation, StaticAddress};
 #[cfg(feature = "netconf")]
 pub use asked::{Meant, Wanted};
+#[cfg(feature = "netconf")]
+pub use bandwidth::{Rate, Shaping};
 #[cfg(feature = "netconf")]
 pub use definition::Definition;
 pub use delegate::{delegate, handed_on};

@@ -57,6 +57,11 @@ pub struct NetConf {
     pub(super) enabledad: bool,
     pub(super) disable_container_interface: bool,
     pub(super) port_isolation: bool,
+    // How fast containers may be: `Shaping` says what these mean.
+    pub(super) ingress_rate: Option<u64>,
+    pub(super) ingress_burst: Option<u64>,
+    pub(super) egress_rate: Option<u64>,
+    pub(super) egress_burst: Option<u64>,
 }
 
 /// The `ipam` object.

@@ -1,7 +1,7 @@
 //! Tests of looking: what is there, and what is not there any more.
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, PortOptions};
+use quantum_config::cni::{CniResult, PortOptions, Shaping};
 use quantum_config::ids::LinkIndex;
 
 use super::*;
@@ -27,6 +27,7 @@ fn record(bridge: &Bridge, number: u8, netns: &Netns) -> Record {
         promisc: false,
         port: PortOptions::default(),
         mtu: link.mtu,
+        shaping: Shaping::default(),
         addresses: Vec::new(),
         routes: Vec::new(),
         masquerade: false,
@@ -115,7 +116,7 @@ fn what_is_missing_is_seen_as_missing() {
         inside(&netns, || ip("link del eth0")).unwrap();
         ip("link del br0");
         let seen = observe(&record, Some(&netns)).unwrap();
-        assert_eq!(seen, Observed { host: None, bridge: None, inside: None });
+        assert_eq!(seen, Observed { host: None, bridge: None, inside: None, shape: None });
     });
 }
 

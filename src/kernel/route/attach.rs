@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! host       1  NEWLINK pair, peer in the container, port of the bridge, up
-//!            2  NEWLINK alias and port flags     (only after 1: the index may be somebody else's)
-//! container  3  visit: open a socket, write settings
-//!            4  lo up, link up, addresses, routes                      (one datagram)
-//! host       5  see that the port forwards
-//! container  6  announce the addresses
+//!            2  NEWLINK shaper                   (where what the container sends is limited)
+//!            3  NEWLINK alias and port flags, limits
+//!                                     (only after 1 and 2: the index may be somebody else's)
+//! container  4  visit: open a socket, write settings
+//!            5  lo up, link up, addresses, routes                      (one datagram)
+//! host       6  see that the port forwards
+//! container  7  announce the addresses
 //! ```
 //!
-//! Whatever fails after 1, the host's end is deleted, and with it the peer and all that hangs on it.
+//! Whatever fails after 1, the host's end is deleted, and with it the peer and all that hangs on it,
+//! and the shaper.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -20,7 +23,7 @@ use quantum_config::cni::Route;
 use quantum_config::ids::IfName;
 
 use super::batch::first_error;
-use super::{Batch, Cause, RouteSocket, Step, StepError, forward, look, message, vlan};
+use super::{Batch, Cause, RouteSocket, Step, StepError, forward, look, message, shape, vlan};
 use crate::attach::{InsidePlan, LinkPlan};
 use crate::kernel::fault;
 use crate::kernel::netns::{self, Netns};
@@ -103,11 +106,18 @@ impl Host {
         netns: &Netns,
     ) -> Result<(), StepError> {
         let host = self.socket()?;
+        if let Some(shaper) = &link.shape.egress {
+            shape::create(host, link, shaper)?;
+            fault::reach("add-shaper-made").map_err(|fault| {
+                StepError::new(Step::SetShaper, shaper.name.as_str(), libc::EIO, fault.to_string())
+            })?;
+        }
         let mut batch = Batch::new();
         batch.push(Step::SetPort, link.host.as_str(), 0, message::set_port(link));
         for request in vlan::join(link.index, &link.vlans) {
             batch.push(Step::JoinVlans, link.host.as_str(), 0, request);
         }
+        shape::limit(&mut batch, link);
         first_error(host.send(batch))?;
 
         let mut container = visit(inside, netns)?;
@@ -138,19 +148,31 @@ impl Host {
             )
     }
 
-    /// Deletes the link that this very call has made, so its index is enough to know it by.
+    /// Deletes the link that this very call has made, so its index is enough to know it by; and the
+    /// shaper, if it came to that: the index may be somebody else's.
     fn undo(&mut self, link: &LinkPlan, mut error: StepError) -> StepError {
         let mut batch = Batch::new();
         batch.push(Step::DeleteLinks, link.host.as_str(), 0, message::delete_link(link.index));
-        let undone = self.socket().and_then(|socket| first_error(socket.send(batch)));
-        match undone {
-            Err(undo) if !undo.is_absent() => {
-                if !error.detail.is_empty() {
-                    error.detail.push_str("; ");
+        let mut undone = Vec::new();
+        if let Some(shaper) = &link.shape.egress {
+            match self.is_there(&shaper.name, shaper.index) {
+                Ok(true) => {
+                    let request = message::delete_link(shaper.index);
+                    batch.push(Step::DeleteLinks, shaper.name.as_str(), 0, request);
                 }
-                error.detail.push_str(&undo.to_string());
+                Ok(false) => {}
+                Err(unseen) => undone.push(Err(unseen)),
             }
-            _ => {}
+        }
+        match self.socket() {
+            Ok(socket) => undone.extend(socket.send(batch)),
+            Err(closed) => undone.push(Err(closed)),
+        }
+        for undo in undone.into_iter().filter_map(Result::err).filter(|undo| !undo.is_absent()) {
+            if !error.detail.is_empty() {
+                error.detail.push_str("; ");
+            }
+            error.detail.push_str(&undo.to_string());
         }
         error
     }

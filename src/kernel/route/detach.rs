@@ -27,7 +27,7 @@ pub enum Detached {
 const AT_ONCE: usize = 256;
 
 impl Host {
-    /// Deletes the host's ends of pairs, and with them the containers'. One outcome for each, in
+    /// Deletes the host's ends of pairs, and with them the containers', and shapers. One outcome for each, in
     /// order. A link is known by its name *and* its index, because an index is used again and a
     /// name may be: what has only one of the two is somebody else's and the link counts as gone.
     ///
@@ -77,7 +77,7 @@ impl Host {
 
     /// Whether there is a link with this index *and* this name. Between this look and the deletion
     /// nobody but us makes links with our names and indexes.
-    fn is_there(&mut self, name: &IfName, index: LinkIndex) -> Result<bool, StepError> {
+    pub(super) fn is_there(&mut self, name: &IfName, index: LinkIndex) -> Result<bool, StepError> {
         let link = look::link_by_index(self.socket()?, index)?;
         Ok(link.is_some_and(|link| link.name == name.as_str()))
     }

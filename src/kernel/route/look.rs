@@ -41,6 +41,8 @@ pub struct Link {
     pub is_veth: bool,
     /// It is a bridge.
     pub is_bridge: bool,
+    /// It is an intermediate functional block.
+    pub is_ifb: bool,
     /// As a bridge port: frames may leave by the port they came in.
     pub hairpin: bool,
     /// As a bridge port: no frames to and from other isolated ports.
@@ -64,6 +66,7 @@ impl Link {
             up: message.header.flags.contains(LinkFlags::Up),
             is_veth: false,
             is_bridge: false,
+            is_ifb: false,
             hairpin: false,
             isolated: false,
             promisc: message.header.flags.contains(LinkFlags::Promisc),
@@ -91,6 +94,7 @@ impl Link {
             LinkInfo::Kind(kind) => {
                 self.is_veth = *kind == InfoKind::Veth;
                 self.is_bridge = *kind == InfoKind::Bridge;
+                self.is_ifb = *kind == InfoKind::Ifb;
             }
             LinkInfo::PortData(InfoPortData::BridgePort(flags)) => {
                 self.hairpin = flags.contains(&InfoBridgePort::HairpinMode(true));

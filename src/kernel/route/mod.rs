@@ -9,6 +9,7 @@
 //! | `attach`  | makes a container's link as planned, or leaves nothing                |
 //! | `forward` | sees that the bridge forwards what a new port sends                    |
 //! | `vlan`    | the requests that put a port into its VLANs                           |
+//! | `shape`   | holds a container's traffic to its limits                              |
 //! | `duplicate` | waits until IPv6 addresses are known to be nobody else's            |
 //! | `detach`  | removes many links in the time of one                                 |
 //! | `neighbours` | forgets who had the addresses that are free again                   |
@@ -28,6 +29,7 @@ pub(super) mod look;
 mod message;
 mod neighbours;
 mod scan;
+pub(super) mod shape;
 mod socket;
 mod step;
 mod vlan;

@@ -8,13 +8,15 @@ use quantum_config::ids::{IfName, LinkIndex};
 use super::{Host, Link, StepError, look};
 use crate::attach::naming;
 
-/// The host's end of a pair that we made, now or in an earlier life.
+/// A link that we made, now or in an earlier life: the host's end of a pair, or a shaper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedLink {
     /// Its index.
     pub index: LinkIndex,
     /// Its name.
     pub name: IfName,
+    /// It is a shaper.
+    pub is_shaper: bool,
     /// Its alias, which names the attachment; empty if we died before it was set.
     pub alias: String,
     /// Its link group.
@@ -25,8 +27,15 @@ pub struct OwnedLink {
     pub up: bool,
 }
 
+impl OwnedLink {
+    /// The host's end of the pair that it is, or belongs to.
+    pub fn host(&self) -> Option<IfName> {
+        if self.is_shaper { naming::host_of_shaper(&self.name) } else { Some(self.name.clone()) }
+    }
+}
+
 impl Host {
-    /// Lists the links that are ours: veth, with the marks that [`naming::is_ours`] asks for.
+    /// Lists the links that are ours: veth and ifb, with the marks that [`naming`] asks for.
     pub fn scan(&mut self) -> Result<Vec<OwnedLink>, StepError> {
         let links = look::links(self.socket()?)?;
         let names: HashMap<LinkIndex, String> =
@@ -47,7 +56,9 @@ impl Host {
 }
 
 fn owned(link: Link, bridge: Option<IfName>) -> Option<OwnedLink> {
-    let ours = link.is_veth && naming::is_ours(&link.name, link.index, link.group, &link.alias);
-    let Link { index, name, alias, group, up, .. } = link;
-    ours.then_some(OwnedLink { index, name: IfName::new(name).ok()?, alias, group, bridge, up })
+    let Link { index, name, alias, group, up, is_veth, is_ifb, .. } = link;
+    let is_shaper = is_ifb && naming::is_our_shaper(&name, index, group, &alias);
+    let ours = is_shaper || is_veth && naming::is_ours(&name, index, group, &alias);
+    let name = IfName::new(name).ok()?;
+    ours.then_some(OwnedLink { index, name, is_shaper, alias, group, bridge, up })
 }

@@ -19,6 +19,14 @@ pub enum Step {
     SetPort,
     /// Put the host's end into its VLANs.
     JoinVlans,
+    /// Make the link through which goes what the container sends.
+    CreateShaper,
+    /// Set the alias of that link.
+    SetShaper,
+    /// Give a link its bucket.
+    Limit,
+    /// Lead what comes in by the port to the shaper.
+    Redirect,
     /// Write a file below `/proc/sys/net`.
     SetSysctl,
     /// Bring up `lo` in the container.
@@ -43,7 +51,7 @@ pub enum Step {
     ForgetNeighbour,
     /// Look at a link.
     FindLink,
-    /// List links, addresses or routes.
+    /// List links, addresses, routes, limits or filters.
     List,
 }
 
@@ -55,6 +63,10 @@ impl Step {
             Self::CreateLink => "create the link",
             Self::SetPort => "set up the bridge port",
             Self::JoinVlans => "set the VLANs of",
+            Self::CreateShaper => "create the link",
+            Self::SetShaper => "mark the link",
+            Self::Limit => "limit the traffic of",
+            Self::Redirect => "take what comes in by",
             Self::SetSysctl => "set",
             Self::LoopbackUp => "bring up the loopback of",
             Self::AddAddress => "add the address",

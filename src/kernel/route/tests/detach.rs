@@ -97,6 +97,7 @@ fn a_scan_finds_what_is_ours_and_nothing_else() {
         let owned = |number: u8, alias: &str, group| OwnedLink {
             index: LinkIndex(10_000 + u32::from(number)),
             name: name(&format!("qc00{number}")),
+            is_shaper: false,
             alias: alias.into(),
             group,
             bridge: Some(name("br0")),

@@ -3,6 +3,7 @@
 mod attach;
 mod bridge;
 mod detach;
+mod shape;
 mod socket;
 
 use quantum_config::cni::{Route, Vlans};
@@ -10,7 +11,7 @@ use quantum_config::ids::{IfName, LinkIndex, Mac};
 
 use super::{Host, StepError};
 use crate::attach::naming::GROUP;
-use crate::attach::{InsidePlan, LinkPlan};
+use crate::attach::{InsidePlan, LinkPlan, ShapePlan};
 use crate::kernel::netns::Netns;
 use crate::kernel::testing::{ip, ip_json};
 
@@ -47,6 +48,7 @@ impl Bridge {
             hairpin: false,
             isolated: false,
             vlans: Vlans::default(),
+            shape: ShapePlan::default(),
         };
         let inside = InsidePlan {
             ifname: name("eth0"),
