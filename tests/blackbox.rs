@@ -36,6 +36,7 @@ mod network_ipv6;
 mod network_keys;
 mod network_repair;
 mod network_routes;
+mod network_tuning;
 mod runtime_samples;
 mod spec_add;
 mod spec_add_again;

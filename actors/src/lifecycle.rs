@@ -105,6 +105,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         log: log.clone(),
         host,
         group,
+        sysctls: settings.sysctl_allowlist.clone(),
     });
     let (stop_listening, stopped) = oneshot::channel();
     let listening = actix_rt::spawn(listener.run(house, stopped));

@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// Where /metrics, /healthz and /readyz are served [default: 127.0.0.1:9641]
     #[structopt(long)]
     http_listen: Option<String>,
+    /// Kernel settings that networks may set, separated by commas, with * for any text
+    #[structopt(long)]
+    sysctl_allowlist: Option<String>,
     /// Prints who asks whom, and exits
     #[structopt(long)]
     pub(crate) graph: bool,
@@ -70,6 +73,7 @@ impl Options {
             ("spool_dir", &self.spool_dir),
             ("log_format", &self.log_format),
             ("http_listen", &self.http_listen),
+            ("sysctl_allowlist", &self.sysctl_allowlist),
         ];
         for (key, value) in flags {
             if let Some(value) = value {

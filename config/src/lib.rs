@@ -11,4 +11,6 @@ pub mod ids;
 #[cfg(feature = "settings")]
 pub mod settings;
 pub mod spool;
+#[cfg(any(feature = "netconf", feature = "settings"))]
+pub mod sysctl;
 pub mod wire;

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 use toml::{Table, Value};
 
+use crate::sysctl::SysctlPatterns;
+
 /// The longest path of our socket, in bytes: a Unix socket's can have 107 (`sun_path` less the
 /// closing NUL, unix(7)), and ours has four more until it is named.
 const SOCKET_PATH_MAX: usize = 103;
@@ -35,6 +37,8 @@ pub struct CniServerConfig {
     pub log_format: LogFormat,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub http_listen: SocketAddr,
+    /// The kernel's settings that networks may set in their containers.
+    pub sysctl_allowlist: SysctlPatterns,
 }
 
 impl Default for CniServerConfig {
@@ -49,6 +53,7 @@ impl Default for CniServerConfig {
             spool_dir: PathBuf::from(crate::spool::DEFAULT_DIR),
             log_format: LogFormat::Terminal,
             http_listen: SocketAddr::from(([127, 0, 0, 1], 9641)),
+            sysctl_allowlist: SysctlPatterns::default(),
         }
     }
 }
@@ -138,6 +143,10 @@ impl CniServerConfig {
         let value = match key {
             "cache_size" => text.parse().map(Value::Integer).ok(),
             "metrics_enabled" => text.parse().map(Value::Boolean).ok(),
+            "sysctl_allowlist" => {
+                let each = text.split(',').filter(|pattern| !pattern.is_empty());
+                Some(Value::Array(each.map(|pattern| pattern.to_owned().into()).collect()))
+            }
             _ => None,
         };
         let value = value.unwrap_or_else(|| Value::String(text.to_owned()));
@@ -180,6 +189,13 @@ impl CniServerConfig {
                 self.http_listen = text.parse().map_err(|_| {
                     format!("{text:?} is not an address with a port, as in 127.0.0.1:9641")
                 })?;
+            }
+            "sysctl_allowlist" => {
+                let list = value
+                    .as_array()
+                    .ok_or_else(|| format!("{} is not a list of strings", shown(value)))?;
+                let texts: Vec<&str> = list.iter().map(string).collect::<Result<_, _>>()?;
+                self.sysctl_allowlist = SysctlPatterns::new(texts.into_iter())?;
             }
             _ => return Err("is not a setting".to_owned()),
         }
@@ -242,6 +258,18 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_separated_by_commas_in_a_flag() {
+        let read = |settings: CniServerConfig| settings.sysctl_allowlist;
+        let file = CniServerConfig::default()
+            .merge_toml("f", "sysctl_allowlist = [\"net.a.*\", \"net.b\"]")
+            .map(read);
+        let flag = CniServerConfig::default().merge_flag("sysctl_allowlist", "net.a.*,net.b");
+        assert_eq!(file.expect("valid"), flag.map(read).expect("valid"));
+        let none = CniServerConfig::default().merge_flag("sysctl_allowlist", "").map(read);
+        assert_eq!(none.expect("valid"), SysctlPatterns::new([].into_iter()).expect("none"));
+    }
+
+    #[test]
     fn errors_name_file_key_and_reason() {
         let cases = [
             ("colour = 1", "colour", "not a setting"),
@@ -252,6 +280,9 @@ mod tests {
             ("config_dir = \"net.d\"", "config_dir", "absolute"),
             ("http_listen = \"9641\"", "http_listen", "port"),
             ("socket_path = 1", "socket_path", "string"),
+            ("sysctl_allowlist = \"net.*\"", "sysctl_allowlist", "list"),
+            ("sysctl_allowlist = [1]", "sysctl_allowlist", "string"),
+            ("sysctl_allowlist = [\"vm.*\"]", "sysctl_allowlist", "vm.*"),
             ("= 3", "(file)", "TOML"),
         ];
         for (text, key, word) in cases {

@@ -3,108 +3,9 @@
 //! Later plugins of a chain may change MTU, MAC and routes (the tuning and sbr plugins do), so an MTU
 //! that nobody asked for, or an address with company, is no difference.
 
-use std::fmt;
-use std::net::IpAddr;
-
-use ipnetwork::IpNetwork;
 use quantum_config::cni::{Rate, Vlans};
 
-use super::{Bucket, BucketSeen, Observed, Record, VlansSeen, routes};
-
-/// One way in which an attachment is not as ADD left it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Difference {
-    /// The host's end is gone.
-    HostLinkGone(String),
-    /// A link of that name is there and is another one.
-    HostLinkForeign(String),
-    /// It is down.
-    HostLinkDown(String),
-    /// It is no port of its bridge.
-    Unplugged(String, String),
-    /// Hairpin mode was switched off.
-    HairpinOff(String),
-    /// The port is isolated and should not be, or the other way about.
-    Isolation(String, bool),
-    /// The port is in other VLANs than it was given: those it is in, those it should be in.
-    Vlans(String, VlansSeen, VlansSeen),
-    /// An end has another MTU than was asked for: the one it has, the one it should have.
-    Mtu(String, u32, u32),
-    /// There is no such bridge.
-    BridgeGone(String),
-    /// It is down.
-    BridgeDown(String),
-    /// The bridge takes every frame and should not, or the other way about.
-    Promiscuity(String, bool),
-    /// The bridge, or the gateway of the VLAN, lost the gateway's address.
-    GatewayGone(String, IpAddr),
-    /// The container's end is gone, or another interface has its name.
-    InterfaceGone(String),
-    /// It is down.
-    InterfaceDown(String),
-    /// An address is gone.
-    AddressGone(IpNetwork),
-    /// A route is gone.
-    RouteGone(IpNetwork),
-    /// A route is there otherwise than it was configured: how.
-    RouteChanged(IpNetwork, String),
-    /// What the container receives is not held to its limit.
-    IngressNotLimited(String, u64),
-    /// What it sends is not.
-    EgressNotLimited(String, u64),
-    /// An address is not masqueraded any more.
-    NotMasqueraded(IpAddr),
-    /// Forged hardware addresses are not kept out any more.
-    NotGuarded(String),
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::HostLinkGone(name) => write!(f, "host interface {name} is gone"),
-            Self::HostLinkForeign(name) => {
-                write!(f, "host interface {name} is not the one ADD made")
-            }
-            Self::HostLinkDown(name) => write!(f, "host interface {name} is down"),
-            Self::Unplugged(name, bridge) => {
-                write!(f, "host interface {name} is not a port of bridge {bridge}")
-            }
-            Self::HairpinOff(name) => write!(f, "hairpin mode of {name} is off"),
-            Self::Isolation(name, wanted) => {
-                write!(f, "port {name} is {}isolated", if *wanted { "not " } else { "" })
-            }
-            Self::Vlans(name, seen, wanted) => {
-                write!(f, "port {name} is in {seen} instead of {wanted}")
-            }
-            Self::Mtu(name, seen, wanted) => {
-                write!(f, "interface {name} has mtu {seen} instead of {wanted}")
-            }
-            Self::BridgeGone(name) => write!(f, "bridge {name} is gone"),
-            Self::BridgeDown(name) => write!(f, "bridge {name} is down"),
-            Self::Promiscuity(name, wanted) => {
-                write!(f, "bridge {name} is {}promiscuous", if *wanted { "not " } else { "" })
-            }
-            Self::GatewayGone(name, ip) => write!(f, "{name} has lost the address {ip}"),
-            Self::InterfaceGone(name) => write!(f, "interface {name} is gone from the container"),
-            Self::InterfaceDown(name) => write!(f, "interface {name} is down in the container"),
-            Self::AddressGone(address) => write!(f, "address {address} is gone from the container"),
-            Self::RouteGone(dst) => write!(f, "the route to {dst} is gone from the container"),
-            Self::RouteChanged(dst, how) => {
-                write!(f, "the route to {dst} in the container has {how}")
-            }
-            Self::IngressNotLimited(name, rate) => {
-                write!(f, "what {name} receives is not limited to {rate} bits a second any more")
-            }
-            Self::EgressNotLimited(name, rate) => {
-                write!(f, "what {name} sends is not limited to {rate} bits a second any more")
-            }
-            Self::NotMasqueraded(ip) => write!(f, "address {ip} is not masqueraded any more"),
-            Self::NotGuarded(name) => {
-                write!(f, "forged hardware addresses are not kept out of port {name} any more")
-            }
-        }
-    }
-}
+use super::{Bucket, BucketSeen, Difference, InsideSeen, Observed, Record, VlansSeen, routes};
 
 /// Everything that differs.
 pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
@@ -156,6 +57,7 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
                 found.push(Difference::InterfaceDown(record.key.ifname.to_string()));
             }
             found.extend(mtu(record, record.key.ifname.as_str(), link.mtu));
+            found.extend(retuned(record, link));
             let addresses = record.addresses.iter().map(|a| a.address);
             let gone = addresses.filter(|a| !link.addresses.contains(a));
             found.extend(gone.map(Difference::AddressGone));
@@ -183,29 +85,25 @@ impl VlansSeen {
     }
 }
 
-impl fmt::Display for VlansSeen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut members = self.members.iter().copied().peekable();
-        if members.peek().is_none() {
-            return f.write_str("no VLAN");
-        }
-        let mut separator = "VLANs ";
-        while let Some(first) = members.next() {
-            let mut last = first;
-            while let Some(next) = members.next_if_eq(&(last + 1)) {
-                last = next;
-            }
-            match first == last {
-                true => write!(f, "{separator}{first}")?,
-                false => write!(f, "{separator}{first}-{last}")?,
-            }
-            separator = ", ";
-        }
-        match self.native {
-            Some(native) => write!(f, " ({native} untagged)"),
-            None => f.write_str(" (none untagged)"),
+/// What the configuration said of the container's end, and somebody changed.
+fn retuned(record: &Record, link: &InsideSeen) -> Vec<Difference> {
+    let name = || record.key.ifname.to_string();
+    let tuning = &record.tuning;
+    let mut found = Vec::new();
+    for sysctl in &tuning.sysctls {
+        // One that can be written only has nothing to compare.
+        if link.sysctls.get(&sysctl.name).is_some_and(|shown| !sysctl.is(shown)) {
+            found.push(Difference::Setting(sysctl.name.to_string(), sysctl.value.clone()));
         }
     }
+    if tuning.promisc && !link.promisc {
+        found.push(Difference::NotPromiscuous(name()));
+    }
+    let multicast = tuning.all_multicast.filter(|wanted| *wanted != link.all_multicast);
+    found.extend(multicast.map(|wanted| Difference::AllMulticast(name(), wanted)));
+    let queue = tuning.tx_queue.filter(|wanted| *wanted != link.tx_queue);
+    found.extend(queue.map(|wanted| Difference::TxQueue(name(), wanted)));
+    found
 }
 
 /// The limits that are not there, or are others.
@@ -226,6 +124,8 @@ fn limits(record: &Record, observed: &Observed) -> impl Iterator<Item = Differen
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use quantum_config::ids::LinkIndex;
 
     use super::super::plan::tests::sample;
@@ -256,6 +156,10 @@ mod tests {
                 mac: None,
                 up: true,
                 mtu: 1400,
+                promisc: false,
+                all_multicast: false,
+                tx_queue: 1000,
+                sysctls: HashMap::new(),
                 addresses: vec![record.addresses[0].address],
                 routes: vec![RouteSeen {
                     destination: "0.0.0.0/0".parse().expect("dst"),
@@ -272,6 +176,7 @@ mod tests {
     }
 
     type Breakage = (fn(&mut Observed), Difference);
+    type Retuning = (fn(&mut InsideSeen), Difference);
 
     #[test]
     fn each_breakage_is_named() {
@@ -370,6 +275,39 @@ mod tests {
         let expected = seen(Some(100), &[1, 10, 11, 12, 100]);
         assert_eq!(VlansSeen::wanted(&keeps), Some(expected));
         assert_eq!(VlansSeen::wanted(&Vlans::default()), None);
+    }
+
+    #[test]
+    fn an_interface_that_is_set_up_otherwise_is_named() {
+        let record = sample(
+            r#","mtu":1400,"promisc":true,"allmulti":true,"txQLen":500,
+            "sysctl":{"net.ipv4.conf.IFNAME.rp_filter":"2","net.ipv4.route.flush":"1"}"#,
+        )
+        .record;
+        let filter = record.tuning.sysctls[0].name.clone();
+        let mut observed = healthy(&record);
+        let inside = observed.inside.as_mut().expect("inside");
+        (inside.promisc, inside.all_multicast, inside.tx_queue) = (true, true, 500);
+        inside.mtu = 1400;
+        inside.sysctls.insert(filter.clone(), "2\n".into());
+        observed.host.as_mut().expect("host").mtu = 1400;
+        assert_eq!(differences(&record, &observed), []);
+        let eth0 = || "eth0".to_owned();
+        let cases: Vec<Retuning> = vec![
+            (|i| i.mtu = 1500, Difference::Mtu(eth0(), 1500, 1400)),
+            (|i| i.promisc = false, Difference::NotPromiscuous(eth0())),
+            (|i| i.all_multicast = false, Difference::AllMulticast(eth0(), true)),
+            (|i| i.tx_queue = 1000, Difference::TxQueue(eth0(), 500)),
+            (
+                |i| i.sysctls.values_mut().for_each(|value| *value = "0".into()),
+                Difference::Setting(filter.to_string(), "2".into()),
+            ),
+        ];
+        for (breaking, expected) in cases {
+            let mut observed = observed.clone();
+            breaking(observed.inside.as_mut().expect("inside"));
+            assert_eq!(differences(&record, &observed), [expected]);
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | `observed`| what does the kernel have of it?                                    |
 //! | `check`   | does the kernel still look like the record?                          |
 //! | `routes`  | is a route of the kernel's the one that was configured?              |
+//! | `difference`| and if not, in what?                                              |
 //! | `collect` | which attachments does GC remove?                                    |
 //! | `ports`   | does the bridge have room for one more port?                         |
 //! | `tickets` | who goes first when several requests concern one key?                |
@@ -20,6 +21,7 @@
 
 mod check;
 mod collect;
+mod difference;
 mod door;
 pub mod naming;
 mod observed;
@@ -32,8 +34,9 @@ mod routes;
 mod shape;
 mod tickets;
 
-pub use check::{Difference, differences};
+pub use check::differences;
 pub use collect::stale;
+pub use difference::Difference;
 pub use door::{Class, Door, Entry, Limits};
 pub use observed::{
     BridgeSeen, BucketSeen, HostSeen, InsideSeen, Observed, RouteSeen, ShapeSeen, VlansSeen,

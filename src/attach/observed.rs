@@ -1,11 +1,12 @@
 //! What the kernel has of an attachment, as plain data: filled in by `kernel::inspect`, judged by
 //! [`differences`](super::differences).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use quantum_config::ids::{LinkIndex, Mac};
+use quantum_config::sysctl::SysctlName;
 
 /// What there is of one attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +95,14 @@ pub struct InsideSeen {
     pub mtu: u32,
     /// It is up.
     pub up: bool,
+    /// It takes every frame, whoever it is for.
+    pub promisc: bool,
+    /// It takes every multicast frame.
+    pub all_multicast: bool,
+    /// How many packets may wait to be sent.
+    pub tx_queue: u32,
+    /// The settings that the record speaks of, as far as there are such and they can be read.
+    pub sysctls: HashMap<SysctlName, String>,
     /// Its addresses, the link-local one included.
     pub addresses: Vec<IpNetwork>,
     /// The unicast routes over it, of all tables.

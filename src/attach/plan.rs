@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, Definition, Interface, IpConfig, Route, Shaping, Vlans};
+use quantum_config::cni::{
+    CniResult, Definition, Interface, IpConfig, Route, Shaping, Tuning, Vlans,
+};
 use quantum_config::ids::{AttachmentKey, IfName, InvalidId, LinkIndex, Mac};
 
 use super::naming;
@@ -68,6 +70,8 @@ pub struct InsidePlan {
     pub stays_down: bool,
     /// IPv6 addresses are looked for on the link before they are used.
     pub detects_duplicates: bool,
+    /// How else it is set up.
+    pub tuning: Tuning,
 }
 
 /// Something an endpoint has in our nftables sets.
@@ -138,7 +142,8 @@ impl Plan {
         now: u64,
     ) -> Result<Self, InvalidId> {
         let key = &target.key;
-        let mac = target.mac.unwrap_or_else(|| naming::container_mac(key));
+        let tuning = network.tuning.of_interface(&key.ifname);
+        let mac = target.mac.or(tuning.mac).unwrap_or_else(|| naming::container_mac(key));
         let host_mac = naming::host_mac(key);
         let host = naming::host_name(key)?;
         let index = naming::link_index(key, attempt);
@@ -163,6 +168,7 @@ impl Plan {
             routes: routes.iter().map(|r| resolved(r, &addresses)).collect(),
             stays_down: network.port.stays_down,
             detects_duplicates: network.port.detects_duplicates,
+            tuning: tuning.clone(),
         };
         let mtu = network.mtu.unwrap_or(ETHERNET_MTU);
         let interface = |name: &IfName, mac, mtu, sandbox: &str| Interface {
@@ -206,6 +212,7 @@ impl Plan {
             port: network.port.clone(),
             mtu: network.mtu,
             shaping: target.shaping,
+            tuning,
             addresses,
             routes,
             masquerade: network.masquerade,
@@ -352,6 +359,15 @@ pub(super) mod tests {
         assert_eq!((plan.record.home(), plan.record.bridge.as_str()), (&home, "br0"));
         plan.record.vlan_gateway = None;
         assert_eq!(plan.record.home().as_str(), "br0");
+    }
+
+    #[test]
+    fn an_interface_is_tuned_under_its_own_name() {
+        let keys = r#","sysctl":{"net.ipv4.conf.IFNAME.rp_filter":"2"},"mac":"02:00:00:00:00:07""#;
+        let plan = sample(keys);
+        assert_eq!(plan.inside.tuning.sysctls[0].name.path(), "net/ipv4/conf/eth0/rp_filter");
+        assert_eq!(plan.inside.tuning, plan.record.tuning);
+        assert_eq!((plan.inside.mac, plan.record.mac), (Mac([2, 0, 0, 0, 0, 7]), plan.inside.mac));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, PortOptions, Route, Shaping};
+use quantum_config::cni::{CniResult, PortOptions, Route, Shaping, Tuning};
 use quantum_config::ids::{AttachmentKey, IfName, LinkIndex, Mac};
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,9 @@ pub struct Record {
     /// What the container's traffic is held to.
     #[serde(default)]
     pub shaping: Shaping,
+    /// How the container's end is set up, under its own name.
+    #[serde(default)]
+    pub tuning: Tuning,
     /// The leased addresses.
     pub addresses: Vec<Assigned>,
     /// The routes inside.

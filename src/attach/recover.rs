@@ -3,7 +3,7 @@
 //! its DEL.
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, PortOptions, RangeSet, Shaping};
+use quantum_config::cni::{CniResult, PortOptions, RangeSet, Shaping, Tuning};
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
 use super::naming::{container_mac, host_mac, read_alias};
@@ -47,6 +47,7 @@ pub fn recover(
         port: PortOptions { guarded: guard.is_some(), ..PortOptions::default() },
         mtu: None,
         shaping: Shaping::default(),
+        tuning: Tuning::default(),
         addresses,
         routes: Vec::new(),
         result: CniResult::default(),

@@ -1,10 +1,14 @@
 //! What the kernel has of an attachment, as plain data. Comparing it with the record is done
 //! elsewhere, by functions of values.
 
+use std::collections::HashMap;
 use std::io;
+
+use quantum_config::sysctl::SysctlName;
 
 use super::netns::{self, Netns, NetnsError};
 use super::route::{Link, RouteSocket, StepError, look, shape};
+use super::sysctl;
 use crate::attach::{BridgeSeen, HostSeen, InsideSeen, Observed, Record, ShapeSeen, naming};
 
 /// Why it could not be seen.
@@ -34,8 +38,9 @@ pub fn observe(record: &Record, netns: Option<&Netns>) -> Result<Observed, Obser
     let inside = match netns {
         None => None,
         Some(netns) => {
-            let opened = netns::inside(netns, RouteSocket::open)?;
-            see_inside(&mut opened.map_err(failed("the container"))?, record)?
+            let visit = || (RouteSocket::open(), settings(record));
+            let (opened, sysctls) = netns::inside(netns, visit)?;
+            see_inside(&mut opened.map_err(failed("the container"))?, record, sysctls)?
         }
     };
     Ok(Observed {
@@ -96,12 +101,41 @@ fn see_bridge(socket: &mut RouteSocket, record: &Record) -> Result<Option<Bridge
     }
 }
 
-fn see_inside(socket: &mut RouteSocket, record: &Record) -> Result<Option<InsideSeen>, StepError> {
+/// The settings that the record speaks of, in the network namespace of this thread. One that cannot
+/// be read is left out, unless it is not there: then it is empty.
+fn settings(record: &Record) -> HashMap<SysctlName, String> {
+    let names = record.tuning.sysctls.iter().map(|sysctl| &sysctl.name);
+    let shown = |name: &SysctlName| match sysctl::read(name) {
+        Ok(shown) => Some((name.clone(), shown)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Some((name.clone(), String::new()))
+        }
+        Err(_) => None,
+    };
+    names.filter_map(shown).collect()
+}
+
+fn see_inside(
+    socket: &mut RouteSocket,
+    record: &Record,
+    sysctls: HashMap<SysctlName, String>,
+) -> Result<Option<InsideSeen>, StepError> {
     let Some(link) = look::link_by_name(socket, &record.key.ifname)? else { return Ok(None) };
     let addresses = look::addresses(socket, link.index)?;
     let routes = look::routes(socket, link.index)?;
-    let Link { index, mac, mtu, up, .. } = link;
-    Ok(Some(InsideSeen { index, mac, mtu, up, addresses, routes }))
+    let Link { index, mac, mtu, up, promisc, all_multicast, tx_queue, .. } = link;
+    Ok(Some(InsideSeen {
+        index,
+        mac,
+        mtu,
+        up,
+        promisc,
+        all_multicast,
+        tx_queue,
+        sysctls,
+        addresses,
+        routes,
+    }))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The settings below `/proc/sys/net` that we write, and no others.
+//! The settings below `/proc/sys/net` that we write: our own, and those that a network names.
 //!
 //! `/proc/sys/net` shows the network namespace of the thread that opens a file in it, so a setting
 //! of a container is written during a visit (`netns::inside`).
@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
+use quantum_config::cni::Sysctl;
 use quantum_config::ids::IfName;
+use quantum_config::sysctl::SysctlName;
 
 /// A setting that we write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,25 @@ impl fmt::Display for Setting<'_> {
     }
 }
 
+/// The file of a setting that a network names; its name leads nowhere else.
+pub fn file(name: &SysctlName) -> PathBuf {
+    Path::new("/proc/sys").join(name.path())
+}
+
+/// The value of a setting in the network namespace of this thread.
+pub fn read(name: &SysctlName) -> io::Result<String> {
+    fs::read_to_string(file(name))
+}
+
+/// Gives a setting its value unless it has it. One that can only be written is written.
+pub fn ensure(sysctl: &Sysctl) -> io::Result<()> {
+    match read(&sysctl.name) {
+        Ok(shown) if sysctl.is(&shown) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+        _ => fs::write(file(&sysctl.name), &sysctl.value),
+    }
+}
+
 /// The kernel has IPv6 (it may still be disabled on a link).
 pub fn has_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6").exists()
@@ -92,6 +113,24 @@ mod tests {
             setting.ensure(true).unwrap();
             assert_eq!(setting.read().unwrap(), "1");
             in_private_netns(|| assert_eq!(setting.read().unwrap(), "0"));
+        });
+    }
+
+    #[test]
+    fn a_named_setting_is_written_and_read_by_its_name() {
+        in_private_netns(|| {
+            let sysctl = |name: &str, value: &str| Sysctl {
+                name: SysctlName::new(name).unwrap(),
+                value: value.to_owned(),
+            };
+            let range = sysctl("net.ipv4.ip_local_port_range", "40000 41000");
+            ensure(&range).unwrap();
+            assert!(range.is(&read(&range.name).unwrap()));
+            ensure(&sysctl("net.ipv4.route.flush", "1")).unwrap(); // cannot be read
+            let gone = ensure(&sysctl("net.ipv4.conf.gone/0.rp_filter", "1")).unwrap_err();
+            assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+            let bad = ensure(&sysctl("net.ipv4.ip_forward", "perhaps")).unwrap_err();
+            assert_eq!(bad.kind(), io::ErrorKind::InvalidInput);
         });
     }
 

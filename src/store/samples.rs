@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use quantum_config::cni::{
-    Call, CniResult, Definition, Dns, Interface, IpConfig, PortOptions, Route,
+    Call, CniResult, Definition, Dns, Interface, IpConfig, PortOptions, Route, Shaping, Tuning,
 };
 use quantum_config::ids::{AttachmentKey, LinkIndex, Mac, NetworkName};
 
@@ -60,7 +60,8 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
         promisc: false,
         port: PortOptions::default(),
         mtu: None,
-        shaping: quantum_config::cni::Shaping::default(),
+        shaping: Shaping::default(),
+        tuning: Tuning::default(),
         routes: routes.clone(),
         masquerade: true,
         result: CniResult {

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Recipient, WrapFuture};
 use quantum_cni::attach::NetnsId;
+use quantum_config::sysctl::SysctlPatterns;
 use quantum_config::wire::{Reply, Request};
 use slog::{Logger, debug};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,6 +49,8 @@ pub(crate) struct House {
     pub(crate) host: NetnsId,
     /// Members of this group may use the socket, besides root.
     pub(crate) group: Option<u32>,
+    /// The kernel's settings that networks may set in their containers.
+    pub(crate) sysctls: SysctlPatterns,
 }
 
 /// The actor.

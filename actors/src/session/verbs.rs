@@ -101,6 +101,7 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     else {
         return Err(CniError::new(Code::Internal, "ADD without a namespace or a network"));
     };
+    definition.tuning.check_allowed(definition.name.as_str(), &house.sysctls)?;
     let shaping = call.conf.shaping(&definition)?;
     let target = Target {
         key: key.clone(),

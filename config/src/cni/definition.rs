@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::netconf::Ipam;
 use super::{
     Addressing, Call, CniError, Code, Dns, IpamResult, PortOptions, RangeSet, Reservation, Route,
-    Shaping, StaticAddress,
+    Shaping, StaticAddress, Tuning,
 };
 use crate::ids::{IfName, InvalidId, NetworkName};
 
@@ -44,6 +44,9 @@ pub struct Definition {
     /// What containers are held to; none if the network does not say, so that a runtime may.
     #[serde(default)]
     pub shaping: Option<Shaping>,
+    /// How the container's end is set up.
+    #[serde(default)]
+    pub tuning: Tuning,
     /// Where addresses come from.
     #[serde(default)]
     pub addressing: Addressing,
@@ -64,6 +67,7 @@ impl Definition {
         let conf = &call.conf;
         let port = PortOptions::new(conf).map_err(|e| of_network(call, e))?;
         let shaping = Shaping::of_network(conf).map_err(|e| of_network(call, e))?;
+        let tuning = Tuning::new(conf).map_err(|e| of_network(call, e))?;
         if let Some(path) = call.resolv_conf().filter(|_| !call.is_operators) {
             return Err(CniError::new(
                 Code::UnsupportedField,
@@ -106,6 +110,7 @@ impl Definition {
             port,
             mtu: Some(conf.mtu).filter(|m| *m != 0),
             shaping,
+            tuning,
             addressing,
             data_dir: data_dir.filter(|dir| !dir.is_empty() && call.is_operators),
             routes,
@@ -175,8 +180,8 @@ impl Definition {
     }
 
     /// True if a network that was prepared as `self` serves a call that means `other`: they differ, if
-    /// at all, in what concerns one container only (its resolver, its limits, its own static addresses,
-    /// and the routes that may come with them).
+    /// at all, in what concerns one container only (its resolver, its interface, its limits, its own
+    /// static addresses, and the routes that may come with them).
     pub fn serves(&self, other: &Self) -> bool {
         let shared = |of: &Self| {
             let (addressing, routes) = match &of.addressing {
@@ -185,7 +190,8 @@ impl Definition {
                 }
                 pools => (pools.clone(), of.routes.clone()),
             };
-            Self { dns: Dns::default(), addressing, routes, shaping: None, ..of.clone() }
+            let (dns, tuning) = (Dns::default(), Tuning::default());
+            Self { dns, addressing, routes, shaping: None, tuning, ..of.clone() }
         };
         let prepared = self.gateway_addresses();
         shared(self) == shared(other)
@@ -272,6 +278,7 @@ mod tests {
         members.remove("promisc").expect("written");
         members.remove("port").expect("written");
         members.remove("shaping").expect("written");
+        members.remove("tuning").expect("written");
         assert_eq!(serde_json::from_value::<Definition>(stored).expect("readable"), now);
     }
 

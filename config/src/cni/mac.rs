@@ -1,5 +1,5 @@
 //! The hardware address that a call asks for. Of three places the last one that names any wins:
-//! `CNI_ARGS`, `args.cni`, `runtimeConfig`.
+//! `CNI_ARGS`, `args.cni`, `runtimeConfig`. If none does, the network may have one for all.
 
 use super::{Call, CniError, Code, Environment};
 use crate::ids::Mac;
@@ -25,18 +25,23 @@ impl Call {
         else {
             return Ok(None);
         };
-        let refuse = |why: &str| CniError::new(code, format!("{place}: {text:?} {why}"));
-        let mac: Mac = text.parse().map_err(|_| {
-            refuse("is not six pairs of hexadecimal digits with ':' or '-' between them")
-        })?;
-        if mac.0 == [0; 6] {
-            return Err(refuse("is no address of anybody; leave it out to have one chosen"));
-        }
-        if mac.0[0] & 1 == 1 {
-            return Err(refuse("is a multicast address, which no interface can have"));
-        }
-        Ok(Some(mac))
+        hardware_address(place, text, code).map(Some)
     }
+}
+
+/// Reads an address that an interface can have; `place` and `code` are for the error.
+pub(super) fn hardware_address(place: &str, text: &str, code: Code) -> Result<Mac, CniError> {
+    let refuse = |why: &str| CniError::new(code, format!("{place}: {text:?} {why}"));
+    let mac: Mac = text.parse().map_err(|_| {
+        refuse("is not six pairs of hexadecimal digits with ':' or '-' between them")
+    })?;
+    if mac.0 == [0; 6] {
+        return Err(refuse("is no address of anybody; leave it out to have one chosen"));
+    }
+    if mac.0[0] & 1 == 1 {
+        return Err(refuse("is a multicast address, which no interface can have"));
+    }
+    Ok(mac)
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ mod resolv;
 mod result;
 #[cfg(feature = "netconf")]
 mod route;
+#[cfg(feature = "netconf")]
+mod tuning;
 mod version;
 
 #[cfg(feature = "netconf")]
@@ -61,4 +63,6 @@ pub use ranges::{Range, RangeSet};
 pub use result::{CniResult, Interface, IpConfig};
 #[cfg(feature = "netconf")]
 pub use route::Route;
+#[cfg(feature = "netconf")]
+pub use tuning::{Sysctl, Tuning};
 pub use version::{SUPPORTED_VERSIONS, Version, about, version_document};

@@ -2,6 +2,8 @@
 //! `bridge` plugin and of its `host-local` IPAM. Nothing is judged here but types; what the values
 //! mean is [`Definition`](super::Definition)'s business.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -62,6 +64,12 @@ pub struct NetConf {
     pub(super) ingress_burst: Option<u64>,
     pub(super) egress_rate: Option<u64>,
     pub(super) egress_burst: Option<u64>,
+    // How the container's end is set up: `Tuning` says what these mean.
+    pub(super) sysctl: BTreeMap<String, String>,
+    pub(super) mac: String,
+    pub(super) promisc: bool,
+    pub(super) allmulti: Option<bool>,
+    pub(super) tx_q_len: Option<u32>,
 }
 
 /// The `ipam` object.

@@ -28,6 +28,7 @@ fn record(bridge: &Bridge, number: u8, netns: &Netns) -> Record {
         port: PortOptions::default(),
         mtu: link.mtu,
         shaping: Shaping::default(),
+        tuning: plan.tuning,
         addresses: Vec::new(),
         routes: Vec::new(),
         masquerade: false,

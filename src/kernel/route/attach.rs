@@ -6,7 +6,7 @@
 //!            3  NEWLINK alias and port flags, limits
 //!                                     (only after 1 and 2: the index may be somebody else's)
 //! container  4  visit: open a socket, write settings
-//!            5  lo up, link up, addresses, routes                      (one datagram)
+//!            5  link set up, lo up, link up, addresses, routes                      (one datagram)
 //! host       6  see that the port forwards
 //! container  7  announce the addresses
 //! ```
@@ -27,7 +27,7 @@ use super::{Batch, Cause, RouteSocket, Step, StepError, forward, look, message, 
 use crate::attach::{InsidePlan, LinkPlan};
 use crate::kernel::fault;
 use crate::kernel::netns::{self, Netns};
-use crate::kernel::sysctl::Setting;
+use crate::kernel::sysctl::{self, Setting};
 
 /// The host's side of the work, on one thread. It belongs to the network namespace it was opened in
 /// and must be used by a thread that is there.
@@ -184,9 +184,17 @@ impl Host {
 fn inside_batch(link: &LinkPlan, inside: &InsidePlan) -> Batch {
     let name = &inside.ifname;
     let mut batch = Batch::new();
+    if inside.tuning.changes_link() {
+        let request = message::tune_link(link.index, &inside.tuning);
+        batch.push(Step::TuneLink, name.as_str(), 0, request);
+    }
     batch.push(Step::LoopbackUp, name.as_str(), 0, message::link_up(message::LOOPBACK));
     if !inside.stays_down {
-        batch.push(Step::LinkUp, name.as_str(), 0, message::announcing_link_up(link.index));
+        let request = match decides_on_announcements(inside) {
+            true => message::link_up(link.index),
+            false => message::announcing_link_up(link.index),
+        };
+        batch.push(Step::LinkUp, name.as_str(), 0, request);
     }
     for &address in &inside.addresses {
         let object = format!("{address} on {name}");
@@ -213,6 +221,12 @@ fn inside_batch(link: &LinkPlan, inside: &InsidePlan) -> Batch {
     batch
 }
 
+/// The network has a word of its own on whether IPv4 addresses are announced.
+fn decides_on_announcements(inside: &InsidePlan) -> bool {
+    let setting = format!("net/ipv4/conf/{}/arp_notify", inside.ifname);
+    inside.tuning.sysctls.iter().any(|sysctl| sysctl.name.path() == setting)
+}
+
 /// Goes into the container for as long as it takes to open a socket and write the settings that
 /// netlink cannot reach. The socket works from outside afterwards.
 fn visit(inside: &InsidePlan, netns: &Netns) -> Result<RouteSocket, StepError> {
@@ -222,6 +236,15 @@ fn visit(inside: &InsidePlan, netns: &Netns) -> Result<RouteSocket, StepError> {
             setting
                 .ensure(value)
                 .map_err(|e| StepError::io(Step::SetSysctl, setting.to_string(), &e))?;
+        }
+        // After ours: what a network says of its own counts.
+        for named in &inside.tuning.sysctls {
+            sysctl::ensure(named).map_err(|e| {
+                let file = sysctl::file(&named.name).display().to_string();
+                let mut error = StepError::io(Step::SetSysctl, file, &e);
+                error.detail = format!("to {:?}, as the network's sysctl says", named.value);
+                error
+            })?;
         }
         RouteSocket::open().map_err(|e| StepError::io(Step::OpenSocket, name.as_str(), &e))
     })

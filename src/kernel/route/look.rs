@@ -49,6 +49,10 @@ pub struct Link {
     pub isolated: bool,
     /// It takes every frame, whoever it is for.
     pub promisc: bool,
+    /// It takes every multicast frame.
+    pub all_multicast: bool,
+    /// How many packets may wait to be sent.
+    pub tx_queue: u32,
 }
 
 impl Link {
@@ -70,6 +74,8 @@ impl Link {
             hairpin: false,
             isolated: false,
             promisc: message.header.flags.contains(LinkFlags::Promisc),
+            all_multicast: message.header.flags.contains(LinkFlags::Allmulti),
+            tx_queue: 0,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -82,6 +88,7 @@ impl Link {
                     link.mac = bytes.as_slice().try_into().ok().map(Mac);
                 }
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::TxQueueLen(length) => link.tx_queue = *length,
                 LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.note(info)),
                 _ => {}
             }

@@ -13,7 +13,7 @@ use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use quantum_config::cni::Route;
+use quantum_config::cni::{Route, Tuning};
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
 use crate::attach::{InsidePlan, LinkPlan};
@@ -80,6 +80,19 @@ pub(super) fn announcing_link_up(index: LinkIndex) -> RouteNetlinkMessage {
     let mut message = link_message(index, vec![LinkAttribute::AfSpecUnspec(vec![conf])]);
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
+    RouteNetlinkMessage::SetLink(message)
+}
+
+/// Sets a link's flags and its queue, as far as anything is said of them.
+pub(super) fn tune_link(index: LinkIndex, tuning: &Tuning) -> RouteNetlinkMessage {
+    let queue = tuning.tx_queue.map(LinkAttribute::TxQueueLen);
+    let mut message = link_message(index, queue.into_iter().collect());
+    let promisc = tuning.promisc.then_some(true);
+    let flags = [(LinkFlags::Promisc, promisc), (LinkFlags::Allmulti, tuning.all_multicast)];
+    for (flag, wanted) in flags {
+        message.header.flags.set(flag, wanted == Some(true));
+        message.header.change_mask.set(flag, wanted.is_some());
+    }
     RouteNetlinkMessage::SetLink(message)
 }
 

@@ -5,8 +5,9 @@ mod bridge;
 mod detach;
 mod shape;
 mod socket;
+mod tune;
 
-use quantum_config::cni::{Route, Vlans};
+use quantum_config::cni::{Route, Tuning, Vlans};
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
 use super::{Host, StepError};
@@ -57,6 +58,7 @@ impl Bridge {
             routes: vec![route("0.0.0.0/0", Some("10.9.0.1"))],
             stays_down: false,
             detects_duplicates: false,
+            tuning: Tuning::default(),
         };
         (link, inside)
     }

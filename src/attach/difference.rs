@@ -1,0 +1,149 @@
+//! In what an attachment can differ from what ADD left, in words for whoever reads the answer to CHECK.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::VlansSeen;
+
+/// One way in which an attachment is not as ADD left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// The host's end is gone.
+    HostLinkGone(String),
+    /// A link of that name is there and is another one.
+    HostLinkForeign(String),
+    /// It is down.
+    HostLinkDown(String),
+    /// It is no port of its bridge.
+    Unplugged(String, String),
+    /// Hairpin mode was switched off.
+    HairpinOff(String),
+    /// The port is isolated and should not be, or the other way about.
+    Isolation(String, bool),
+    /// The port is in other VLANs than it was given: those it is in, those it should be in.
+    Vlans(String, VlansSeen, VlansSeen),
+    /// An end has another MTU than was asked for: the one it has, the one it should have.
+    Mtu(String, u32, u32),
+    /// There is no such bridge.
+    BridgeGone(String),
+    /// It is down.
+    BridgeDown(String),
+    /// The bridge takes every frame and should not, or the other way about.
+    Promiscuity(String, bool),
+    /// The bridge, or the gateway of the VLAN, lost the gateway's address.
+    GatewayGone(String, IpAddr),
+    /// The container's end is gone, or another interface has its name.
+    InterfaceGone(String),
+    /// It is down.
+    InterfaceDown(String),
+    /// An address is gone.
+    AddressGone(IpNetwork),
+    /// A route is gone.
+    RouteGone(IpNetwork),
+    /// A route is there otherwise than it was configured: how.
+    RouteChanged(IpNetwork, String),
+    /// A setting has another value.
+    Setting(String, String),
+    /// It does not take every frame.
+    NotPromiscuous(String),
+    /// It takes every multicast frame and should not, or the other way about.
+    AllMulticast(String, bool),
+    /// Its queue has another length.
+    TxQueue(String, u32),
+    /// What the container receives is not held to its limit.
+    IngressNotLimited(String, u64),
+    /// What it sends is not.
+    EgressNotLimited(String, u64),
+    /// An address is not masqueraded any more.
+    NotMasqueraded(IpAddr),
+    /// Forged hardware addresses are not kept out any more.
+    NotGuarded(String),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HostLinkGone(name) => write!(f, "host interface {name} is gone"),
+            Self::HostLinkForeign(name) => {
+                write!(f, "host interface {name} is not the one ADD made")
+            }
+            Self::HostLinkDown(name) => write!(f, "host interface {name} is down"),
+            Self::Unplugged(name, bridge) => {
+                write!(f, "host interface {name} is not a port of bridge {bridge}")
+            }
+            Self::HairpinOff(name) => write!(f, "hairpin mode of {name} is off"),
+            Self::Isolation(name, wanted) => {
+                write!(f, "port {name} is {}isolated", if *wanted { "not " } else { "" })
+            }
+            Self::Vlans(name, seen, wanted) => {
+                write!(f, "port {name} is in {seen} instead of {wanted}")
+            }
+            Self::Mtu(name, seen, wanted) => {
+                write!(f, "interface {name} has mtu {seen} instead of {wanted}")
+            }
+            Self::BridgeGone(name) => write!(f, "bridge {name} is gone"),
+            Self::BridgeDown(name) => write!(f, "bridge {name} is down"),
+            Self::Promiscuity(name, wanted) => {
+                write!(f, "bridge {name} is {}promiscuous", if *wanted { "not " } else { "" })
+            }
+            Self::GatewayGone(name, ip) => write!(f, "{name} has lost the address {ip}"),
+            Self::InterfaceGone(name) => write!(f, "interface {name} is gone from the container"),
+            Self::InterfaceDown(name) => write!(f, "interface {name} is down in the container"),
+            Self::AddressGone(address) => write!(f, "address {address} is gone from the container"),
+            Self::RouteGone(dst) => write!(f, "the route to {dst} is gone from the container"),
+            Self::RouteChanged(dst, how) => {
+                write!(f, "the route to {dst} in the container has {how}")
+            }
+            Self::Setting(name, wanted) => {
+                write!(f, "the setting {name} in the container is not {wanted:?}")
+            }
+            Self::NotPromiscuous(name) => {
+                write!(f, "interface {name} is not promiscuous in the container")
+            }
+            Self::AllMulticast(name, wanted) => {
+                let not = if *wanted { "not " } else { "" };
+                write!(f, "interface {name} does {not}take all multicast in the container")
+            }
+            Self::TxQueue(name, wanted) => {
+                write!(f, "interface {name} in the container has another txQLen than {wanted}")
+            }
+            Self::IngressNotLimited(name, rate) => {
+                write!(f, "what {name} receives is not limited to {rate} bits a second any more")
+            }
+            Self::EgressNotLimited(name, rate) => {
+                write!(f, "what {name} sends is not limited to {rate} bits a second any more")
+            }
+            Self::NotMasqueraded(ip) => write!(f, "address {ip} is not masqueraded any more"),
+            Self::NotGuarded(name) => {
+                write!(f, "forged hardware addresses are not kept out of port {name} any more")
+            }
+        }
+    }
+}
+
+impl fmt::Display for VlansSeen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut members = self.members.iter().copied().peekable();
+        if members.peek().is_none() {
+            return f.write_str("no VLAN");
+        }
+        let mut separator = "VLANs ";
+        while let Some(first) = members.next() {
+            let mut last = first;
+            while let Some(next) = members.next_if_eq(&(last + 1)) {
+                last = next;
+            }
+            match first == last {
+                true => write!(f, "{separator}{first}")?,
+                false => write!(f, "{separator}{first}-{last}")?,
+            }
+            separator = ", ";
+        }
+        match self.native {
+            Some(native) => write!(f, " ({native} untagged)"),
+            None => f.write_str(" (none untagged)"),
+        }
+    }
+}
