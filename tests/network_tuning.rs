@@ -126,7 +126,7 @@ fn flags_queue_and_mtu_are_set_and_check_knows_them() {
         ("promisc off", "promisc on", "promiscuous"),
         ("allmulticast off", "allmulticast on", "multicast"),
         ("txqueuelen 1000", "txqueuelen 333", "txQLen"),
-        ("mtu 1300", "mtu 1400", "MTU"),
+        ("mtu 1300", "mtu 1400", "mtu"),
     ] {
         world.call(check(&conf, &container, &result)).succeeded();
         container.ip(&format!("link set eth0 {harm}"));
