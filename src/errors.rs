@@ -12,6 +12,7 @@ use crate::kernel::lane::LaneError;
 use crate::kernel::nft::NftError;
 use crate::kernel::route::bridge::BridgeError;
 use crate::kernel::route::{Cause, StepError};
+use crate::publish::PortError;
 use crate::store::StoreError;
 
 /// No address.
@@ -30,6 +31,14 @@ pub fn lease(error: &LeaseError) -> CniError {
         | LeaseError::SameSet { .. } => Code::InvalidNetworkConfig,
     };
     CniError::new(code, "Failed to allocate IP address").with_details(error.to_string())
+}
+
+/// No port of the host.
+pub fn port(error: &PortError) -> CniError {
+    let code = match error {
+        PortError::Published { .. } | PortError::Listening { .. } => Code::Exists,
+    };
+    CniError::new(code, "cannot publish a port").with_details(error.to_string())
 }
 
 /// The kernel refused, or could not be asked.

@@ -2,9 +2,11 @@
 
 use std::net::UdpSocket;
 
+use serde_json::json;
+
 use crate::network_burst::together;
 use crate::spec_add::address;
-use crate::support::conf::network;
+use crate::support::conf::{network, with};
 use crate::support::daemon::Options;
 use crate::support::eventually::eventually;
 use crate::support::netns::Netns;
@@ -169,7 +171,9 @@ fn what_could_not_be_removed_is_tried_again_before_the_address_is_free() {
 #[test]
 fn a_failed_add_leaves_none() {
     let world = looking!();
-    let conf = network("failed", "failed0", "10.84.0.0/30");
+    // Open, so that the host may send to who is not there.
+    let open = json!({ "policy": { "posture": "open" } });
+    let conf = with(&network("failed", "failed0", "10.84.0.0/30"), open);
     let (before, container) = (world.container(), world.container());
     // Makes the bridge and the table by which connections are tracked.
     let daemon = world.daemon();

@@ -178,7 +178,10 @@ fn check_notices_what_ipv6_lost() {
 fn duplicates_are_looked_for_where_that_is_asked_for() {
     let world = world!();
     let _daemon = world.daemon();
-    let conf = with(&network6("dad", "fd00:86::/64"), json!({ "enabledad": true }));
+    let conf = with(
+        &network6("dad", "fd00:86::/64"),
+        json!({ "enabledad": true, "policy": { "antiSpoof": false } }),
+    );
     let (one, two) = (world.container(), world.container());
     let outcome = world.call(Call::add("c1", &one).conf(&conf));
     let result = outcome.succeeded();

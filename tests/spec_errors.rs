@@ -180,11 +180,12 @@ fn errors_have_the_version_of_the_configuration() {
 fn keys_that_are_not_served_yet_are_named_with_their_values() {
     let world = world!();
     let _daemon = world.daemon();
-    for (key, value, shown) in [("vlanTrunk", json!([{ "id": 7 }]), "isGateway=true")] {
-        let conf = with(&example(), json!({ key: value }));
-        let failure = refused(|_, n| Call::add("c1", n).conf(&conf), &world, 2);
-        assert!(failure.msg.contains(key) && failure.msg.contains(shown), "{failure:?}");
-    }
+    let conf = with(&example(), json!({ "vlanTrunk": [{ "id": 7 }] }));
+    let failure = refused(|_, n| Call::add("c1", n).conf(&conf), &world, 2);
+    assert!(
+        failure.msg.contains("vlanTrunk") && failure.msg.contains("isGateway=true"),
+        "{failure:?}"
+    );
     // The same keys with the values that mean nothing are no reason to refuse.
     let idle = json!({ "vlan": 0, "promiscMode": false, "vlanTrunk": [], "enabledad": false });
     let container = world.container();

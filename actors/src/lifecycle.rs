@@ -15,15 +15,15 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ipnetwork::IpNetwork;
 use prometheus::Registry;
-use quantum_cni::attach::{Class, Element, elements, naming, recover};
+use quantum_cni::attach::{Class, Traces, elements, naming, network_elements, recover};
 use quantum_cni::errors;
 use quantum_cni::kernel::lane::Lane;
 use quantum_cni::kernel::lock::HostLock;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::{clock, peer};
 use quantum_cni::store::{Opening, Store, Stored, net_d};
+use quantum_config::cni::Definition;
 use quantum_config::ids::IfName;
 use quantum_config::settings::CniServerConfig;
 use slog::{Logger, error, info, warn};
@@ -37,6 +37,7 @@ use crate::manager::Folders;
 use crate::messages::cache::{All, Defined, Rebuild};
 use crate::messages::driver::{Scan, Scope, Sweep};
 use crate::messages::manager::{Open, Reload, Replay, Warm};
+use crate::messages::publisher::Publish;
 use crate::messages::{Drain, ask};
 use crate::meters::Meters;
 use crate::session::{House, Listener};
@@ -156,13 +157,20 @@ async fn put_in_order(
         Opening::Fresh | Opening::Corrupt { .. } => rebuild(graph, config_dir, board, log).await?,
     };
     let records: Vec<Stored> = ask(&graph.all, All).await?.map_err(errors::store)?;
-    sweep(graph, &records, unknown, log).await?;
-    // Not before: a DEL in the middle of the sweep would have its elements put back.
-    ask(&graph.open, Open(Class::Look)).await?;
-    ask(&graph.replay, Replay).await?;
     let used: HashSet<_> = records.iter().map(|s| &s.record.key.network).collect();
     let mut networks = ask(&graph.defined, Defined).await?.map_err(errors::store)?;
     networks.retain(|network| used.contains(&network.name));
+    for stored in records.iter().filter(|stored| !stored.record.ports.is_empty()) {
+        let (owner, ports) = (stored.record.key.clone(), stored.record.ports.clone());
+        // Two that have the same port had it from a release that did not see to it.
+        if let Err(conflict) = ask(&graph.publish, Publish { owner, ports }).await? {
+            warn!(log, "a port has two owners"; "error" => %conflict);
+        }
+    }
+    sweep(graph, &records, &networks, unknown, log).await?;
+    // Not before: a DEL in the middle of the sweep would have its elements put back.
+    ask(&graph.open, Open(Class::Look)).await?;
+    ask(&graph.replay, Replay).await?;
     ask(&graph.warm, Warm(networks)).await?;
     ask(&graph.open, Open(Class::Setup)).await?;
     Ok(())
@@ -174,15 +182,21 @@ async fn put_in_order(
 async fn sweep(
     graph: &Graph,
     records: &[Stored],
+    networks: &[Definition],
     unknown: HashSet<IfName>,
     log: &Logger,
 ) -> Result<(), Failure> {
     let known = records.iter().map(|s| s.record.host.clone());
     let hosts: HashSet<_> = known.chain(unknown).collect();
-    let scope = Scope::Host(records.iter().flat_map(|s| elements(&s.record)).collect());
+    let of_networks = networks.iter().flat_map(network_elements);
+    let of_records = records.iter().flat_map(|s| elements(&s.record));
+    let scope = Scope::Host(of_networks.chain(of_records).collect());
     let swept = ask(&graph.sweep, Sweep { hosts, scope }).await?.map_err(errors::kernel)?;
     for failure in &swept.failed {
         error!(log, "an interface without a record could not be removed"; "error" => failure);
+    }
+    if let Some(why) = &swept.unruled {
+        error!(log, "the nftables rules could not be put in order"; "error" => why);
     }
     for link in &swept.removed {
         warn!(log, "removed an interface without a record";
@@ -209,15 +223,7 @@ async fn rebuild(
     let defined = net_d::load(config_dir).networks;
     let (mut records, mut lost) = (Vec::new(), HashSet::new());
     let scanned = ask(&graph.scan, Scan).await?.map_err(errors::kernel)?;
-    let (mut masqueraded, mut guards) = (HashMap::<_, Vec<_>>::new(), HashMap::new());
-    for element in &scanned.elements {
-        match element {
-            Element::Masquerade { address, bridge } => {
-                masqueraded.entry(*address).or_default().push(bridge.clone());
-            }
-            Element::Guard { port, mac } => _ = guards.insert(port.clone(), *mac),
-        }
-    }
+    let traces = Traces::read(&scanned.elements);
     // A shaper says nothing that its port does not; without a port it is swept.
     for link in scanned.links.into_iter().filter(|link| !link.is_shaper) {
         let network = naming::read_alias(&link.alias).and_then(|a| a.key).map(|k| k.network);
@@ -226,14 +232,7 @@ async fn rebuild(
         let bridge = link.bridge.clone().or_else(|| definition.map(|d| d.bridge.clone()));
         let record = bridge.and_then(|bridge| {
             let (host, index) = (link.name.clone(), link.index);
-            let guard = guards.get(&host).copied();
-            // Another network may masquerade the same address on its own bridge.
-            let plugged = bridge.clone();
-            let home = |a: &IpNetwork| {
-                let links = masqueraded.get(&a.ip())?;
-                links.iter().find(|link| naming::is_home(link, &plugged)).cloned()
-            };
-            recover(host, index, &link.alias, bridge, pools, home, guard)
+            recover(host, index, &link.alias, bridge, pools, &traces)
         });
         match record {
             Some(record) => records.push(record),

@@ -18,6 +18,7 @@ mod metrics;
 mod network;
 mod options;
 mod pool;
+mod publisher;
 mod ranks;
 mod session;
 mod wiring;

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 use quantum_config::cni::Code;
 
@@ -31,6 +31,8 @@ pub(crate) struct Meters {
     pub(crate) held: GaugeVec,
     /// Free addresses of each network's scarcest set.
     pub(crate) free: GaugeVec,
+    /// Ports of the host that lead to containers.
+    pub(crate) published: IntGauge,
     /// 1 while ADDs are served.
     pub(crate) ready: Gauge,
 }
@@ -82,6 +84,10 @@ impl Meters {
                 Opts::new("cni_pool_addresses_free", "Free addresses of the scarcest range set."),
                 &["network"],
             )?,
+            published: IntGauge::new(
+                "cni_published_ports",
+                "Ports of the host that lead to containers.",
+            )?,
             ready: Gauge::new("cni_ready", "1 while ADDs are served.")?,
         };
         registry.register(Box::new(meters.operations.clone()))?;
@@ -93,6 +99,7 @@ impl Meters {
         registry.register(Box::new(meters.lanes.clone()))?;
         registry.register(Box::new(meters.held.clone()))?;
         registry.register(Box::new(meters.free.clone()))?;
+        registry.register(Box::new(meters.published.clone()))?;
         registry.register(Box::new(meters.ready.clone()))?;
         // Shown from the first scrape on, so that a rate over them is never undefined: each verb,
         // with the errors that an operator will first set an alarm on.

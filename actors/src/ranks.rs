@@ -20,9 +20,15 @@ pub(crate) struct Rank {
 pub(crate) const RANKS: &[Rank] = &[
     Rank { actor: "session", rank: 0, asks: &["manager", "network", "cache"], tells: &[] },
     Rank { actor: "manager", rank: 1, asks: &["network", "cache", "driver"], tells: &[] },
-    Rank { actor: "network", rank: 2, asks: &["pool", "cache", "driver"], tells: &["manager"] },
+    Rank {
+        actor: "network",
+        rank: 2,
+        asks: &["pool", "cache", "publisher", "driver"],
+        tells: &["manager"],
+    },
     Rank { actor: "pool", rank: 3, asks: &[], tells: &[] },
     Rank { actor: "cache", rank: 3, asks: &[], tells: &[] },
+    Rank { actor: "publisher", rank: 3, asks: &[], tells: &[] },
     Rank { actor: "driver", rank: 4, asks: &[], tells: &[] },
 ];
 

@@ -21,10 +21,12 @@ use crate::messages::cache::{All, Defined, Find, Rebuild};
 use crate::messages::driver::{Scan, Sweep};
 use crate::messages::manager::{Admit, Died, Open, Reload, Replay, Warm};
 use crate::messages::metrics::{Health, Render};
+use crate::messages::publisher::Publish;
 use crate::messages::{Drain, Observe};
 use crate::meters::Meters;
 use crate::metrics::Metrics;
 use crate::network::Hands;
+use crate::publisher::Publisher;
 
 /// What the graph is made of.
 pub(crate) struct Parts {
@@ -55,6 +57,7 @@ pub(crate) struct Graph {
     pub(crate) all: Recipient<All>,
     pub(crate) defined: Recipient<Defined>,
     pub(crate) rebuild: Recipient<Rebuild>,
+    pub(crate) publish: Recipient<Publish>,
     pub(crate) scan: Recipient<Scan>,
     pub(crate) sweep: Recipient<Sweep>,
     pub(crate) render: Recipient<Render>,
@@ -75,6 +78,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
     let mut cache = Cache::new(store, known, size, meters.clone(), named("cache"));
     cache.hold(held);
     let cache = cache.start();
+    let publisher = Publisher::new(meters.clone()).start();
     let hands = Hands {
         lookup: cache.clone().recipient(),
         find: cache.clone().recipient(),
@@ -88,18 +92,21 @@ pub(crate) fn start(parts: Parts) -> Graph {
         all: cache.clone().recipient(),
         addresses: cache.clone().recipient(),
         define: cache.clone().recipient(),
+        publish: publisher.clone().recipient(),
+        withdraw: publisher.clone().recipient(),
+        vacant: driver.clone().recipient(),
         prepare: driver.clone().recipient(),
         apply: driver.clone().recipient(),
         revert: driver.clone().recipient(),
         inspect: driver.clone().recipient(),
         ports: driver.clone().recipient(),
-        restore: driver.clone().recipient(),
         sweep: driver.clone().recipient(),
     };
     let manager = Manager::new(folders, hands, board, named("manager")).start();
     let watched: Vec<(&'static str, Recipient<Observe>)> = vec![
         ("manager", manager.clone().recipient()),
         ("cache", cache.clone().recipient()),
+        ("publisher", publisher.clone().recipient()),
         ("driver", driver.clone().recipient()),
     ];
     let metrics = Metrics::new(registry, meters, seen, watched, named("metrics")).start();
@@ -115,6 +122,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         all: cache.clone().recipient(),
         defined: cache.clone().recipient(),
         rebuild: cache.clone().recipient(),
+        publish: publisher.clone().recipient(),
         scan: driver.clone().recipient(),
         sweep: driver.clone().recipient(),
         render: metrics.clone().recipient(),
@@ -122,6 +130,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         drains: vec![
             ("manager", manager.recipient()),
             ("cache", cache.recipient()),
+            ("publisher", publisher.recipient()),
             ("driver", driver.recipient()),
         ],
     }

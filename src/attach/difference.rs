@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::VlansSeen;
+use super::{Element, VlansSeen};
 
 /// One way in which an attachment is not as ADD left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +58,12 @@ pub enum Difference {
     EgressNotLimited(String, u64),
     /// An address is not masqueraded any more.
     NotMasqueraded(IpAddr),
-    /// Forged hardware addresses are not kept out any more.
+    /// What its container sends is not looked at any more, or not let through.
     NotGuarded(String),
+    /// A port of the host does not lead to it any more.
+    NotPublished(String),
+    /// Its network is not kept apart from others any more.
+    NotIsolated(String),
 }
 
 impl fmt::Display for Difference {
@@ -117,7 +121,31 @@ impl fmt::Display for Difference {
             }
             Self::NotMasqueraded(ip) => write!(f, "address {ip} is not masqueraded any more"),
             Self::NotGuarded(name) => {
-                write!(f, "forged hardware addresses are not kept out of port {name} any more")
+                write!(f, "what port {name} may send is not known to the rules any more")
+            }
+            Self::NotPublished(port) => write!(f, "port {port} of the host leads to it no more"),
+            Self::NotIsolated(bridge) => {
+                write!(f, "the network of bridge {bridge} is not kept apart any more")
+            }
+        }
+    }
+}
+
+impl Difference {
+    /// What it means that an element is missing.
+    pub fn missing(element: Element) -> Self {
+        match element {
+            Element::Home { address, .. }
+            | Element::Masquerade { address }
+            | Element::Hairpin { address } => Self::NotMasqueraded(address),
+            Element::Port { port, .. } | Element::Bound { port, .. } => {
+                Self::NotGuarded(port.to_string())
+            }
+            Element::Published { transport, host_port, .. } => {
+                Self::NotPublished(format!("{transport}/{host_port}"))
+            }
+            Element::Network { bridge, .. } | Element::Gateway { bridge, .. } => {
+                Self::NotIsolated(bridge.to_string())
             }
         }
     }

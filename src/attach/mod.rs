@@ -5,6 +5,7 @@
 //! | file      | the question it answers                                             |
 //! |-----------|---------------------------------------------------------------------|
 //! | `plan`    | what is the kernel told, and what is kept when it has done it?       |
+//! | `element` | what has it, and what has a network, in our nftables sets?          |
 //! | `shape`   | what in the kernel holds it to its limits?                          |
 //! | `record`  | what do we know of an attachment that exists?                        |
 //! | `naming`  | what are its link, its alias and its indexes called?                 |
@@ -23,6 +24,7 @@ mod check;
 mod collect;
 mod difference;
 mod door;
+mod element;
 pub mod naming;
 mod observed;
 mod plan;
@@ -38,10 +40,14 @@ pub use check::differences;
 pub use collect::stale;
 pub use difference::Difference;
 pub use door::{Class, Door, Entry, Limits};
+pub use element::{
+    Element, PublishedAt, Traces, Trait, elements, expected_elements, filters_bridge,
+    network_elements, network_remains,
+};
 pub use observed::{
     BridgeSeen, BucketSeen, HostSeen, InsideSeen, Observed, RouteSeen, ShapeSeen, VlansSeen,
 };
-pub use plan::{BridgeEnd, Element, GatewayEnd, InsidePlan, LinkPlan, Plan, Target, elements};
+pub use plan::{BridgeEnd, GatewayEnd, InsidePlan, LinkPlan, Plan, Target};
 pub use ports::{BridgeFull, PORTS_MAX, Ports};
 pub use record::{Assigned, NetnsId, Record};
 pub use recover::recover;

@@ -1,6 +1,7 @@
 //! Names of kernel objects. A link of ours can be told by three marks, which must agree before it is
 //! ever deleted: the prefix of its name, its link group and its alias (see [`is_ours`]).
 
+use std::net::Ipv6Addr;
 use std::num::NonZeroU32;
 
 use ipnetwork::IpNetwork;
@@ -104,6 +105,13 @@ fn is_marked(index: LinkIndex, group: u32, alias: &str) -> bool {
 /// The hardware address of the container's end: the same for the same key.
 pub fn container_mac(key: &AttachmentKey) -> Mac {
     Mac::from_seed(key.digest())
+}
+
+/// The link-local address that the kernel gives to an interface of this hardware address (RFC 4291,
+/// appendix A).
+pub fn link_local(mac: Mac) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
 /// The hardware address of the host's end.

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use quantum_config::cni::{
-    CniResult, Definition, Interface, IpConfig, Route, Shaping, Tuning, Vlans,
+    CniResult, Definition, Interface, IpConfig, PortMapping, Route, Shaping, Tuning, Vlans,
 };
 use quantum_config::ids::{AttachmentKey, IfName, InvalidId, LinkIndex, Mac};
 
 use super::naming;
-use super::{Assigned, NetnsId, Record, ShapePlan};
+use super::{Assigned, Element, NetnsId, Record, ShapePlan, elements};
 
 /// What a veth has when nobody asks for another MTU (`ETH_DATA_LEN`).
 const ETHERNET_MTU: u32 = 1500;
@@ -74,25 +74,6 @@ pub struct InsidePlan {
     pub tuning: Tuning,
 }
 
-/// Something an endpoint has in our nftables sets.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Element {
-    /// Traffic from `address` is masqueraded unless it leaves by `bridge`.
-    Masquerade {
-        /// The container's address.
-        address: IpAddr,
-        /// The link that its network is reached by: the bridge, or the gateway of its VLAN.
-        bridge: IfName,
-    },
-    /// What comes in by `port` with another source than `mac` is dropped.
-    Guard {
-        /// The host's end of the pair.
-        port: IfName,
-        /// The container's hardware address.
-        mac: Mac,
-    },
-}
-
 /// What is to be attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -106,6 +87,8 @@ pub struct Target {
     pub mac: Option<Mac>,
     /// What its traffic is held to.
     pub shaping: Shaping,
+    /// The ports that are published.
+    pub ports: Vec<PortMapping>,
 }
 
 /// The bridge as it was found or made.
@@ -148,6 +131,9 @@ impl Plan {
         let host = naming::host_name(key)?;
         let index = naming::link_index(key, attempt);
         let routes = routes(network, &addresses);
+        // A container that comes to itself by a published port leaves by the port it came in; on a
+        // promiscuous bridge it would hear everything twice.
+        let hairpin = network.hairpin || !target.ports.is_empty() && !network.promisc;
         let link = LinkPlan {
             host: host.clone(),
             index,
@@ -156,7 +142,7 @@ impl Plan {
             mtu: network.mtu,
             group: naming::GROUP,
             alias: naming::alias(key, addresses.iter().map(|a| a.address)),
-            hairpin: network.hairpin,
+            hairpin,
             isolated: network.port.isolated,
             vlans: network.port.vlans.clone(),
             shape: ShapePlan::new(&target.shaping, &host, index, network.mtu)?,
@@ -207,9 +193,11 @@ impl Plan {
             bridge: network.bridge.clone(),
             gateway: network.gateway,
             vlan_gateway,
-            hairpin: network.hairpin,
+            hairpin,
             promisc: network.promisc,
             port: network.port.clone(),
+            posture: network.posture.clone(),
+            ports: target.ports.clone(),
             mtu: network.mtu,
             shaping: target.shaping,
             tuning,
@@ -230,17 +218,6 @@ impl Plan {
         let may_be_used = inside.detects_duplicates && !inside.stays_down;
         may_be_used && inside.addresses.iter().any(IpNetwork::is_ipv6)
     }
-}
-
-/// What an attachment has in our nftables sets.
-pub fn elements(record: &Record) -> Vec<Element> {
-    let masquerade = |a: &Assigned| Element::Masquerade {
-        address: a.address.ip(),
-        bridge: record.home().clone(),
-    };
-    let masqueraded = record.masquerade.then_some(&record.addresses).into_iter().flatten();
-    let guard = Element::Guard { port: record.host.clone(), mac: record.mac };
-    masqueraded.map(masquerade).chain(record.port.guarded.then_some(guard)).collect()
 }
 
 /// The configured routes, and with `isDefaultGateway` a default route for each family that has an
@@ -295,6 +272,7 @@ pub(super) mod tests {
             sandbox: "/run/netns/x".into(),
             mac: None,
             shaping: network.shaping.unwrap_or_default(),
+            ports: Vec::new(),
         };
         let addresses = vec![Assigned {
             set: 0,
@@ -342,20 +320,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_guard_is_of_the_port_and_the_containers_address() {
-        let plan = sample(r#","macspoofchk":true,"ipMasq":false"#);
-        let guard = Element::Guard { port: plan.link.host.clone(), mac: plan.inside.mac };
-        assert_eq!(plan.netfilter, [guard]);
-    }
-
-    #[test]
     fn in_a_vlan_the_containers_are_at_home_on_its_gateway() {
         let mut plan = sample(r#","vlan":100"#);
         assert_eq!(plan.link.vlans.native, Some(100));
         let home = IfName::new("br0.100").expect("a name");
-        assert!(
-            matches!(&plan.netfilter[..], [Element::Masquerade { bridge, .. }] if *bridge == home)
-        );
+        let at_home = |e: &Element| matches!(e, Element::Home { bridge, .. } if *bridge == home);
+        assert!(plan.netfilter.iter().any(at_home));
         assert_eq!((plan.record.home(), plan.record.bridge.as_str()), (&home, "br0"));
         plan.record.vlan_gateway = None;
         assert_eq!(plan.record.home().as_str(), "br0");
@@ -368,10 +338,5 @@ pub(super) mod tests {
         assert_eq!(plan.inside.tuning.sysctls[0].name.path(), "net/ipv4/conf/eth0/rp_filter");
         assert_eq!(plan.inside.tuning, plan.record.tuning);
         assert_eq!((plan.inside.mac, plan.record.mac), (Mac([2, 0, 0, 0, 0, 7]), plan.inside.mac));
-    }
-
-    #[test]
-    fn without_masquerade_there_are_no_elements() {
-        assert!(sample(r#","ipMasq":false"#).netfilter.is_empty());
     }
 }

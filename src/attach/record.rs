@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, PortOptions, Route, Shaping, Tuning};
+use quantum_config::cni::{CniResult, PortMapping, PortOptions, Posture, Route, Shaping, Tuning};
 use quantum_config::ids::{AttachmentKey, IfName, LinkIndex, Mac};
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,12 @@ pub struct Record {
     /// What the port is beyond the usual.
     #[serde(default)]
     pub port: PortOptions,
+    /// How its network stood towards others when it was made.
+    #[serde(default)]
+    pub posture: Posture,
+    /// The host's ports that lead to it.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
     /// MTU of both ends, if one was asked for.
     pub mtu: Option<u32>,
     /// What the container's traffic is held to.

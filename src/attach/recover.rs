@@ -4,22 +4,19 @@
 
 use ipnetwork::IpNetwork;
 use quantum_config::cni::{CniResult, PortOptions, RangeSet, Shaping, Tuning};
-use quantum_config::ids::{IfName, LinkIndex, Mac};
+use quantum_config::ids::{IfName, LinkIndex};
 
 use super::naming::{container_mac, host_mac, read_alias};
-use super::{Assigned, NetnsId, Record};
+use super::{Assigned, NetnsId, Record, Traces};
 
-/// A record made of what the kernel shows; none where the alias does not hold the key. `home`
-/// is the link that our nftables set has for an address that is masqueraded, `guard` the
-/// hardware address that frames of the port are compared with, if they are.
+/// A record made of what the kernel shows; none where the alias does not hold the key.
 pub fn recover(
     host: IfName,
     index: LinkIndex,
     alias: &str,
     bridge: IfName,
     pools: &[RangeSet],
-    home: impl Fn(&IpNetwork) -> Option<IfName>,
-    guard: Option<Mac>,
+    traces: &Traces,
 ) -> Option<Record> {
     let alias = read_alias(alias)?;
     let key = alias.key?;
@@ -29,22 +26,25 @@ pub fn recover(
         Assigned { set, address: *address, gateway: range.map(|r| r.gateway) }
     };
     let addresses: Vec<Assigned> = alias.addresses.iter().map(assigned).collect();
-    let home = alias.addresses.iter().find_map(home);
+    let own = alias.addresses.iter().map(|a| a.ip());
+    let home = own.clone().find_map(|ip| traces.home(ip, &bridge));
     Some(Record {
         // No namespace has inode 0: an ADD for this key will see another one, and replace.
         netns: NetnsId { dev: 0, ino: 0 },
         sandbox: String::new(),
-        mac: guard.unwrap_or_else(|| container_mac(&key)),
+        mac: traces.mac(&host).unwrap_or_else(|| container_mac(&key)),
         host_mac: host_mac(&key),
+        posture: traces.posture(&host),
         host,
         index,
-        masquerade: home.is_some(),
+        masquerade: own.clone().any(|ip| traces.masquerades(ip)),
         vlan_gateway: home.filter(|home| *home != bridge),
         bridge,
         gateway: false,
         hairpin: false,
         promisc: false,
-        port: PortOptions { guarded: guard.is_some(), ..PortOptions::default() },
+        port: PortOptions::default(),
+        ports: own.clone().flat_map(|ip| traces.published(ip)).copied().collect(),
         mtu: None,
         shaping: Shaping::default(),
         tuning: Tuning::default(),
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_link_gives_its_record_back_as_far_as_dels_need_it() {
-        let plan = sample("");
+        let plan = sample(r#","vlan":7"#);
         let link = &plan.link;
         let back = recover(
             link.host.clone(),
@@ -71,8 +71,7 @@ mod tests {
             &link.alias,
             plan.record.bridge.clone(),
             &[],
-            |_| IfName::new("br0.7").ok(),
-            None,
+            &Traces::read(&plan.netfilter),
         )
         .expect("recovered");
         assert_eq!(
@@ -84,7 +83,7 @@ mod tests {
         assert_eq!((back.bridge.as_str(), back.home().as_str()), ("br0", "br0.7"));
         let name = IfName::new("x").expect("name");
         assert!(
-            recover(name.clone(), LinkIndex(1), "foreign", name, &[], |_| None, None).is_none()
+            recover(name.clone(), LinkIndex(1), "foreign", name, &[], &Traces::default()).is_none()
         );
     }
 }

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod identity;
 pub mod inspect;
 pub mod lane;
+pub mod listening;
 pub mod lock;
 mod netfilter;
 pub mod netns;

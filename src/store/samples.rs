@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use quantum_config::cni::{
-    Call, CniResult, Definition, Dns, Interface, IpConfig, PortOptions, Route, Shaping, Tuning,
+    Call, CniResult, Definition, Dns, Interface, IpConfig, PortOptions, Posture, Route, Shaping,
+    Tuning,
 };
 use quantum_config::ids::{AttachmentKey, LinkIndex, Mac, NetworkName};
 
@@ -59,6 +60,8 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
         hairpin: true,
         promisc: false,
         port: PortOptions::default(),
+        posture: Posture::default(),
+        ports: Vec::new(),
         mtu: None,
         shaping: Shaping::default(),
         tuning: Tuning::default(),

@@ -7,13 +7,12 @@ use futures_util::future::join;
 use quantum_cni::attach::{Element, Plan};
 use quantum_cni::kernel::lane::LaneError;
 use quantum_cni::kernel::netns::Netns;
-use quantum_cni::kernel::nft::skeleton;
 use quantum_cni::kernel::route::detect;
 use quantum_cni::kernel::{KernelError, fault};
 
 use super::revert::revert;
 use super::{Driver, Lanes};
-use crate::messages::driver::{Apply, NotApplied, Restore};
+use crate::messages::driver::{Apply, NotApplied};
 
 impl Handler<Apply> for Driver {
     type Result = ResponseFuture<Result<(), NotApplied>>;
@@ -42,23 +41,6 @@ impl Handler<Apply> for Driver {
     }
 }
 
-impl Handler<Restore> for Driver {
-    type Result = ResponseFuture<Result<(), KernelError>>;
-
-    fn handle(&mut self, Restore(elements): Restore, _: &mut Context<Self>) -> Self::Result {
-        let lanes = self.lanes.clone();
-        Box::pin(async move {
-            lanes
-                .netfilter(move |table| {
-                    skeleton::apply_for(&elements)?;
-                    table.add(&elements)
-                })
-                .await?
-                .map_err(Into::into)
-        })
-    }
-}
-
 /// Waits until the container's IPv6 addresses are known to be nobody else's: a second or two, on a
 /// thread of its own, so that no lane has to wait for it.
 async fn detected(plan: Arc<Plan>, netns: Arc<Netns>) -> Result<(), KernelError> {
@@ -68,9 +50,6 @@ async fn detected(plan: Arc<Plan>, netns: Arc<Netns>) -> Result<(), KernelError>
 }
 
 async fn filter(lanes: &Lanes, plan: &Arc<Plan>) -> Result<(), KernelError> {
-    if plan.netfilter.is_empty() {
-        return Ok(());
-    }
     let plan = plan.clone();
     let job = move |table: &mut quantum_cni::kernel::nft::Table| {
         table.add(&plan.netfilter)?;

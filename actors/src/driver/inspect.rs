@@ -1,12 +1,13 @@
-//! Looking at an attachment, and at who is on its bridge.
+//! Looking: at an attachment, at who is on its bridge, and at the ports of the host.
 
 use actix::{Context, Handler, ResponseFuture};
-use quantum_cni::attach::elements;
+use quantum_cni::attach::expected_elements;
 use quantum_cni::kernel::route::Host;
-use quantum_cni::kernel::{KernelError, inspect};
+use quantum_cni::kernel::{KernelError, inspect, listening};
+use quantum_cni::publish::PortError;
 
 use super::Driver;
-use crate::messages::driver::{Inspect, Ports, Seen};
+use crate::messages::driver::{Inspect, Ports, Seen, Vacant};
 
 impl Handler<Inspect> for Driver {
     type Result = ResponseFuture<Result<Seen, KernelError>>;
@@ -16,7 +17,7 @@ impl Handler<Inspect> for Driver {
         Box::pin(async move {
             let Inspect { record, netns } = request;
             // Without the namespace somebody only wants to know whether the link is there.
-            let wanted = if netns.is_some() { elements(&record) } else { Vec::new() };
+            let wanted = if netns.is_some() { expected_elements(&record) } else { Vec::new() };
             let links =
                 lanes.inspect(move |_| inspect::observe(&record, netns.as_deref())).await??;
             let missing = if wanted.is_empty() {
@@ -47,5 +48,14 @@ impl Handler<Ports> for Driver {
         Box::pin(
             async move { Ok(lanes.inspect(move |host: &mut Host| host.ports(bridge)).await??) },
         )
+    }
+}
+
+impl Handler<Vacant> for Driver {
+    type Result = ResponseFuture<Result<Result<(), PortError>, KernelError>>;
+
+    fn handle(&mut self, Vacant(ports): Vacant, _: &mut Context<Self>) -> Self::Result {
+        let lanes = self.lanes.clone();
+        Box::pin(async move { lanes.inspect(move |_| listening::vacant(&ports)).await })
     }
 }

@@ -9,7 +9,7 @@ use actix_rt::Arbiter;
 use quantum_cni::attach::{Record, naming};
 use quantum_cni::kernel::conntrack::Conntrack;
 use quantum_cni::kernel::lane::{CollectLane, Lane, LaneError};
-use quantum_cni::kernel::nft::Table;
+use quantum_cni::kernel::nft::{Kept, Table};
 use quantum_cni::kernel::route::Host;
 use quantum_cni::kernel::{KernelError, clock};
 use quantum_config::ids::{IfName, LinkIndex};
@@ -43,10 +43,11 @@ struct Removal {
 impl Lanes {
     /// Starts the threads. Each opens its socket when it is first needed.
     pub(crate) fn start() -> io::Result<Self> {
+        let kept = Kept::default();
         Ok(Self {
             route: Rc::new(Lane::start("route", Host::open)?),
             delete: CollectLane::start("route-delete", TOGETHER, remover, remove)?,
-            netfilter: Rc::new(Lane::start("netfilter", Table::open)?),
+            netfilter: Rc::new(Lane::start("netfilter", move || Table::open(kept.clone()))?),
             inspect: Rc::new(Lane::start("inspect", Host::open)?),
             slow: Arbiter::new(),
         })

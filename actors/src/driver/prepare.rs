@@ -1,16 +1,18 @@
-//! Preparing a network: its bridge, and our tables if it masquerades.
+//! Preparing a network: how it stands towards others, and its bridge.
 
 use actix::{Context, Handler, ResponseFuture};
-use quantum_cni::attach::{BridgeEnd, naming};
-use quantum_cni::kernel::nft::skeleton;
+use quantum_cni::attach::{
+    BridgeEnd, Element, filters_bridge, naming, network_elements, network_remains,
+};
+use quantum_cni::kernel::nft::{NftError, Table};
 use quantum_cni::kernel::route::VlanGateway;
 use quantum_cni::kernel::route::bridge::{self, BridgePlan, BridgeState};
 use quantum_cni::kernel::{KernelError, identity};
-
 use quantum_config::cni::{Definition, Vlans};
 use quantum_config::ids::IfName;
 
 use super::Driver;
+use super::apply::unfilter;
 use crate::messages::driver::Prepare;
 
 impl Handler<Prepare> for Driver {
@@ -19,12 +21,8 @@ impl Handler<Prepare> for Driver {
     fn handle(&mut self, Prepare(network): Prepare, _: &mut Context<Self>) -> Self::Result {
         let lanes = self.lanes.clone();
         Box::pin(async move {
-            if network.masquerade {
-                lanes.netfilter(|_| skeleton::apply()).await??;
-            }
-            if network.port.guarded {
-                lanes.netfilter(|_| skeleton::apply_guard()).await??;
-            }
+            let definition = network.clone();
+            let new = lanes.netfilter(move |table| stand(table, &definition)).await??;
             let host = identity::host_id();
             let plan = BridgePlan {
                 name: network.bridge.clone(),
@@ -37,8 +35,15 @@ impl Handler<Prepare> for Driver {
                 vlan_gateway: network
                     .vlan_gateway()
                     .and_then(|name| vlan_gateway(&host, name, &network)),
+                filters_packets: filters_bridge(&network),
             };
-            let made = lanes.slow(async move { bridge::prepare(&plan).await }).await??;
+            let made = match lanes.slow(async move { bridge::prepare(&plan).await }).await? {
+                Ok(made) => made,
+                Err(error) => {
+                    unfilter(&lanes, new).await?;
+                    return Err(error.into());
+                }
+            };
             let BridgeState { index, mac, mtu, vlan_gateway } = made;
             Ok(BridgeEnd { index, mac, mtu, vlan_gateway })
         })
@@ -56,4 +61,18 @@ fn vlan_gateway(host: &str, name: IfName, network: &Definition) -> Option<VlanGa
         name,
         port,
     })
+}
+
+/// Before there is a bridge, so that no packet passes by it unseen. Gives what was not there before.
+fn stand(table: &mut Table, network: &Definition) -> Result<Vec<Element>, NftError> {
+    let elements = network_elements(network);
+    let new: Vec<Element> =
+        elements.iter().filter(|element| !table.keeps(element)).cloned().collect();
+    table.add(&elements)?;
+    if network.posture.demands_genuine && !table.sees_frames() {
+        table.remove(&new)?;
+        return Err(NftError::NoBridgeFamily { bridge: network.bridge.clone() });
+    }
+    table.remove(&network_remains(network))?;
+    Ok(new)
 }

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use actix::{Context, Handler, ResponseFuture};
-use quantum_cni::attach::{Element, naming};
+use quantum_cni::attach::{Record, Traces, elements, naming, recover};
 use quantum_cni::kernel::KernelError;
-use quantum_cni::kernel::nft::{NftError, Table, skeleton};
+use quantum_cni::kernel::nft::Table;
 use quantum_cni::kernel::route::{Host, OwnedLink};
 use quantum_config::ids::{IfName, NetworkName};
 
@@ -21,10 +21,7 @@ impl Handler<Scan> for Driver {
         let lanes = self.lanes.clone();
         Box::pin(async move {
             let links = links(&lanes).await?;
-            let elements = match lanes.netfilter(Table::list).await? {
-                Err(NftError::SkeletonLost { .. }) => Vec::new(),
-                listed => listed?,
-            };
+            let elements = lanes.netfilter(Table::list).await??;
             Ok(Scanned { links, elements })
         })
     }
@@ -54,36 +51,28 @@ impl Handler<Sweep> for Driver {
             for gone in going {
                 failed.extend(gone.await.err().map(|e| e.to_string()));
             }
+            let mut unruled = None;
             match scope {
                 Scope::Host(elements) => {
-                    lanes.netfilter(move |table| reconcile(table, &elements)).await??;
+                    let done = lanes.netfilter(move |table| table.reconcile(elements)).await?;
+                    // DELs are served all the same; an ADD tries again, and says why it cannot.
+                    unruled = done.err().map(|e| e.to_string());
                 }
                 Scope::Network(_) => {
-                    let mut going = match lanes.netfilter(Table::list).await? {
-                        // There may be guards all the same: they are in a table of their own.
-                        Err(NftError::SkeletonLost { .. }) => {
-                            lanes.netfilter(Table::guards).await??
-                        }
-                        listed => listed?,
-                    };
-                    going.retain(|element| unknown.iter().any(|link| is_of(element, link)));
+                    let traces = Traces::read(&lanes.netfilter(Table::list).await??);
+                    let lost = unknown.iter().filter_map(|link| record_of(link, &traces));
+                    let going = lost.flat_map(|record| elements(&record)).collect();
                     unfilter(&lanes, going).await?;
                 }
             }
-            Ok(Swept { removed: unknown, missing, failed })
+            Ok(Swept { removed: unknown, missing, failed, unruled })
         })
     }
 }
 
-/// Whether an element is what a link has, by its name and its alias.
-fn is_of(element: &Element, link: &OwnedLink) -> bool {
-    match element {
-        Element::Guard { port, .. } => link.name == *port,
-        Element::Masquerade { address, bridge } => {
-            let is_home = link.bridge.as_ref().is_some_and(|b| naming::is_home(bridge, b));
-            is_home && addresses_of(link).iter().any(|(_, own)| own == address)
-        }
-    }
+/// What was to become of a link that no record speaks of.
+fn record_of(link: &OwnedLink, traces: &Traces) -> Option<Record> {
+    recover(link.name.clone(), link.index, &link.alias, link.bridge.clone()?, &[], traces)
 }
 
 /// The addresses of a link's container, by its alias, each with the link it is reached over.
@@ -100,33 +89,4 @@ fn network_of(link: &OwnedLink) -> Option<NetworkName> {
 async fn links(lanes: &Lanes) -> Result<Vec<OwnedLink>, KernelError> {
     let owned = lanes.inspect(|host: &mut Host| host.scan()).await?;
     Ok(owned?)
-}
-
-/// Brings our sets to what the records say, by difference: what stays is not touched. If our tables
-/// are not there and nobody needs them, nothing is made.
-fn reconcile(table: &mut Table, wanted: &[Element]) -> Result<(), NftError> {
-    let present = match table.list() {
-        Err(NftError::SkeletonLost { .. }) if wanted.is_empty() => return Ok(()),
-        Err(NftError::SkeletonLost { .. }) => {
-            skeleton::apply_for(wanted)?;
-            table.guards()?
-        }
-        other => other?,
-    };
-    let all = wanted;
-    let (present, wanted): (HashSet<&Element>, HashSet<&Element>) =
-        (present.iter().collect(), wanted.iter().collect());
-    let of = |some: &HashSet<&Element>, others: &HashSet<&Element>| -> Vec<Element> {
-        some.difference(others).map(|element| (*element).clone()).collect()
-    };
-    table.remove(&of(&present, &wanted))?;
-    let lacking = of(&wanted, &present);
-    match table.add(&lacking) {
-        // One of the two tables was there.
-        Err(NftError::SkeletonLost { .. }) => {
-            skeleton::apply_for(all)?;
-            table.add(&lacking)
-        }
-        added => added,
-    }
 }

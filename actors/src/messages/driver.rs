@@ -8,7 +8,8 @@ use quantum_cni::attach::{BridgeEnd, Element, Observed, Plan, Record};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::route::OwnedLink;
-use quantum_config::cni::Definition;
+use quantum_cni::publish::PortError;
+use quantum_config::cni::{Definition, PortMapping};
 use quantum_config::ids::{IfName, LinkIndex, NetworkName};
 
 /// Makes a network's bridge, or finds it, and what the network needs besides.
@@ -99,9 +100,11 @@ pub(crate) struct Swept {
     pub(crate) missing: Vec<IfName>,
     /// What could not be removed, and why.
     pub(crate) failed: Vec<String>,
+    /// Why our nftables tables are not what they should be, if they are not.
+    pub(crate) unruled: Option<String>,
 }
 
-/// Puts our nftables tables back with these elements, after somebody took them away.
+/// Sees that no process of the host has one of these ports.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<(), KernelError>")]
-pub(crate) struct Restore(pub(crate) Vec<Element>);
+#[rtype(result = "Result<Result<(), PortError>, KernelError>")]
+pub(crate) struct Vacant(pub(crate) Vec<PortMapping>);

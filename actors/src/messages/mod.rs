@@ -8,6 +8,7 @@ pub(crate) mod manager;
 pub(crate) mod metrics;
 pub(crate) mod network;
 pub(crate) mod pool;
+pub(crate) mod publisher;
 
 use actix::{MailboxError, Message, Recipient};
 use quantum_config::cni::{CniError, Code};

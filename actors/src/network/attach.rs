@@ -6,9 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
-use quantum_cni::attach::{
-    Assigned, BridgeFull, Plan, Record, Repeat, Target, elements, naming, repeat,
-};
+use quantum_cni::attach::{Assigned, BridgeFull, Plan, Record, Repeat, Target, naming, repeat};
 use quantum_cni::errors;
 use quantum_cni::kernel::clock::boottime_ms;
 use quantum_cni::kernel::fault;
@@ -22,13 +20,14 @@ use super::gate::Opened;
 use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
 use crate::messages::ask;
-use crate::messages::cache::{Abandon, All, Lookup, Remember};
-use crate::messages::driver::{Apply, Inspect, NotApplied, Ports, Prepare, Restore};
+use crate::messages::cache::{Abandon, Lookup, Remember};
+use crate::messages::driver::{Apply, Inspect, NotApplied, Ports, Prepare, Vacant};
 use crate::messages::network::{Attach, MayAttach};
 use crate::messages::pool::{Lease, Level, Release};
+use crate::messages::publisher::{Publish, Withdraw};
 
-/// How often what stands in the way is mended before the kernel's refusal is final: another index, a
-/// bridge or a table that somebody took away.
+/// How often what stands in the way is mended before the kernel's refusal is final: another index, or
+/// a bridge that somebody took away.
 const ATTEMPTS: u32 = 8;
 
 impl Handler<MayAttach> for Network {
@@ -103,9 +102,27 @@ async fn attach(hands: Rc<Hands>, open: Rc<Opened>, request: Attach, log: Logger
     if let Err(error) = find_port(&hands, &open, &port).await {
         return (Err(error), None);
     }
-    let (outcome, level) = lease_and_apply(hands, open.clone(), request, log).await;
+    let (key, publishes) = (target.key.clone(), !target.ports.is_empty());
+    let (outcome, level) = match publish(&hands, target).await {
+        Ok(()) => lease_and_apply(hands.clone(), open.clone(), request, log).await,
+        Err(error) => (Err(error.into()), None),
+    };
     open.ports.borrow_mut().settle(&port, outcome.is_ok());
-    (outcome, level)
+    if publishes && outcome.as_ref().is_err_and(|failed| !failed.holds) {
+        hands.withdraw.do_send(Withdraw(key));
+    }
+    (outcome.map_err(|failed| failed.error), level)
+}
+
+/// Takes the host's ports that are asked for, before anything is made.
+async fn publish(hands: &Hands, target: &Target) -> Result<(), CniError> {
+    if target.ports.is_empty() {
+        return Ok(());
+    }
+    let (owner, ports) = (target.key.clone(), target.ports.clone());
+    ask(&hands.publish, Publish { owner, ports }).await?.map_err(|e| errors::port(&e))?;
+    let vacant = ask(&hands.vacant, Vacant(target.ports.clone())).await?.map_err(errors::kernel)?;
+    vacant.map_err(|e| errors::port(&e))
 }
 
 /// Sees that the bridge has room for the port before anything is made.
@@ -128,7 +145,7 @@ async fn lease_and_apply(
     open: Rc<Opened>,
     request: Attach,
     log: Logger,
-) -> Outcome {
+) -> (Result<CniResult, Failed>, Option<Level>) {
     let lease = Lease {
         owner: request.target.key.clone(),
         network: request.definition.clone(),
@@ -136,8 +153,8 @@ async fn lease_and_apply(
     };
     let leased = match ask(&open.pool.lease, lease).await {
         Ok(Ok(leased)) => leased,
-        Ok(Err(error)) => return (Err(errors::lease(&error)), None),
-        Err(error) => return (Err(error), None),
+        Ok(Err(error)) => return (Err(errors::lease(&error).into()), None),
+        Err(error) => return (Err(error.into()), None),
     };
     let mut level = leased.level.clone();
     let job = Job { hands, open, request };
@@ -148,7 +165,7 @@ async fn lease_and_apply(
             level = after;
         }
     }
-    (outcome.map_err(|failed| failed.error), Some(level))
+    (outcome, Some(level))
 }
 
 /// Whether an ADD would find that it has been done already.
@@ -270,10 +287,6 @@ impl Job {
             };
             match error {
                 error if error.is_index_taken() && attempt < ATTEMPTS => attempt += 1,
-                error if error.is_skeleton_lost() && attempt < ATTEMPTS => {
-                    attempt += 1;
-                    restore(&self.hands, &plan).await?;
-                }
                 error if error.is_bridge_missing() && attempt < ATTEMPTS => {
                     attempt += 1;
                     let prepare = Prepare(self.open.definition.clone());
@@ -308,12 +321,4 @@ impl Job {
         ask(&self.hands.remember, remember).await?.map_err(errors::store)?;
         fault::reach("add-remembered").map_err(errors::fault)
     }
-}
-
-/// Somebody took our tables away: they come back with what every record says, and this plan.
-async fn restore(hands: &Hands, plan: &Plan) -> Result<(), CniError> {
-    let all = ask(&hands.all, All).await?.map_err(errors::store)?;
-    let known = all.iter().flat_map(|stored| elements(&stored.record));
-    let elements = known.chain(plan.netfilter.iter().cloned()).collect();
-    ask(&hands.restore, Restore(elements)).await?.map_err(errors::kernel)
 }

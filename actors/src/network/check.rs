@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Context, Handler, ResponseFuture};
-use quantum_cni::attach::{Difference, Element, differences};
+use quantum_cni::attach::{Difference, differences};
 use quantum_cni::errors;
 use quantum_config::cni::{CniError, CniResult, Code};
 use tokio::sync::oneshot;
@@ -61,10 +61,11 @@ pub(super) async fn check(hands: Rc<Hands>, request: Check) -> Result<(), CniErr
     let told = &request.prev_result.routes;
     expected.routes.retain(|route| told.iter().any(|t| t.dst == route.dst));
     let mut found = differences(&expected, &seen.links);
-    found.extend(seen.missing.into_iter().map(|element| match element {
-        Element::Masquerade { address, .. } => Difference::NotMasqueraded(address),
-        Element::Guard { port, .. } => Difference::NotGuarded(port.to_string()),
-    }));
+    for difference in seen.missing.into_iter().map(Difference::missing) {
+        if !found.contains(&difference) {
+            found.push(difference);
+        }
+    }
     if found.is_empty() {
         return Ok(());
     }

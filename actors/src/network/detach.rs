@@ -22,6 +22,7 @@ use crate::messages::ask;
 use crate::messages::cache::{Forget, Held, Leave, List, Lookup};
 use crate::messages::driver::Revert;
 use crate::messages::network::{Detach, Detached};
+use crate::messages::publisher::Withdraw;
 
 impl Handler<Detach> for Network {
     type Result = ResponseFuture<Result<Detached, CniError>>;
@@ -144,12 +145,16 @@ impl From<Stuck> for CniError {
 /// Has the kernel undo what the record says, then forgets it. Gives the time of the release.
 pub(super) async fn take_down(hands: &Hands, record: Arc<Record>) -> Result<u64, Stuck> {
     let key: AttachmentKey = record.key.clone();
+    let publishes = !record.ports.is_empty();
     let reverted = ask(&hands.revert, Revert(record)).await;
     reverted.and_then(|r| r.map_err(errors::kernel)).map_err(Stuck::Kernel)?;
     let forgotten = async {
         fault::reach("del-reverted").map_err(errors::fault)?;
         let now = boottime_ms();
-        ask(&hands.forget, Forget { key, now }).await?.map_err(errors::store)?;
+        ask(&hands.forget, Forget { key: key.clone(), now }).await?.map_err(errors::store)?;
+        if publishes {
+            hands.withdraw.do_send(Withdraw(key));
+        }
         fault::reach("del-forgotten").map_err(errors::fault)?;
         Ok(now)
     };

@@ -38,9 +38,10 @@ use crate::messages::Drain;
 use crate::messages::cache::{
     Abandon, Addresses, All, Define, Find, Forget, Held, Leave, List, Lookup, Remember, TakeOver,
 };
-use crate::messages::driver::{Apply, Inspect, Ports, Prepare, Restore, Revert, Sweep};
+use crate::messages::driver::{Apply, Inspect, Ports, Prepare, Revert, Sweep, Vacant};
 use crate::messages::manager::Changed;
 use crate::messages::network::NetworkMailbox;
+use crate::messages::publisher::{Publish, Withdraw};
 
 /// How often is tried again what the kernel refused: DELs, and making the network ready.
 const RETRY: Duration = Duration::from_secs(2);
@@ -60,12 +61,14 @@ pub(crate) struct Hands {
     pub(crate) all: Recipient<All>,
     pub(crate) addresses: Recipient<Addresses>,
     pub(crate) define: Recipient<Define>,
+    pub(crate) publish: Recipient<Publish>,
+    pub(crate) withdraw: Recipient<Withdraw>,
+    pub(crate) vacant: Recipient<Vacant>,
     pub(crate) prepare: Recipient<Prepare>,
     pub(crate) apply: Recipient<Apply>,
     pub(crate) revert: Recipient<Revert>,
     pub(crate) inspect: Recipient<Inspect>,
     pub(crate) ports: Recipient<Ports>,
-    pub(crate) restore: Recipient<Restore>,
     pub(crate) sweep: Recipient<Sweep>,
 }
 

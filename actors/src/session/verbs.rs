@@ -95,6 +95,7 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     let definition = definition.map(Arc::new);
     let key = key(&call)?;
     let mac = call.conf.requested_mac(&call.call.env)?;
+    let ports = call.conf.ports()?;
     let admitted = admit(house, &call, &key.network, Class::Setup, definition).await?;
     let (Some(netns), Some(definition), Some(network)) =
         (call.namespaces.container, admitted.definition.clone(), &admitted.network)
@@ -109,6 +110,7 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
         sandbox: call.call.env.netns.clone(),
         mac,
         shaping,
+        ports,
     };
     if waits_for_addresses {
         let answer = ask(&network.may_attach, MayAttach(target)).await;

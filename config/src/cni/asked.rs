@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::addressing::{range_sets, static_address};
 use super::bandwidth::RawShaping;
 use super::netconf::RawRange;
+use super::ports::RawMapping;
 use super::ranges::validate_sets;
 use super::{Addressing, Call, CniError, Code, Definition, Environment, StaticAddress};
 
@@ -22,6 +23,7 @@ pub(super) struct RuntimeConfig {
     ip_ranges: Vec<Vec<RawRange>>,
     dns: RuntimeDns,
     pub(super) bandwidth: RawShaping,
+    pub(super) port_mappings: Vec<RawMapping>,
 }
 
 /// The capability `dns`, whose members have names of their own.

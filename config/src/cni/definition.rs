@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::netconf::Ipam;
 use super::{
-    Addressing, Call, CniError, Code, Dns, IpamResult, PortOptions, RangeSet, Reservation, Route,
-    Shaping, StaticAddress, Tuning,
+    Addressing, Call, CniError, Code, Dns, IpamResult, PortOptions, Posture, RangeSet, Reservation,
+    Route, Shaping, StaticAddress, Tuning,
 };
 use crate::ids::{IfName, InvalidId, NetworkName};
 
@@ -39,6 +39,9 @@ pub struct Definition {
     /// What its ports are beyond the usual.
     #[serde(default)]
     pub port: PortOptions,
+    /// How it stands towards others.
+    #[serde(default)]
+    pub posture: Posture,
     /// MTU of both ends.
     pub mtu: Option<u32>,
     /// What containers are held to; none if the network does not say, so that a runtime may.
@@ -66,6 +69,7 @@ impl Definition {
     pub(super) fn new(call: &Call) -> Result<Self, CniError> {
         let conf = &call.conf;
         let port = PortOptions::new(conf).map_err(|e| of_network(call, e))?;
+        let posture = Posture::new(conf).map_err(|e| of_network(call, e))?;
         let shaping = Shaping::of_network(conf).map_err(|e| of_network(call, e))?;
         let tuning = Tuning::new(conf).map_err(|e| of_network(call, e))?;
         if let Some(path) = call.resolv_conf().filter(|_| !call.is_operators) {
@@ -108,6 +112,7 @@ impl Definition {
             hairpin: conf.hairpin_mode,
             promisc: conf.promisc_mode,
             port,
+            posture,
             mtu: Some(conf.mtu).filter(|m| *m != 0),
             shaping,
             tuning,

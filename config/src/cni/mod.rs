@@ -24,6 +24,10 @@ mod peek;
 #[cfg(feature = "netconf")]
 mod port;
 #[cfg(feature = "netconf")]
+mod ports;
+#[cfg(feature = "netconf")]
+mod posture;
+#[cfg(feature = "netconf")]
 mod previous;
 #[cfg(feature = "netconf")]
 mod ranges;
@@ -55,6 +59,10 @@ pub use netconf::{Call, Dns, NetConf, ValidAttachment};
 pub use peek::{Peek, peek};
 #[cfg(feature = "netconf")]
 pub use port::{PortOptions, Vlans};
+#[cfg(feature = "netconf")]
+pub use ports::{Family, PortMapping, Transport};
+#[cfg(feature = "netconf")]
+pub use posture::{Enforcement, Genuine, Posture, Stance};
 #[cfg(feature = "netconf")]
 pub use previous::Previous;
 #[cfg(feature = "netconf")]

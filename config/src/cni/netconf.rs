@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::addressing::{RawAddress, RawReservation};
 use super::asked::{Args, RuntimeConfig};
 use super::port::RawTrunk;
+use super::posture::RawPolicy;
 use super::route::RawRoute;
 use super::{CniError, Code, Definition, IpamResult, Previous, Version, delegate, gojson};
 use crate::ids::{ContainerId, IfName, NetworkName, PluginName};
@@ -70,6 +71,9 @@ pub struct NetConf {
     pub(super) promisc: bool,
     pub(super) allmulti: Option<bool>,
     pub(super) tx_q_len: Option<u32>,
+    // How the network stands towards others: `Posture` says what these mean.
+    pub(super) policy: RawPolicy,
+    pub(super) ingress_policy: String,
 }
 
 /// The `ipam` object.

@@ -1,5 +1,5 @@
 //! What a network's bridge ports are beyond the usual: the keys of the reference plugin `bridge` that
-//! change a port, a guard or a VLAN, checked.
+//! change a port or a VLAN, checked.
 
 use std::collections::BTreeSet;
 
@@ -18,8 +18,6 @@ const DEFAULT_VLAN: u16 = 1;
 pub struct PortOptions {
     /// Isolated ports do not reach each other, only the bridge and ports that are not.
     pub isolated: bool,
-    /// Frames with another source than the container's hardware address are dropped.
-    pub guarded: bool,
     /// IPv6 addresses are usable only after nobody else on the link was found to have them.
     pub detects_duplicates: bool,
     /// The container's end is made and left down, for somebody else to bring up.
@@ -107,7 +105,6 @@ impl PortOptions {
         }
         Ok(Self {
             isolated: conf.port_isolation,
-            guarded: conf.macspoofchk,
             detects_duplicates: conf.enabledad,
             stays_down: conf.disable_container_interface,
             vlans,

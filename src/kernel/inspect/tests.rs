@@ -1,7 +1,7 @@
 //! Tests of looking: what is there, and what is not there any more.
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, PortOptions, Shaping};
+use quantum_config::cni::{CniResult, PortOptions, Posture, Shaping};
 use quantum_config::ids::LinkIndex;
 
 use super::*;
@@ -26,6 +26,8 @@ fn record(bridge: &Bridge, number: u8, netns: &Netns) -> Record {
         hairpin: link.hairpin,
         promisc: false,
         port: PortOptions::default(),
+        posture: Posture::default(),
+        ports: Vec::new(),
         mtu: link.mtu,
         shaping: Shaping::default(),
         tuning: plan.tuning,

@@ -1,176 +1,196 @@
-//! Which elements of which sets an endpoint has, and how their keys are laid out in bytes.
-//!
-//! A concatenated key is its fields one after another, each padded to 4 bytes (the size of a register
-//! of nf_tables):
-//!
-//! ```text
-//!   home4    | 4: address | 16: name of the bridge, padded with NUL (IFNAMSIZ) |
-//!   home6    | 16: address             | 16: name of the bridge                |
-//!   genuine  | 16: name of the port    | 8: hardware address, padded with NUL  |
-//! ```
+//! Which elements of which sets a thing of ours is made of, and which things the elements that were
+//! found are of.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::HashMap;
+use std::net::IpAddr;
 
-use quantum_config::ids::{IFNAME_MAX, IfName, Mac};
+use quantum_config::cni::Genuine;
+use quantum_config::ids::{IfName, Mac};
 
-use crate::attach::Element;
+use super::sets::{Set, SetElement, Value, known};
+use crate::attach::{Element, PublishedAt, Trait};
 
-/// `IFNAMSIZ`
-const NAME: usize = IFNAME_MAX + 1;
-/// `ETH_ALEN`, padded.
-const HARDWARE: usize = 8;
-
-/// The sets that say at which bridge an address is at home.
-pub(super) const HOMES: [&str; 2] = ["home4", "home6"];
-
-/// The set that says which hardware address is at home at which port.
-pub(super) const GENUINE: &str = "genuine";
-
-/// The two tables, which have the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
-    /// Packets.
-    Inet,
-    /// Frames.
-    Bridge,
-}
-
-/// One element of one set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SetElement {
-    pub(super) family: Family,
-    pub(super) set: &'static str,
-    pub(super) key: Vec<u8>,
-    /// The key as an operator would write it.
-    text: String,
-}
-
-impl SetElement {
-    /// An element of a set that does not exist.
-    pub(super) fn nowhere() -> Self {
-        Self { family: Family::Inet, set: "nowhere", key: vec![0; 4], text: "0.0.0.0".into() }
-    }
-}
-
-impl fmt::Display for SetElement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in set {}", self.text, self.set)
-    }
-}
-
-/// The set elements that an element of a plan is made of.
-pub(super) fn expand(element: &Element) -> [SetElement; 2] {
+/// The set elements that an element of a plan is made of. Their order does not matter: a port is mute
+/// until it is genuine.
+pub(super) fn expand(element: &Element) -> Vec<SetElement> {
     match element {
-        Element::Masquerade { address, bridge } => masquerade(*address, bridge),
-        Element::Guard { port, mac } => guard(port, *mac),
+        Element::Home { address, bridge } => {
+            let set = either(*address, &known::HOME4, &known::HOME6);
+            vec![SetElement::new(set, &[Value::Ip(*address), Value::Name(bridge.clone())])]
+        }
+        Element::Masquerade { address } => {
+            let set = either(*address, &known::MASQ4, &known::MASQ6);
+            vec![SetElement::new(set, &[Value::Ip(*address)])]
+        }
+        Element::Port { port, mac, genuine } => looked_at(port, *mac, *genuine),
+        Element::Bound { port, mac, address } => bound(port, *mac, *address),
+        Element::Published { transport, at, host_port, address, port } => {
+            let host = [Value::Transport(*transport), Value::Port(*host_port)];
+            let to = [Value::Ip(*address), Value::Port(*port)];
+            vec![match at {
+                PublishedAt::Everywhere => {
+                    let map = either(*address, &known::PORT4, &known::PORT6);
+                    SetElement::mapping(map, &host, &to)
+                }
+                PublishedAt::Address(ip) => {
+                    let map = either(*address, &known::ADDRPORT4, &known::ADDRPORT6);
+                    let [transport, port] = host;
+                    SetElement::mapping(map, &[Value::Ip(*ip), transport, port], &to)
+                }
+                PublishedAt::Loopback => SetElement::mapping(&known::LOOPPORT4, &host, &to),
+            }]
+        }
+        Element::Hairpin { address } => {
+            let set = either(*address, &known::HAIR4, &known::HAIR6);
+            vec![SetElement::new(set, &[Value::Ip(*address), Value::Ip(*address)])]
+        }
+        Element::Network { bridge, trait_ } => {
+            let name = || Value::Name(bridge.clone());
+            vec![match trait_ {
+                Trait::Ours => SetElement::new(&known::BRIDGES, &[name()]),
+                Trait::Closed => SetElement::new(&known::CLOSED, &[name()]),
+                Trait::Strict => SetElement::new(&known::STRICT, &[name()]),
+                Trait::Inward => SetElement::new(&known::INWARD, &[name(), name()]),
+                Trait::Direct => SetElement::new(&known::DIRECT, &[name()]),
+            }]
+        }
+        Element::Gateway { address, bridge, strict } => {
+            let ip = Value::Ip(*address);
+            let gate = either(*address, &known::GATE4, &known::GATE6);
+            let own = either(*address, &known::OWN4, &known::OWN6);
+            let asked = either(*address, &known::ASKED4, &known::ASKED6);
+            let asked = strict.then(|| SetElement::new(asked, std::slice::from_ref(&ip)));
+            let gate = SetElement::new(gate, std::slice::from_ref(&ip));
+            let own = SetElement::new(own, &[ip, Value::Name(bridge.clone())]);
+            [gate, own].into_iter().chain(asked).collect()
+        }
     }
 }
 
-fn masquerade(address: IpAddr, bridge: &IfName) -> [SetElement; 2] {
-    let (masq, home) = match address {
-        IpAddr::V4(_) => ("masq4", "home4"),
-        IpAddr::V6(_) => ("masq6", "home6"),
-    };
-    let (family, mut key) = (Family::Inet, octets(address));
-    let masq = SetElement { family, set: masq, key: key.clone(), text: address.to_string() };
-    key.extend(padded(bridge));
-    [masq, SetElement { family, set: home, key, text: format!("{address} . {bridge}") }]
+fn either(address: IpAddr, v4: &'static Set, v6: &'static Set) -> &'static Set {
+    if address.is_ipv4() { v4 } else { v6 }
 }
 
-/// What is genuine first: in no order of two transactions is a port guarded that has nobody at home.
-fn guard(port: &IfName, mac: Mac) -> [SetElement; 2] {
-    let (family, mut key) = (Family::Bridge, padded(port));
-    let guarded = SetElement { family, set: "guarded", key: key.clone(), text: port.to_string() };
-    key.extend(mac.0);
-    key.resize(NAME + HARDWARE, 0);
-    [SetElement { family, set: GENUINE, key, text: format!("{port} . {mac}") }, guarded]
-}
-
-fn padded(name: &IfName) -> Vec<u8> {
-    let mut bytes = name.as_str().as_bytes().to_vec();
-    bytes.resize(NAME, 0);
-    bytes
-}
-
-fn unpadded(bytes: &[u8]) -> Option<IfName> {
-    let end = bytes.iter().position(|b| *b == 0)?;
-    IfName::new(std::str::from_utf8(&bytes[..end]).ok()?).ok()
-}
-
-/// The element that a key of the set [`GENUINE`] belongs to; none if we would not have written it.
-pub(super) fn from_genuine(key: &[u8]) -> Option<Element> {
-    let (port, mac) = key.split_at_checked(NAME)?;
-    // The kernel may give the key back without its last padding.
-    let mac = Mac(*mac.first_chunk::<6>().filter(|_| mac.len() <= HARDWARE)?);
-    Some(Element::Guard { port: unpadded(port)?, mac })
-}
-
-/// The element that a key of one of the sets [`HOMES`] belongs to; none if we would not have written it.
-pub(super) fn from_home(key: &[u8]) -> Option<Element> {
-    let (address, name) = key.split_at_checked(key.len().checked_sub(NAME)?)?;
-    let address = match address.len() {
-        4 => IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?)),
-        16 => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?)),
-        _ => return None,
-    };
-    Some(Element::Masquerade { address, bridge: unpadded(name)? })
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
+fn looked_at(port: &IfName, mac: Mac, genuine: Genuine) -> Vec<SetElement> {
+    let name = || Value::Name(port.clone());
+    let of = || SetElement::new(&known::GENUINE, &[name(), Value::Hardware(mac)]);
+    match genuine {
+        Genuine::Unchecked => vec![SetElement::new(&known::LOOSE, &[name()])],
+        Genuine::Hardware => vec![SetElement::new(&known::FRAMED, &[name()]), of()],
+        Genuine::Addresses => vec![of()],
     }
+}
+
+fn bound(port: &IfName, mac: Mac, address: IpAddr) -> Vec<SetElement> {
+    let (name, ip) = (Value::Name(port.clone()), Value::Ip(address));
+    let set = either(address, &known::BOUND4, &known::BOUND6);
+    let of = SetElement::new(set, &[name.clone(), Value::Hardware(mac), ip.clone()]);
+    let target = address.is_ipv6().then(|| SetElement::new(&known::TARGET6, &[name, ip]));
+    [of].into_iter().chain(target).collect()
+}
+
+/// The things that elements are of, as far as they tell something that no other does: who is at home
+/// where and is masqueraded, what is looked at at a port, which ports are published.
+pub(super) fn collect(found: &[SetElement]) -> Vec<Element> {
+    let mut things = Vec::new();
+    let mut framed: HashMap<IfName, Genuine> = HashMap::new();
+    let read = found.iter().filter_map(|e| e.read().map(|(key, value)| (e.set, key, value)));
+    let read: Vec<_> = read.collect();
+    for (set, key, _) in &read {
+        if let (true, [Value::Name(port)]) = (set.name == known::FRAMED.name, &key[..]) {
+            framed.insert(port.clone(), Genuine::Hardware);
+        }
+    }
+    for (set, key, value) in read {
+        match (set.name, &key[..], &value[..]) {
+            ("masq4" | "masq6", [Value::Ip(address)], []) => {
+                things.push(Element::Masquerade { address: *address });
+            }
+            ("home4" | "home6", [Value::Ip(address), Value::Name(bridge)], []) => {
+                let (address, bridge) = (*address, bridge.clone());
+                things.push(Element::Home { address, bridge });
+            }
+            ("genuine", [Value::Name(port), Value::Hardware(mac)], []) => {
+                let genuine = framed.get(port).copied().unwrap_or(Genuine::Addresses);
+                things.push(Element::Port { port: port.clone(), mac: *mac, genuine });
+            }
+            (name, key, [Value::Ip(address), Value::Port(port)]) => {
+                let (at, transport, host_port) = match key {
+                    [Value::Transport(transport), Value::Port(host_port)] => {
+                        let at = match name == known::LOOPPORT4.name {
+                            true => PublishedAt::Loopback,
+                            false => PublishedAt::Everywhere,
+                        };
+                        (at, *transport, *host_port)
+                    }
+                    [Value::Ip(ip), Value::Transport(transport), Value::Port(host_port)] => {
+                        (PublishedAt::Address(*ip), *transport, *host_port)
+                    }
+                    _ => continue,
+                };
+                let (address, port) = (*address, *port);
+                things.push(Element::Published { transport, at, host_port, address, port });
+            }
+            _ => {}
+        }
+    }
+    things
 }
 
 #[cfg(test)]
 mod tests {
+    use quantum_config::cni::Transport;
+
     use super::*;
 
-    fn masquerade(address: &str, bridge: &str) -> Element {
-        Element::Masquerade {
-            address: address.parse().expect("an address"),
-            bridge: IfName::new(bridge).expect("a name"),
-        }
+    fn name() -> IfName {
+        IfName::new("qc0123456789abc").expect("a name")
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn sets(element: &Element) -> Vec<&'static str> {
+        expand(element).iter().map(|e| e.set.name).collect()
     }
 
     #[test]
-    fn fields_of_a_key_are_padded() {
-        let [masq, home] = expand(&masquerade("10.0.0.2", "quantum0"));
-        assert_eq!((masq.set, &masq.key[..]), ("masq4", &[10, 0, 0, 2][..]));
-        assert_eq!(
-            (home.set, &home.key[..]),
-            ("home4", &b"\x0a\0\0\x02quantum0\0\0\0\0\0\0\0\0"[..])
-        );
-        assert_eq!(home.to_string(), "10.0.0.2 . quantum0 in set home4");
-        let [masq, home] = expand(&masquerade("fd00::2", "fifteen-bytes-x"));
-        assert_eq!((masq.set, masq.key.len()), ("masq6", 16));
-        assert_eq!((home.set, home.key.len(), home.key[31]), ("home6", 32, 0));
+    fn what_is_looked_at_decides_the_sets_of_a_port() {
+        let port = |genuine| Element::Port { port: name(), mac: Mac([2; 6]), genuine };
+        assert_eq!(sets(&port(Genuine::Unchecked)), ["loose"]);
+        assert_eq!(sets(&port(Genuine::Hardware)), ["framed", "genuine"]);
+        assert_eq!(sets(&port(Genuine::Addresses)), ["genuine"]);
+        let bound =
+            |address| Element::Bound { port: name(), mac: Mac([2; 6]), address: ip(address) };
+        assert_eq!(sets(&bound("10.0.0.2")), ["bound4"]);
+        assert_eq!(sets(&bound("fd00::2")), ["bound6", "target6"]);
     }
 
     #[test]
-    fn a_guard_is_a_port_and_its_hardware_address() {
-        let port = IfName::new("qc0123456789abc").expect("a name");
-        let element = Element::Guard { port, mac: Mac([2, 0, 0, 0, 0, 7]) };
-        let [genuine, guarded] = expand(&element);
-        assert_eq!((guarded.set, &guarded.key[..]), ("guarded", &b"qc0123456789abc\0"[..]));
-        assert_eq!(&genuine.key[..16], &guarded.key[..]);
-        assert_eq!(&genuine.key[16..], [2, 0, 0, 0, 0, 7, 0, 0]);
-        assert_eq!(genuine.to_string(), "qc0123456789abc . 02:00:00:00:00:07 in set genuine");
-        assert_eq!(from_genuine(&genuine.key), Some(element));
-        for foreign in [&b""[..], &[0; 24], &[1; 24], &[1; 16]] {
-            assert_eq!(from_genuine(foreign), None);
-        }
-    }
-
-    #[test]
-    fn a_key_can_be_read_again() {
-        for element in [masquerade("10.0.0.2", "q"), masquerade("fd00::2", "fifteen-bytes-x")] {
-            assert_eq!(from_home(&expand(&element)[1].key), Some(element));
-        }
-        for foreign in [&b""[..], &[0; 20], &[1; 20], &[1; 15], &[1; 36]] {
-            assert_eq!(from_home(foreign), None);
-        }
+    fn what_elements_tell_is_found_again() {
+        let published = |at, address: &str| Element::Published {
+            transport: Transport::Sctp,
+            at,
+            host_port: 80,
+            address: ip(address),
+            port: 8080,
+        };
+        let told = [
+            Element::Home { address: ip("10.0.0.2"), bridge: name() },
+            Element::Masquerade { address: ip("fd00::2") },
+            Element::Port { port: name(), mac: Mac([2; 6]), genuine: Genuine::Hardware },
+            published(PublishedAt::Everywhere, "10.0.0.2"),
+            published(PublishedAt::Address(ip("2001:db8::1")), "fd00::2"),
+            published(PublishedAt::Loopback, "10.0.0.2"),
+        ];
+        let silent = [
+            Element::Hairpin { address: ip("10.0.0.2") },
+            Element::Network { bridge: name(), trait_: Trait::Inward },
+            Element::Gateway { address: ip("fd00::1"), bridge: name(), strict: true },
+        ];
+        let all: Vec<_> = told.iter().chain(&silent).flat_map(expand).collect();
+        assert_eq!(collect(&all), told);
+        assert!(collect(&[SetElement::found(&known::GENUINE, vec![0; 24], vec![])]).is_empty());
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use netlink_packet_core::DecodeError;
 use nix::errno::Errno;
+use quantum_config::ids::IfName;
 
 use crate::kernel::netfilter::SocketError;
 
@@ -22,18 +23,18 @@ pub enum NftError {
         source: io::Error,
     },
     /// `nft` did not take our rules.
-    #[error("nft refused the rules of table inet quantum: {stderr}")]
+    #[error("nft refused the rules of our tables: {stderr}")]
     Refused {
-        /// What it said, with line numbers of `config/nft/skeleton.nft`.
+        /// What it said, with line numbers of `config/nft/skeleton.nft` and, after it, `guard.nft`.
         stderr: String,
     },
     /// The kernel has nftables, and none for bridges.
     #[error(
-        "the kernel has no nftables for bridges (CONFIG_NF_TABLES_BRIDGE), which macspoofchk needs: leave it out, or use another kernel ({stderr})"
+        "the kernel has no nftables for bridges (CONFIG_NF_TABLES_BRIDGE), which macspoofchk and policy.antiSpoof need on {bridge}: leave them out, or use another kernel"
     )]
     NoBridgeFamily {
-        /// What `nft` said.
-        stderr: String,
+        /// The bridge.
+        bridge: IfName,
     },
     /// The table or one of its sets is gone: somebody flushed the ruleset. Apply the skeleton and add
     /// the elements of all attachments again.

@@ -14,7 +14,7 @@ use netlink_packet_netfilter::{
 };
 use nix::errno::Errno;
 
-use super::elements::{Family, SetElement};
+use super::sets::{Family, Set, SetElement};
 use crate::kernel::netfilter::{NFNETLINK_V0, append};
 
 const TABLE: &str = "quantum";
@@ -68,23 +68,28 @@ pub(super) fn get(element: &SetElement, number: u32) -> Vec<u8> {
 }
 
 /// Asks for all elements of a set.
-pub(super) fn dump(family: Family, set: &str, number: u32) -> Vec<u8> {
-    let attributes = vec![SetElementList::Table(TABLE.into()), SetElementList::Set(set.into())];
+pub(super) fn dump(set: &Set, number: u32) -> Vec<u8> {
+    let attributes =
+        vec![SetElementList::Table(TABLE.into()), SetElementList::Set(set.name.into())];
     let message = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
     let mut bytes = Vec::new();
-    append(&mut bytes, of_table(family, message), number, NLM_F_DUMP);
+    append(&mut bytes, of_table(set.family, message), number, NLM_F_DUMP);
     bytes
 }
 
 fn request(verb: Verb, element: &SetElement) -> NetfilterMessage {
-    let key = SetElementAttribute::Key(DataAttribute::Value(element.key.clone()));
+    let mut parts = vec![SetElementAttribute::Key(DataAttribute::Value(element.key.clone()))];
+    // To ask for an element or to remove it takes its key alone.
+    if verb == Verb::Add && !element.value.is_empty() {
+        parts.push(SetElementAttribute::Data(DataAttribute::Value(element.value.clone())));
+    }
     let attributes = vec![
         SetElementList::Table(TABLE.into()),
-        SetElementList::Set(element.set.into()),
-        SetElementList::Elements(vec![ListAttribute::Element(vec![key])]),
+        SetElementList::Set(element.set.name.into()),
+        SetElementList::Elements(vec![ListAttribute::Element(parts)]),
     ];
     of_table(
-        element.family,
+        element.set.family,
         match verb {
             Verb::Add => NfTablesMessage::NewSetElement(SetElementMessage { attributes }),
             Verb::Delete => NfTablesMessage::DeleteSetElement(SetElementMessage { attributes }),
@@ -115,8 +120,8 @@ fn of_table(family: Family, message: NfTablesMessage) -> NetfilterMessage {
 /// What the kernel answered to one request, as far as it was read.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    /// The keys of elements that were asked for.
-    pub(super) keys: Vec<Vec<u8>>,
+    /// The elements that were asked for: keys and, in a map, values.
+    pub(super) elements: Vec<(Vec<u8>, Vec<u8>)>,
     /// The set changed while it was being listed.
     pub(super) torn: bool,
     /// The number of the last message that was carried out.
@@ -151,7 +156,7 @@ impl Answer {
         self.torn |= flags & NLM_F_DUMP_INTR != 0;
         let extended = flags & NLM_F_ACK_TLVS != 0;
         let (code, attributes) = match message.payload {
-            NetlinkPayload::InnerMessage(inner) => return self.keys.extend(keys(inner)),
+            NetlinkPayload::InnerMessage(inner) => return self.elements.extend(elements(inner)),
             // An error repeats the header of its request before it explains.
             NetlinkPayload::Error(e) => (e.raw_code(), e.header.get(NLMSG_HEADER..).map(Vec::from)),
             NetlinkPayload::Done(done) => (done.code, Some(done.extended_ack)),
@@ -167,7 +172,7 @@ impl Answer {
     }
 }
 
-fn keys(message: NetfilterMessage) -> Vec<Vec<u8>> {
+fn elements(message: NetfilterMessage) -> Vec<(Vec<u8>, Vec<u8>)> {
     let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(message)) = message.inner
     else {
         return Vec::new();
@@ -176,17 +181,22 @@ fn keys(message: NetfilterMessage) -> Vec<Vec<u8>> {
         SetElementList::Elements(elements) => Some(elements),
         _ => None,
     });
-    let attributes = lists.flatten().filter_map(|element| match element {
+    let elements = lists.flatten().filter_map(|element| match element {
         ListAttribute::Element(attributes) => Some(attributes),
         _ => None,
     });
-    attributes
-        .flatten()
-        .filter_map(|attribute| match attribute {
-            SetElementAttribute::Key(DataAttribute::Value(key)) => Some(key),
-            _ => None,
-        })
-        .collect()
+    let read = |attributes: Vec<SetElementAttribute>| {
+        let (mut key, mut value) = (None, Vec::new());
+        for attribute in attributes {
+            match attribute {
+                SetElementAttribute::Key(DataAttribute::Value(bytes)) => key = Some(bytes),
+                SetElementAttribute::Data(DataAttribute::Value(bytes)) => value = bytes,
+                _ => {}
+            }
+        }
+        key.map(|key| (key, value))
+    };
+    elements.filter_map(read).collect()
 }
 
 fn explanation(extended: &[u8]) -> Option<String> {

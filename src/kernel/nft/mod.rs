@@ -13,6 +13,7 @@
 mod elements;
 mod error;
 mod message;
+mod sets;
 pub mod skeleton;
 mod table;
 
@@ -22,4 +23,4 @@ mod tests;
 mod tests_packets;
 
 pub use error::NftError;
-pub use table::Table;
+pub use table::{Kept, Table};

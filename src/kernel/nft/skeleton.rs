@@ -1,4 +1,4 @@
-//! The constant part of our table, applied by the `nft` of the host.
+//! The constant part of our tables, applied by the `nft` of the host.
 
 use std::env;
 use std::io::{ErrorKind, Write};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::NftError;
-use crate::attach::Element;
+use super::sets::{Family, Field, Set, SetElement, Value};
 
 /// The rules, as they are reviewed.
 pub const TEXT: &str = include_str!("../../../config/nft/skeleton.nft");
@@ -17,28 +17,41 @@ pub const GUARD: &str = include_str!("../../../config/nft/guard.nft");
 /// Where `nft` may be when PATH, as of a service or of a runtime, does not say so.
 const ELSEWHERE: [&str; 2] = ["/usr/sbin", "/sbin"];
 
-/// Makes our table what it should be in the calling thread's network namespace. Elements of its sets
-/// stay, nobody else's rules are touched, and no packet sees the table half made. About 5 ms.
-pub fn apply() -> Result<(), NftError> {
-    run(&program()?, TEXT)
+/// Which of our tables there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tables {
+    /// Both.
+    Both,
+    /// The one for packets: the kernel has nftables and none for bridges.
+    Packets,
 }
 
-/// The same for the table that keeps forged hardware addresses out. A kernel may have nftables and
-/// none for bridges; that is found by trying, as it may be a module that is loaded by need.
-pub fn apply_guard() -> Result<(), NftError> {
-    run(&program()?, GUARD).map_err(|error| match error {
-        NftError::Refused { stderr } if is_missing(&stderr) => NftError::NoBridgeFamily { stderr },
-        other => other,
-    })
-}
-
-/// Applies those of the two that these elements are of.
-pub fn apply_for(elements: &[Element]) -> Result<(), NftError> {
-    let is_guard = |element: &Element| matches!(element, Element::Guard { .. });
-    if elements.iter().any(is_guard) {
-        apply_guard()?;
+/// Makes our tables what they should be in the calling thread's network namespace. Elements of their
+/// sets stay, nobody else's rules are touched, and no packet sees a table half made. About 5 ms.
+///
+/// Whether a kernel has nftables for bridges is found by trying, as it may be a module that is loaded
+/// by need.
+pub fn apply() -> Result<Tables, NftError> {
+    let program = program()?;
+    match run(&program, &format!("{TEXT}{GUARD}")) {
+        Ok(()) => Ok(Tables::Both),
+        Err(NftError::Refused { stderr }) if is_missing(&stderr) => {
+            run(&program, TEXT).map(|()| Tables::Packets)
+        }
+        Err(error) => Err(error),
     }
-    if elements.iter().all(is_guard) { Ok(()) } else { apply() }
+}
+
+/// An element of a set that does not exist.
+pub(super) fn nowhere() -> SetElement {
+    static NOWHERE: Set = Set {
+        family: Family::Inet,
+        name: "nowhere",
+        key: &[Field::Port],
+        value: &[],
+        is_networks: false,
+    };
+    SetElement::new(&NOWHERE, &[Value::Port(1)])
 }
 
 /// Our rules are valid, so what is said to be absent or not supported is so in the kernel. The words

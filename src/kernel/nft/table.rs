@@ -1,37 +1,74 @@
-//! The elements of our table: add, remove, ask for, list.
+//! The elements of our tables: add, remove, ask for, bring to what they should be.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 
 use super::NftError;
-use super::elements::{Family, GENUINE, HOMES, SetElement, expand, from_genuine, from_home};
+use super::elements::{collect, expand};
 use super::message::{self, Answer, Refused, Verb};
+use super::sets::{Family, Set, SetElement, known};
+use super::skeleton::{self, Tables};
 use crate::attach::Element;
 use crate::kernel::netfilter::NetfilterSocket;
 
 /// How often a dump is repeated that somebody's change has torn.
 const DUMPS: usize = 8;
 
-/// The door to the elements of table `inet quantum` in one network namespace. Blocks, but for no longer
-/// than the kernel needs: writers of one namespace wait for each other there.
+/// What our sets are to hold, whatever anybody does to them. It outlives the [`Table`] that fills them,
+/// which a panic costs.
+#[derive(Debug, Clone, Default)]
+pub struct Kept(Arc<Mutex<HashSet<Element>>>);
+
+impl Kept {
+    fn with<T>(&self, work: impl FnOnce(&mut HashSet<Element>) -> T) -> T {
+        // Whoever panicked had at most not yet removed an element.
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The door to the elements of our tables in one network namespace. Blocks, but for no longer than the
+/// kernel needs: writers of one namespace wait for each other there.
 #[derive(Debug)]
 pub struct Table {
     socket: NetfilterSocket,
     /// What removes an element: destroying forgives absence, and older kernels cannot.
     removal: Verb,
+    kept: Kept,
+    /// Which of the two tables there can be.
+    tables: Tables,
 }
 
 impl Table {
-    /// Opens the table in the calling thread's network namespace. It need not exist yet.
-    pub fn open() -> Result<Self, NftError> {
-        let mut table = Self { socket: NetfilterSocket::open()?, removal: Verb::Destroy };
+    /// Opens the tables in the calling thread's network namespace. They need not exist yet: what is
+    /// added to a table that is not there makes it, with all that is `kept`.
+    pub fn open(kept: Kept) -> Result<Self, NftError> {
+        let (removal, tables) = (Verb::Destroy, Tables::Both);
+        let mut table = Self { socket: NetfilterSocket::open()?, removal, kept, tables };
         table.removal = table.probe()?;
         Ok(table)
     }
 
-    /// Adds elements, all or none. One that is there already is no error.
+    /// Whether frames can be looked at: a kernel may have nftables and none for bridges. Known once
+    /// the tables were made.
+    pub fn sees_frames(&self) -> bool {
+        self.tables == Tables::Both
+    }
+
+    /// Adds elements, all or none. One that is there already is no error. If the tables, or one of
+    /// their sets, are gone, they are made again with everything that is kept.
     pub fn add(&mut self, elements: &[Element]) -> Result<(), NftError> {
-        let elements: Vec<SetElement> = elements.iter().flat_map(expand).collect();
-        self.transact(Verb::Add, &elements).map_err(sort)
+        let new: Vec<&Element> =
+            self.kept.with(|kept| elements.iter().filter(|e| kept.insert((*e).clone())).collect());
+        let added = match self.put(elements) {
+            Err(NftError::SkeletonLost { .. }) => self.heal(),
+            other => other,
+        };
+        if added.is_err() {
+            self.kept.with(|kept| new.iter().for_each(|element| _ = kept.remove(*element)));
+        }
+        added
     }
 
     /// Removes elements. One that is not there is no error, nor is a table that is not there.
@@ -39,58 +76,113 @@ impl Table {
     /// All or none, unless the table or a set is gone, or the kernel is older than 6.3 and an element
     /// is not there: what is absent then voids the transaction, and each element is removed alone.
     pub fn remove(&mut self, elements: &[Element]) -> Result<(), NftError> {
-        let elements: Vec<SetElement> = elements.iter().flat_map(expand).collect();
-        if forgive(self.transact(self.removal, &elements))?.is_none() {
-            for element in &elements {
-                forgive(self.transact(self.removal, std::slice::from_ref(element)))?;
-            }
-        }
-        Ok(())
+        self.kept.with(|kept| elements.iter().for_each(|element| _ = kept.remove(element)));
+        let elements = self.seen(elements);
+        self.take(&elements)
     }
 
-    /// True if all that makes up `element` is there; false also if the table is not.
+    /// True if all that makes up `element` is there, and means what it should; false also if the table
+    /// is not.
     pub fn has(&mut self, element: &Element) -> Result<bool, NftError> {
-        for part in expand(element) {
+        for part in self.seen(std::slice::from_ref(element)) {
             let number = self.socket.numbers(1);
             let request = message::get(&part, number);
             let asked = self.ask(&request, number, &|_| format!("get element {part}"));
-            if forgive(asked)?.is_none() {
+            let Some(answer) = forgive(asked)? else { return Ok(false) };
+            let found = answer.elements.into_iter();
+            if !found.map(|(k, v)| SetElement::found(part.set, k, v)).any(|found| found == part) {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Everything of ours, in no order.
+    /// What our sets tell of containers, in no order; nothing if they are not there.
     pub fn list(&mut self) -> Result<Vec<Element>, NftError> {
-        let mut found = Vec::new();
-        for set in HOMES {
-            found.extend(self.keys(Family::Inet, set)?.iter().filter_map(|key| from_home(key)));
+        Ok(collect(&self.found()?))
+    }
+
+    /// Makes the tables what they should be, and brings their sets to what is `wanted` by difference:
+    /// what stays is not touched. What networks have stays as well; they are prepared when they are
+    /// used.
+    pub fn reconcile(&mut self, wanted: Vec<Element>) -> Result<(), NftError> {
+        self.kept.with(|kept| *kept = wanted.into_iter().collect());
+        self.tables = skeleton::apply()?;
+        let wanted: HashSet<SetElement> = self.wanted().into_iter().collect();
+        let present: HashSet<SetElement> = self.found()?.into_iter().collect();
+        let strange = present.difference(&wanted).filter(|element| !element.set.is_networks);
+        self.take(&strange.cloned().collect::<Vec<_>>())?;
+        let lacking: Vec<_> = wanted.difference(&present).cloned().collect();
+        self.transact(Verb::Add, &lacking).map_err(sort)
+    }
+
+    /// Makes the tables again, with all that is kept.
+    pub fn heal(&mut self) -> Result<(), NftError> {
+        self.tables = skeleton::apply()?;
+        let wanted = self.wanted();
+        self.transact(Verb::Add, &wanted).map_err(sort)
+    }
+
+    /// True if everything that is kept is there. Rules are not looked at.
+    pub fn is_whole(&mut self) -> Result<bool, NftError> {
+        let present: HashSet<SetElement> = self.found()?.into_iter().collect();
+        Ok(self.wanted().iter().all(|element| present.contains(element)))
+    }
+
+    /// True if it is kept already.
+    pub fn keeps(&self, element: &Element) -> bool {
+        self.kept.with(|kept| kept.contains(element))
+    }
+
+    fn wanted(&self) -> Vec<SetElement> {
+        let all: Vec<Element> = self.kept.with(|kept| kept.iter().cloned().collect());
+        self.seen(&all)
+    }
+
+    /// The set elements, as far as the kernel can have them.
+    fn seen(&self, elements: &[Element]) -> Vec<SetElement> {
+        let all = elements.iter().flat_map(expand);
+        all.filter(|e| e.set.family == Family::Inet || self.tables == Tables::Both).collect()
+    }
+
+    fn put(&mut self, elements: &[Element]) -> Result<(), NftError> {
+        let elements = self.seen(elements);
+        self.transact(Verb::Add, &elements).map_err(sort)
+    }
+
+    fn take(&mut self, elements: &[SetElement]) -> Result<(), NftError> {
+        if forgive(self.transact(self.removal, elements))?.is_none() {
+            for element in elements {
+                forgive(self.transact(self.removal, std::slice::from_ref(element)))?;
+            }
         }
-        found.extend(self.guards()?);
+        Ok(())
+    }
+
+    /// Every element of our sets; none of those that are not there.
+    fn found(&mut self) -> Result<Vec<SetElement>, NftError> {
+        let mut found = Vec::new();
+        for set in known::ALL {
+            match self.elements(set) {
+                Ok(elements) => found.extend(elements),
+                Err(NftError::SkeletonLost { .. }) => {}
+                Err(NftError::Kernel {
+                    errno: Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT, ..
+                }) if set.family == Family::Bridge => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(found)
     }
 
-    /// The guards; none if their table is not there, which is so on most hosts.
-    pub fn guards(&mut self) -> Result<Vec<Element>, NftError> {
-        match self.keys(Family::Bridge, GENUINE) {
-            Ok(keys) => Ok(keys.iter().filter_map(|key| from_genuine(key)).collect()),
-            Err(NftError::SkeletonLost { .. }) => Ok(Vec::new()),
-            Err(NftError::Kernel { errno: Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT, .. }) => {
-                Ok(Vec::new())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn keys(&mut self, family: Family, set: &str) -> Result<Vec<Vec<u8>>, NftError> {
-        let doing = |_| format!("list set {set}");
+    fn elements(&mut self, set: &'static Set) -> Result<Vec<SetElement>, NftError> {
+        let doing = |_| format!("list set {}", set.name);
         for _ in 0..DUMPS {
             let number = self.socket.numbers(1);
-            let dump =
-                self.ask(&message::dump(family, set, number), number, &doing).map_err(sort)?;
+            let dump = self.ask(&message::dump(set, number), number, &doing).map_err(sort)?;
             if !dump.torn {
-                return Ok(dump.keys);
+                let found = dump.elements.into_iter();
+                return Ok(found.map(|(k, v)| SetElement::found(set, k, v)).collect());
             }
         }
         Err(NftError::NoAnswer { doing: doing(0) })
@@ -99,7 +191,7 @@ impl Table {
     /// Which verb removes elements here. Asked by a transaction that cannot be carried out: a kernel
     /// that knows the message says there is no such set, another that there is no such message.
     fn probe(&mut self) -> Result<Verb, NftError> {
-        match self.transact(Verb::Destroy, &[SetElement::nowhere()]) {
+        match self.transact(Verb::Destroy, &[skeleton::nowhere()]) {
             Err(NftError::Kernel { errno: Errno::EINVAL | Errno::EOPNOTSUPP, .. }) => {
                 Ok(Verb::Delete)
             }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, gettid};
 
-use super::tests::masquerade;
-use super::{Table, skeleton};
+use super::skeleton;
+use super::tests::{home, masquerade, open};
 use crate::kernel::testing::{in_namespace, run};
 
 /// A namespace with a thread in it, which does as it is told.
@@ -64,7 +64,7 @@ fn traffic_that_leaves_its_network_is_masqueraded_and_no_other() {
         server.connect("uplink", "10.2.0.1", "10.2.0.2");
         container.tell(|| run("ip route add default via 10.1.0.1")).recv().expect("a route");
         skeleton::apply().expect("the skeleton");
-        let mut table = Table::open().expect("a table");
+        let mut table = open();
 
         // Who the server thinks it hears.
         let heard = || -> IpAddr {
@@ -83,11 +83,11 @@ fn traffic_that_leaves_its_network_is_masqueraded_and_no_other() {
             socket.recv_from(&mut [0; 16]).expect("something heard").1.ip()
         };
         assert_eq!(heard().to_string(), "10.1.0.2", "without elements");
-        let away = [masquerade("10.1.0.2", "quantum0")];
+        let away = [masquerade("10.1.0.2"), home("10.1.0.2", "quantum0")];
         table.add(&away).expect("added");
         assert_eq!(heard().to_string(), "10.2.0.1", "as it leaves its network");
         table.remove(&away).expect("removed");
-        table.add(&[masquerade("10.1.0.2", "uplink")]).expect("added");
+        table.add(&[masquerade("10.1.0.2"), home("10.1.0.2", "uplink")]).expect("added");
         assert_eq!(heard().to_string(), "10.1.0.2", "as it leaves by its own bridge");
     });
 }

@@ -42,6 +42,9 @@ pub struct BridgePlan {
     pub promisc: bool,
     /// It tells VLANs apart.
     pub filters_vlans: bool,
+    /// What stays on it comes before the rules for packets (`nf_call_iptables`), where the kernel has
+    /// br_netfilter.
+    pub filters_packets: bool,
     /// What has the addresses instead of the bridge, because the containers are in a VLAN.
     pub vlan_gateway: Option<VlanGateway>,
 }
@@ -158,6 +161,7 @@ pub async fn ensure(handle: &Handle, plan: &BridgePlan) -> Result<BridgeState, B
     if plan.filters_vlans {
         filter_vlans(handle, plan, &bridge).await?;
     }
+    filter_packets(handle, plan, &bridge).await?;
     let wants_ipv6 = plan.addresses.iter().any(|address| address.is_ipv6());
     silence(&plan.name, wants_ipv6 && plan.vlan_gateway.is_none())?;
     bring_up(handle, plan, &bridge).await?;
@@ -243,6 +247,28 @@ async fn filter_vlans(
             Err(BridgeError::NoVlanFiltering { name: plan.name.clone() })
         }
         Err(error) => Err(refused("filter the VLANs of", &plan.name)(error)),
+    }
+}
+
+/// Has it hand IP packets to the rules for packets, or not: an attribute of this bridge alone, whatever
+/// the sysctls of all bridges say. IPv6 has one of its own; forgetting it leaves IPv6 unfiltered.
+async fn filter_packets(
+    handle: &Handle,
+    plan: &BridgePlan,
+    bridge: &Link,
+) -> Result<(), BridgeError> {
+    let wanted = plan.filters_packets;
+    let info = LinkInfo::Data(InfoData::Bridge(vec![
+        InfoBridge::NfCallIpTables(wanted),
+        InfoBridge::NfCallIp6Tables(wanted),
+    ]));
+    let change = LinkUnspec::new_with_index(bridge.index.0).append_extra_attribute(
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), info]),
+    );
+    match handle.link().change(change.build()).execute().await {
+        Ok(()) => Ok(()),
+        Err(error) if is_unsupported(&error) => Ok(()),
+        Err(error) => Err(refused("filter the packets of", &plan.name)(error)),
     }
 }
 

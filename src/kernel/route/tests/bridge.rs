@@ -21,6 +21,7 @@ fn plan(addresses: &[&str]) -> BridgePlan {
         promisc: false,
         filters_vlans: false,
         vlan_gateway: None,
+        filters_packets: true,
     }
 }
 

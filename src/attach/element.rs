@@ -1,0 +1,376 @@
+//! What an attachment, and a network, have in our nftables sets. All of it follows from the record and
+//! the definition, so that it can be put back at any time.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use quantum_config::cni::{
+    Definition, Enforcement, Family, Genuine, PortMapping, Posture, Transport,
+};
+use quantum_config::ids::{IfName, Mac};
+
+use super::{Assigned, Record, naming};
+
+/// Something in our nftables sets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// `address` is a container's at `bridge`.
+    Home {
+        /// The container's address.
+        address: IpAddr,
+        /// The bridge of its network.
+        bridge: IfName,
+    },
+    /// What comes from `address` is masqueraded unless it leaves by its bridge.
+    Masquerade {
+        /// The container's address.
+        address: IpAddr,
+    },
+    /// What is looked at in frames that come in by `port`. One without this is mute.
+    Port {
+        /// The host's end of the pair.
+        port: IfName,
+        /// The container's hardware address.
+        mac: Mac,
+        /// What is looked at.
+        genuine: Genuine,
+    },
+    /// `address` is genuine at `port`.
+    Bound {
+        /// The host's end of the pair.
+        port: IfName,
+        /// The container's hardware address.
+        mac: Mac,
+        /// One of the container's addresses.
+        address: IpAddr,
+    },
+    /// A port of the host leads to the container.
+    Published {
+        /// TCP, UDP or SCTP.
+        transport: Transport,
+        /// Where.
+        at: PublishedAt,
+        /// The host's port.
+        host_port: u16,
+        /// The container's address.
+        address: IpAddr,
+        /// The container's port.
+        port: u16,
+    },
+    /// The container may come to itself by a published port.
+    Hairpin {
+        /// Its address.
+        address: IpAddr,
+    },
+    /// A bridge of ours, and how its network stands towards others.
+    Network {
+        /// The bridge.
+        bridge: IfName,
+        /// One thing about it.
+        trait_: Trait,
+    },
+    /// A gateway's address.
+    Gateway {
+        /// The address.
+        address: IpAddr,
+        /// Its bridge.
+        bridge: IfName,
+        /// Frames that ask for it from elsewhere are dropped.
+        strict: bool,
+    },
+}
+
+/// Where a port is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PublishedAt {
+    /// At every address of the host, of the container's family.
+    Everywhere,
+    /// At one.
+    Address(IpAddr),
+    /// At 127.0.0.0/8.
+    Loopback,
+}
+
+/// What can be true of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Trait {
+    /// It is ours.
+    Ours,
+    /// Nothing comes from elsewhere.
+    Closed,
+    /// Nothing comes from an unknown address.
+    Strict,
+    /// Its containers reach each other.
+    Inward,
+    /// They are reached by their addresses.
+    Direct,
+}
+
+impl Trait {
+    const ALL: [Self; 5] = [Self::Ours, Self::Closed, Self::Strict, Self::Inward, Self::Direct];
+}
+
+/// What an attachment has.
+pub fn elements(record: &Record) -> Vec<Element> {
+    let (port, mac, posture) = (&record.host, record.mac, &record.posture);
+    let mut found = vec![Element::Port { port: port.clone(), mac, genuine: posture.genuine }];
+    let addresses = || record.addresses.iter().map(|a| a.address.ip());
+    if posture.genuine == Genuine::Addresses {
+        let own = IpAddr::V6(naming::link_local(mac));
+        found.extend(addresses().chain([own]).map(|address| Element::Bound {
+            port: port.clone(),
+            mac,
+            address,
+        }));
+    }
+    for address in addresses() {
+        found.push(Element::Home { address, bridge: record.home().clone() });
+        if record.masquerade {
+            found.push(Element::Masquerade { address });
+        }
+    }
+    published(&record.ports, &record.addresses, posture, &mut found);
+    found
+}
+
+/// The same, and what its network has to have for it.
+pub fn expected_elements(record: &Record) -> Vec<Element> {
+    let posture = &record.posture;
+    let traits = [(Trait::Closed, posture.is_closed()), (Trait::Strict, posture.is_strict())];
+    let of_network = traits
+        .into_iter()
+        .filter(|(_, is_true)| *is_true)
+        .map(|(trait_, _)| Element::Network { bridge: record.home().clone(), trait_ });
+    let mut found = elements(record);
+    found.extend(of_network);
+    found
+}
+
+/// Each published port leads to the container's first address of its family, as the reference plugin
+/// has it.
+fn published(
+    ports: &[PortMapping],
+    addresses: &[Assigned],
+    posture: &Posture,
+    found: &mut Vec<Element>,
+) {
+    if ports.is_empty() {
+        return;
+    }
+    for family in [Family::V4, Family::V6] {
+        let mut own = addresses.iter().map(|a| a.address.ip());
+        let Some(address) = own.find(|a| Family::of(*a) == family) else { continue };
+        let before = found.len();
+        for mapping in ports.iter().filter(|mapping| mapping.is_of(family)) {
+            let element = |at| Element::Published {
+                transport: mapping.transport,
+                at,
+                host_port: mapping.host_port,
+                address,
+                port: mapping.container_port,
+            };
+            match mapping.host_ip {
+                Some(ip) => found.push(element(PublishedAt::Address(ip))),
+                None => {
+                    found.push(element(PublishedAt::Everywhere));
+                    if posture.loopback && family == Family::V4 {
+                        found.push(element(PublishedAt::Loopback));
+                    }
+                }
+            }
+        }
+        if found.len() > before {
+            found.push(Element::Hairpin { address });
+        }
+    }
+}
+
+/// What a network has, apart from its containers.
+pub fn network_elements(network: &Definition) -> Vec<Element> {
+    let posture = &network.posture;
+    let bridge = &home(network);
+    let is_true = |trait_: &Trait| match trait_ {
+        Trait::Ours => true,
+        Trait::Closed => posture.is_closed(),
+        Trait::Strict => posture.is_strict(),
+        Trait::Inward => !posture.alone,
+        Trait::Direct => posture.direct,
+    };
+    let traits = Trait::ALL.into_iter().filter(is_true);
+    let gateway = |address: IpAddr| Element::Gateway {
+        address,
+        bridge: bridge.clone(),
+        strict: posture.is_strict(),
+    };
+    traits
+        .map(|trait_| Element::Network { bridge: bridge.clone(), trait_ })
+        .chain(network.gateway_addresses().iter().map(|g| gateway(g.ip())))
+        .collect()
+}
+
+/// The link that the host reaches its containers by.
+fn home(network: &Definition) -> IfName {
+    network.vlan_gateway().unwrap_or_else(|| network.bridge.clone())
+}
+
+/// What a network of this bridge could have and this one has not: left by what it was before.
+pub fn network_remains(network: &Definition) -> Vec<Element> {
+    let has = network_elements(network);
+    Trait::ALL
+        .into_iter()
+        .map(|trait_| Element::Network { bridge: home(network), trait_ })
+        .filter(|element| !has.contains(element))
+        .collect()
+}
+
+/// Whether what stays on the bridge has to come before the rules for packets.
+pub fn filters_bridge(network: &Definition) -> bool {
+    network.posture.enforcement != Enforcement::None
+}
+
+/// What the elements that were found tell of containers whose records were lost.
+#[derive(Debug, Default)]
+pub struct Traces {
+    masqueraded: HashSet<IpAddr>,
+    homes: HashMap<IpAddr, Vec<IfName>>,
+    /// By port.
+    ports: HashMap<IfName, (Mac, Genuine)>,
+    published: HashMap<IpAddr, Vec<PortMapping>>,
+    loopback: bool,
+}
+
+impl Traces {
+    /// Reads what was found.
+    pub fn read(elements: &[Element]) -> Self {
+        let mut traces = Self::default();
+        for element in elements {
+            match element {
+                Element::Masquerade { address } => _ = traces.masqueraded.insert(*address),
+                Element::Port { port, mac, genuine } => {
+                    traces.ports.insert(port.clone(), (*mac, *genuine));
+                }
+                Element::Published { transport, at, host_port, address, port } => {
+                    let (host_ip, only) = match at {
+                        PublishedAt::Everywhere => (None, Some(Family::of(*address))),
+                        PublishedAt::Address(ip) => (Some(*ip), None),
+                        PublishedAt::Loopback => {
+                            traces.loopback = true;
+                            continue;
+                        }
+                    };
+                    traces.published.entry(*address).or_default().push(PortMapping {
+                        transport: *transport,
+                        host_ip,
+                        only,
+                        host_port: *host_port,
+                        container_port: *port,
+                    });
+                }
+                Element::Home { address, bridge } => {
+                    traces.homes.entry(*address).or_default().push(bridge.clone());
+                }
+                Element::Bound { .. }
+                | Element::Hairpin { .. }
+                | Element::Network { .. }
+                | Element::Gateway { .. } => {}
+            }
+        }
+        traces
+    }
+
+    /// The link that an address is at home at, which is the bridge or one of its VLANs' gateways.
+    /// Another network may have the same address at its own bridge.
+    pub fn home(&self, address: IpAddr, bridge: &IfName) -> Option<IfName> {
+        let links = self.homes.get(&address)?;
+        links.iter().find(|link| naming::is_home(link, bridge)).cloned()
+    }
+
+    /// Whether an address is masqueraded.
+    pub fn masquerades(&self, address: IpAddr) -> bool {
+        self.masqueraded.contains(&address)
+    }
+
+    /// The hardware address that a port is bound to.
+    pub fn mac(&self, port: &IfName) -> Option<Mac> {
+        self.ports.get(port).filter(|(_, g)| *g != Genuine::Unchecked).map(|(mac, _)| *mac)
+    }
+
+    /// What of its network's posture shows at a port.
+    pub fn posture(&self, port: &IfName) -> Posture {
+        let genuine = self.ports.get(port).map(|(_, genuine)| *genuine).unwrap_or_default();
+        Posture { genuine, loopback: self.loopback, ..Posture::default() }
+    }
+
+    /// The ports that lead to an address.
+    pub fn published(&self, address: IpAddr) -> &[PortMapping] {
+        self.published.get(&address).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::tests::sample;
+    use super::*;
+
+    fn of(keys: &str) -> Vec<Element> {
+        elements(&sample(keys).record)
+    }
+
+    #[test]
+    fn an_open_network_has_as_little_as_can_be() {
+        let found = of(r#","ipMasq":false,"policy":{"posture":"open","antiSpoof":false}"#);
+        let [Element::Port { genuine: Genuine::Unchecked, .. }, Element::Home { .. }] = &found[..]
+        else {
+            panic!("{found:?}")
+        };
+    }
+
+    #[test]
+    fn what_is_genuine_is_the_containers_own() {
+        let record = sample("").record;
+        let bound: Vec<IpAddr> = elements(&record)
+            .into_iter()
+            .filter_map(|e| match e {
+                Element::Bound { address, mac, port } => {
+                    assert_eq!((mac, &port), (record.mac, &record.host));
+                    Some(address)
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(
+            bound,
+            [record.addresses[0].address.ip(), naming::link_local(record.mac).into()]
+        );
+    }
+
+    #[test]
+    fn a_port_leads_to_the_first_address_of_its_family() {
+        let mut record = sample(r#","policy":{"publishLoopback":true}"#).record;
+        let mapping = |host: Option<&str>| PortMapping {
+            transport: Transport::Udp,
+            host_ip: host.map(|h| h.parse().expect("an address")),
+            only: None,
+            host_port: 53,
+            container_port: 5353,
+        };
+        record.ports = vec![mapping(None)];
+        let published = |record: &Record| -> Vec<PublishedAt> {
+            let at = |e| match e {
+                Element::Published { at, .. } => Some(at),
+                _ => None,
+            };
+            elements(record).into_iter().filter_map(at).collect()
+        };
+        assert_eq!(published(&record), [PublishedAt::Everywhere, PublishedAt::Loopback]);
+        let host: IpAddr = "192.0.2.1".parse().expect("an address");
+        record.ports = vec![mapping(Some("192.0.2.1")), mapping(Some("2001:db8::1"))];
+        assert_eq!(published(&record), [PublishedAt::Address(host)]);
+        let own = record.addresses[0].address.ip();
+        assert!(elements(&record).contains(&Element::Hairpin { address: own }));
+        let traces = Traces::read(&elements(&record));
+        assert_eq!(traces.published(own), [mapping(Some("192.0.2.1"))]);
+        assert_eq!(traces.mac(&record.host), Some(record.mac));
+        assert!(traces.masquerades(own));
+    }
+}

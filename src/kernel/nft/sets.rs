@@ -1,0 +1,319 @@
+//! The sets and maps of our two tables as data: where each is, and of which fields its keys and values
+//! are made. `config/nft` says the same in the words of `nft`; a test compares the two.
+//!
+//! A key or value is its fields one after another, each padded to a multiple of 4 bytes, which is the
+//! size of a register of nf_tables:
+//!
+//! ```text
+//!   home4   | 4: address | 16: name of the bridge, padded with NUL (IFNAMSIZ) |
+//!   bound4  | 16: name of the port | 8: hardware address | 4: address         |
+//!   port4   | 4: transport | 4: port |  ──►  | 4: address | 4: port |
+//! ```
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use quantum_config::cni::Transport;
+use quantum_config::ids::{IFNAME_MAX, IfName, Mac};
+
+/// The two tables, which have the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Family {
+    /// Packets.
+    Inet,
+    /// Frames.
+    Bridge,
+}
+
+/// A field of a key or a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Field {
+    Ip4,
+    Ip6,
+    Name,
+    Hardware,
+    Transport,
+    Port,
+}
+
+impl Field {
+    fn length(self) -> usize {
+        match self {
+            Self::Ip4 | Self::Transport | Self::Port => 4,
+            Self::Ip6 => 16,
+            Self::Name => IFNAME_MAX + 1,
+            Self::Hardware => 8,
+        }
+    }
+}
+
+/// What a field holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    Ip(IpAddr),
+    Name(IfName),
+    Hardware(Mac),
+    Transport(Transport),
+    Port(u16),
+}
+
+impl Value {
+    fn write(&self, field: Field, bytes: &mut Vec<u8>) {
+        let end = bytes.len() + field.length();
+        match self {
+            Self::Ip(IpAddr::V4(ip)) => bytes.extend(ip.octets()),
+            Self::Ip(IpAddr::V6(ip)) => bytes.extend(ip.octets()),
+            Self::Name(name) => bytes.extend(name.as_str().as_bytes()),
+            Self::Hardware(mac) => bytes.extend(mac.0),
+            Self::Transport(transport) => bytes.push(transport.number()),
+            Self::Port(port) => bytes.extend(port.to_be_bytes()),
+        }
+        bytes.resize(end, 0);
+    }
+
+    /// None if we would not have written it.
+    fn read(field: Field, bytes: &[u8]) -> Option<Self> {
+        Some(match field {
+            Field::Ip4 => Self::Ip(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into()),
+            Field::Ip6 => Self::Ip(Ipv6Addr::from(*bytes.first_chunk::<16>()?).into()),
+            Field::Name => {
+                let end = bytes.iter().position(|b| *b == 0)?;
+                Self::Name(IfName::new(std::str::from_utf8(&bytes[..end]).ok()?).ok()?)
+            }
+            Field::Hardware => Self::Hardware(Mac(*bytes.first_chunk::<6>()?)),
+            Field::Transport => Self::Transport(Transport::from_number(*bytes.first()?)?),
+            Field::Port => Self::Port(u16::from_be_bytes(*bytes.first_chunk::<2>()?)),
+        })
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Name(name) => name.fmt(f),
+            Self::Hardware(mac) => mac.fmt(f),
+            Self::Transport(transport) => transport.fmt(f),
+            Self::Port(port) => port.fmt(f),
+        }
+    }
+}
+
+/// A set, or a map if it has values.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Set {
+    pub(super) family: Family,
+    pub(super) name: &'static str,
+    pub(super) key: &'static [Field],
+    pub(super) value: &'static [Field],
+    /// What an earlier daemon left in it is kept at a start: networks are prepared when they are used.
+    pub(super) is_networks: bool,
+}
+
+const fn set(family: Family, name: &'static str, key: &'static [Field]) -> Set {
+    Set { family, name, key, value: &[], is_networks: false }
+}
+
+const fn map(name: &'static str, key: &'static [Field], value: &'static [Field]) -> Set {
+    Set { family: Family::Inet, name, key, value, is_networks: false }
+}
+
+const fn of_networks(family: Family, name: &'static str, key: &'static [Field]) -> Set {
+    Set { family, name, key, value: &[], is_networks: true }
+}
+
+pub(super) mod known {
+    //! Every one of them.
+
+    use super::Family::{Bridge, Inet};
+    use super::Field::{Hardware, Ip4, Ip6, Name, Port, Transport};
+    use super::{Set, map, of_networks, set};
+
+    pub(in super::super) static BRIDGES: Set = of_networks(Inet, "bridges", &[Name]);
+    pub(in super::super) static CLOSED: Set = of_networks(Inet, "closed", &[Name]);
+    pub(in super::super) static STRICT: Set = of_networks(Inet, "strict", &[Name]);
+    pub(in super::super) static INWARD: Set = of_networks(Inet, "inward", &[Name, Name]);
+    pub(in super::super) static DIRECT: Set = of_networks(Inet, "direct", &[Name]);
+    pub(in super::super) static GATE4: Set = of_networks(Inet, "gate4", &[Ip4]);
+    pub(in super::super) static GATE6: Set = of_networks(Inet, "gate6", &[Ip6]);
+    pub(in super::super) static OWN4: Set = of_networks(Inet, "own4", &[Ip4, Name]);
+    pub(in super::super) static OWN6: Set = of_networks(Inet, "own6", &[Ip6, Name]);
+    pub(in super::super) static HOME4: Set = set(Inet, "home4", &[Ip4, Name]);
+    pub(in super::super) static HOME6: Set = set(Inet, "home6", &[Ip6, Name]);
+    pub(in super::super) static MASQ4: Set = set(Inet, "masq4", &[Ip4]);
+    pub(in super::super) static MASQ6: Set = set(Inet, "masq6", &[Ip6]);
+    pub(in super::super) static HAIR4: Set = set(Inet, "hair4", &[Ip4, Ip4]);
+    pub(in super::super) static HAIR6: Set = set(Inet, "hair6", &[Ip6, Ip6]);
+    pub(in super::super) static PORT4: Set = map("port4", &[Transport, Port], &[Ip4, Port]);
+    pub(in super::super) static PORT6: Set = map("port6", &[Transport, Port], &[Ip6, Port]);
+    pub(in super::super) static ADDRPORT4: Set =
+        map("addrport4", &[Ip4, Transport, Port], &[Ip4, Port]);
+    pub(in super::super) static ADDRPORT6: Set =
+        map("addrport6", &[Ip6, Transport, Port], &[Ip6, Port]);
+    pub(in super::super) static LOOPPORT4: Set = map("loopport4", &[Transport, Port], &[Ip4, Port]);
+    pub(in super::super) static LOOSE: Set = set(Bridge, "loose", &[Name]);
+    pub(in super::super) static FRAMED: Set = set(Bridge, "framed", &[Name]);
+    pub(in super::super) static GENUINE: Set = set(Bridge, "genuine", &[Name, Hardware]);
+    pub(in super::super) static BOUND4: Set = set(Bridge, "bound4", &[Name, Hardware, Ip4]);
+    pub(in super::super) static BOUND6: Set = set(Bridge, "bound6", &[Name, Hardware, Ip6]);
+    pub(in super::super) static TARGET6: Set = set(Bridge, "target6", &[Name, Ip6]);
+    pub(in super::super) static ASKED4: Set = of_networks(Bridge, "gate4", &[Ip4]);
+    pub(in super::super) static ASKED6: Set = of_networks(Bridge, "gate6", &[Ip6]);
+
+    pub(in super::super) static ALL: [&Set; 28] = [
+        &BRIDGES, &CLOSED, &STRICT, &INWARD, &DIRECT, &GATE4, &GATE6, &OWN4, &OWN6, &HOME4, &HOME6,
+        &MASQ4, &MASQ6, &HAIR4, &HAIR6, &PORT4, &PORT6, &ADDRPORT4, &ADDRPORT6, &LOOPPORT4, &LOOSE,
+        &FRAMED, &GENUINE, &BOUND4, &BOUND6, &TARGET6, &ASKED4, &ASKED6,
+    ];
+}
+
+/// An element of a set, in the kernel's form.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct SetElement {
+    pub(super) set: &'static Set,
+    pub(super) key: Vec<u8>,
+    /// Empty where the set is no map.
+    pub(super) value: Vec<u8>,
+}
+
+impl SetElement {
+    /// An element of a set.
+    pub(super) fn new(set: &'static Set, key: &[Value]) -> Self {
+        Self { set, key: write(set.key, key), value: Vec::new() }
+    }
+
+    /// An element of a map.
+    pub(super) fn mapping(set: &'static Set, key: &[Value], value: &[Value]) -> Self {
+        Self { set, key: write(set.key, key), value: write(set.value, value) }
+    }
+
+    /// One that the kernel has: it may give it back without the last padding.
+    pub(super) fn found(set: &'static Set, mut key: Vec<u8>, mut value: Vec<u8>) -> Self {
+        key.resize(length(set.key), 0);
+        value.resize(length(set.value), 0);
+        Self { set, key, value }
+    }
+
+    /// Its key and value; none if we would not have written them.
+    pub(super) fn read(&self) -> Option<(Vec<Value>, Vec<Value>)> {
+        Some((read(self.set.key, &self.key)?, read(self.set.value, &self.value)?))
+    }
+}
+
+impl fmt::Display for SetElement {
+    /// As an operator would write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |values: &[Value]| {
+            values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" . ")
+        };
+        let Some((key, value)) = self.read() else {
+            return write!(f, "{:02x?} in set {}", self.key, self.set.name);
+        };
+        match value.is_empty() {
+            true => write!(f, "{} in set {}", text(&key), self.set.name),
+            false => write!(f, "{} : {} in map {}", text(&key), text(&value), self.set.name),
+        }
+    }
+}
+
+fn length(fields: &[Field]) -> usize {
+    fields.iter().map(|field| field.length()).sum()
+}
+
+fn write(fields: &[Field], values: &[Value]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length(fields));
+    for (field, value) in fields.iter().zip(values) {
+        value.write(*field, &mut bytes);
+    }
+    bytes
+}
+
+fn read(fields: &[Field], mut bytes: &[u8]) -> Option<Vec<Value>> {
+    let mut values = Vec::with_capacity(fields.len());
+    for field in fields {
+        let (value, rest) = bytes.split_at_checked(field.length())?;
+        values.push(Value::read(*field, value)?);
+        bytes = rest;
+    }
+    Some(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::skeleton;
+    use super::*;
+
+    fn words(fields: &[Field]) -> String {
+        let word = |field: &Field| match field {
+            Field::Ip4 => "ipv4_addr",
+            Field::Ip6 => "ipv6_addr",
+            Field::Name => "ifname",
+            Field::Hardware => "ether_addr",
+            Field::Transport => "inet_proto",
+            Field::Port => "inet_service",
+        };
+        fields.iter().map(word).collect::<Vec<_>>().join(" . ")
+    }
+
+    #[test]
+    fn the_text_of_the_tables_says_the_same() {
+        let mut declared = 0;
+        for set in known::ALL {
+            let text = match set.family {
+                Family::Inet => skeleton::TEXT,
+                Family::Bridge => skeleton::GUARD,
+            };
+            let line = if set.value.is_empty() {
+                format!("\tset {} {{ type {}; }}", set.name, words(set.key))
+            } else {
+                let (key, value) = (words(set.key), words(set.value));
+                format!("\tmap {} {{ type {key} : {value}; }}", set.name)
+            };
+            // Where nft has no name for what neighbour discovery speaks of, it is bytes.
+            let bytes = line
+                .replace("type ifname . ipv6_addr", "typeof iifname . @th,64,128")
+                .replace("type ipv6_addr", "typeof @th,64,128");
+            assert!(text.contains(&line) || text.contains(&bytes), "{line}");
+            declared += 1;
+        }
+        let text = format!("{}{}", skeleton::TEXT, skeleton::GUARD);
+        let is_declared = |line: &&str| line.starts_with("\tset ") || line.starts_with("\tmap ");
+        assert_eq!(text.lines().filter(is_declared).count(), declared);
+    }
+
+    #[test]
+    fn fields_are_padded_and_read_again() {
+        let name = IfName::new("fifteen-bytes-x").expect("a name");
+        let ip: IpAddr = "10.0.0.2".parse().expect("an address");
+        let home = SetElement::new(&known::HOME4, &[Value::Ip(ip), Value::Name(name.clone())]);
+        assert_eq!(home.key, b"\x0a\0\0\x02fifteen-bytes-x\0");
+        assert_eq!(home.to_string(), "10.0.0.2 . fifteen-bytes-x in set home4");
+        let mac = Mac([2, 0, 0, 0, 0, 7]);
+        let key = [Value::Name(name), Value::Hardware(mac)];
+        let genuine = SetElement::new(&known::GENUINE, &key);
+        assert_eq!(genuine.key[16..], [2, 0, 0, 0, 0, 7, 0, 0]);
+        let shortened = SetElement::found(&known::GENUINE, genuine.key[..22].to_vec(), vec![]);
+        assert_eq!(shortened, genuine);
+        assert_eq!(genuine.read().expect("readable").0, key);
+        let port = SetElement::mapping(
+            &known::PORT4,
+            &[Value::Transport(Transport::Tcp), Value::Port(8080)],
+            &[Value::Ip(ip), Value::Port(80)],
+        );
+        assert_eq!(
+            (&port.key[..], &port.value[..]),
+            (&[6, 0, 0, 0, 0x1f, 0x90, 0, 0][..], &[10, 0, 0, 2, 0, 80, 0, 0][..])
+        );
+        assert_eq!(port.to_string(), "tcp . 8080 : 10.0.0.2 . 80 in map port4");
+    }
+
+    #[test]
+    fn what_we_would_not_have_written_is_not_read() {
+        for key in [vec![0; 24], vec![1; 24]] {
+            assert!(SetElement::found(&known::GENUINE, key, vec![]).read().is_none());
+        }
+        let strange = SetElement::found(&known::PORT4, vec![1, 0, 0, 0, 0, 1, 0, 0], vec![]);
+        assert!(strange.read().is_none());
+        assert!(strange.to_string().contains("port4"));
+    }
+}
