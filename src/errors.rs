@@ -79,7 +79,9 @@ fn bridge(error: &BridgeError) -> CniError {
         BridgeError::NotABridge { .. }
         | BridgeError::OtherAddress { .. }
         | BridgeError::NotAGateway { .. } => Code::InvalidNetworkConfig,
-        BridgeError::NoVlanFiltering { .. } => Code::UnsupportedField,
+        BridgeError::NoVlanFiltering { .. } | BridgeError::NoBrNetfilter(_) => {
+            Code::UnsupportedField
+        }
         BridgeError::Vanished { .. } | BridgeError::Socket(_) => Code::TryAgainLater,
         BridgeError::Kernel { .. } | BridgeError::Setting { .. } => Code::Kernel,
     };

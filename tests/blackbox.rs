@@ -35,6 +35,7 @@ mod network_guard;
 mod network_ipv6;
 mod network_keys;
 mod network_repair;
+mod network_routed;
 mod network_routes;
 mod network_tuning;
 mod runtime_samples;

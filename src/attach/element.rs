@@ -4,9 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use quantum_config::cni::{
-    Definition, Enforcement, Family, Genuine, PortMapping, Posture, Transport,
-};
+use quantum_config::cni::{Definition, Family, Genuine, PortMapping, Posture, Transport};
 use quantum_config::ids::{IfName, Mac};
 
 use super::{Assigned, Record, naming};
@@ -221,11 +219,6 @@ pub fn network_remains(network: &Definition) -> Vec<Element> {
         .map(|trait_| Element::Network { bridge: home(network), trait_ })
         .filter(|element| !has.contains(element))
         .collect()
-}
-
-/// Whether what stays on the bridge has to come before the rules for packets.
-pub fn filters_bridge(network: &Definition) -> bool {
-    network.posture.enforcement != Enforcement::None
 }
 
 /// What the elements that were found tell of containers whose records were lost.

@@ -8,6 +8,7 @@
 //! | `element` | what has it, and what has a network, in our nftables sets?          |
 //! | `shape`   | what in the kernel holds it to its limits?                          |
 //! | `record`  | what do we know of an attachment that exists?                        |
+//! | `enforcement` | how do packets between containers come before the rules?         |
 //! | `naming`  | what are its link, its alias and its indexes called?                 |
 //! | `repeat`  | what does an ADD mean for a key that is attached already?            |
 //! | `observed`| what does the kernel have of it?                                    |
@@ -25,6 +26,7 @@ mod collect;
 mod difference;
 mod door;
 mod element;
+mod enforcement;
 pub mod naming;
 mod observed;
 mod plan;
@@ -41,9 +43,10 @@ pub use collect::stale;
 pub use difference::Difference;
 pub use door::{Class, Door, Entry, Limits};
 pub use element::{
-    Element, PublishedAt, Traces, Trait, elements, expected_elements, filters_bridge,
-    network_elements, network_remains,
+    Element, PublishedAt, Traces, Trait, elements, expected_elements, network_elements,
+    network_remains,
 };
+pub use enforcement::{NoBrNetfilter, WayToRules, way_to_rules};
 pub use observed::{
     BridgeSeen, BucketSeen, HostSeen, InsideSeen, Observed, RouteSeen, ShapeSeen, VlansSeen,
 };

@@ -1,7 +1,7 @@
 //! The plan of an attachment: what the kernel is to be told, as a value. Making it decides
 //! everything; carrying it out decides nothing, and undoing it needs nothing but the record.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use quantum_config::cni::{
@@ -49,6 +49,8 @@ pub struct LinkPlan {
     pub hairpin: bool,
     /// Bridge port flag: no frames to and from other isolated ports.
     pub isolated: bool,
+    /// The addresses that the host answers neighbour discovery for.
+    pub answered: Vec<Ipv6Addr>,
     /// The port's VLANs.
     pub vlans: Vlans,
     /// What the container's traffic is held to.
@@ -102,6 +104,8 @@ pub struct BridgeEnd {
     pub mtu: u32,
     /// What has the gateways' addresses instead of it.
     pub vlan_gateway: Option<GatewayEnd>,
+    /// The host routes between its ports.
+    pub routed: bool,
 }
 
 /// The gateway of a VLAN as it was found or made.
@@ -134,6 +138,12 @@ impl Plan {
         // A container that comes to itself by a published port leaves by the port it came in; on a
         // promiscuous bridge it would hear everything twice.
         let hairpin = network.hairpin || !target.ports.is_empty() && !network.promisc;
+        let mut port = network.port.clone();
+        port.isolated |= bridge.routed;
+        let answered = addresses.iter().filter_map(|a| match a.address.ip() {
+            IpAddr::V6(ip) if bridge.routed => Some(ip),
+            _ => None,
+        });
         let link = LinkPlan {
             host: host.clone(),
             index,
@@ -143,7 +153,8 @@ impl Plan {
             group: naming::GROUP,
             alias: naming::alias(key, addresses.iter().map(|a| a.address)),
             hairpin,
-            isolated: network.port.isolated,
+            isolated: port.isolated,
+            answered: answered.collect(),
             vlans: network.port.vlans.clone(),
             shape: ShapePlan::new(&target.shaping, &host, index, network.mtu)?,
         };
@@ -195,7 +206,7 @@ impl Plan {
             vlan_gateway,
             hairpin,
             promisc: network.promisc,
-            port: network.port.clone(),
+            port,
             posture: network.posture.clone(),
             ports: target.ports.clone(),
             mtu: network.mtu,
@@ -284,6 +295,7 @@ pub(super) mod tests {
             mac: Mac([2, 0, 0, 0, 0, 9]),
             mtu: 1500,
             vlan_gateway: None,
+            routed: false,
         };
         Plan::new(&target, &network, bridge, addresses, 0, 5).expect("a plan")
     }

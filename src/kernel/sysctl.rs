@@ -31,6 +31,14 @@ pub enum Setting<'a> {
     AcceptDad(&'a IfName),
     /// It tells its own question, looped back, from that of another (RFC 7527).
     EnhancedDad(&'a IfName),
+    /// The host answers ARP on the link for whoever is reached over the same link.
+    ProxyArpOnLink(&'a IfName),
+    /// The host answers neighbour discovery on the link for whom it has a proxy entry.
+    ProxyNdp(&'a IfName),
+    /// It waits before it answers ARP for another.
+    ProxyDelay4(&'a IfName),
+    /// The same for neighbour discovery.
+    ProxyDelay6(&'a IfName),
 }
 
 impl Setting<'_> {
@@ -39,7 +47,14 @@ impl Setting<'_> {
         // A name cannot hold a slash, and as a path (unlike in `sysctl a.b.c`) dots in it are safe.
         let of =
             |link: &IfName, key| ["/proc/sys/net/ipv6/conf", link.as_str(), key].iter().collect();
+        let below = |folder: &str, link: &IfName, key| -> PathBuf {
+            ["/proc/sys/net", folder, link.as_str(), key].iter().collect()
+        };
         match self {
+            Self::ProxyArpOnLink(link) => below("ipv4/conf", link, "proxy_arp_pvlan"),
+            Self::ProxyNdp(link) => below("ipv6/conf", link, "proxy_ndp"),
+            Self::ProxyDelay4(link) => below("ipv4/neigh", link, "proxy_delay"),
+            Self::ProxyDelay6(link) => below("ipv6/neigh", link, "proxy_delay"),
             Self::Forward4 => "/proc/sys/net/ipv4/ip_forward".into(),
             Self::Forward6 => "/proc/sys/net/ipv6/conf/all/forwarding".into(),
             Self::DisableIpv6(link) => of(link, "disable_ipv6"),

@@ -2,11 +2,11 @@
 
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{
-    BridgeEnd, Element, filters_bridge, naming, network_elements, network_remains,
+    BridgeEnd, Element, WayToRules, naming, network_elements, network_remains, way_to_rules,
 };
 use quantum_cni::kernel::nft::{NftError, Table};
-use quantum_cni::kernel::route::VlanGateway;
-use quantum_cni::kernel::route::bridge::{self, BridgePlan, BridgeState};
+use quantum_cni::kernel::route::bridge::{self, BridgeError, BridgePlan, BridgeState};
+use quantum_cni::kernel::route::{VlanGateway, has_br_netfilter};
 use quantum_cni::kernel::{KernelError, identity};
 use quantum_config::cni::{Definition, Vlans};
 use quantum_config::ids::IfName;
@@ -21,6 +21,7 @@ impl Handler<Prepare> for Driver {
     fn handle(&mut self, Prepare(network): Prepare, _: &mut Context<Self>) -> Self::Result {
         let lanes = self.lanes.clone();
         Box::pin(async move {
+            let way = way_to_rules(&network, has_br_netfilter()).map_err(BridgeError::from)?;
             let definition = network.clone();
             let new = lanes.netfilter(move |table| stand(table, &definition)).await??;
             let host = identity::host_id();
@@ -35,7 +36,8 @@ impl Handler<Prepare> for Driver {
                 vlan_gateway: network
                     .vlan_gateway()
                     .and_then(|name| vlan_gateway(&host, name, &network)),
-                filters_packets: filters_bridge(&network),
+                filters_packets: way == WayToRules::Bridge,
+                is_routed: way == WayToRules::Routed,
             };
             let made = match lanes.slow(async move { bridge::prepare(&plan).await }).await? {
                 Ok(made) => made,
@@ -45,7 +47,7 @@ impl Handler<Prepare> for Driver {
                 }
             };
             let BridgeState { index, mac, mtu, vlan_gateway } = made;
-            Ok(BridgeEnd { index, mac, mtu, vlan_gateway })
+            Ok(BridgeEnd { index, mac, mtu, vlan_gateway, routed: way == WayToRules::Routed })
         })
     }
 }

@@ -146,6 +146,12 @@ impl Posture {
                 )));
             }
         };
+        let is_gateway = conf.is_gateway || conf.is_default_gateway;
+        if enforcement == Enforcement::Routed && (!is_gateway || has_vlans) {
+            return Err(invalid(
+                "policy.enforcement=\"routed\" needs isGateway=true and no VLANs: the host routes from one container to another",
+            ));
+        }
         Ok(Self {
             stance,
             alone,
@@ -215,6 +221,7 @@ mod tests {
             (r#","policy":{"posture":"open"},"ingressPolicy":"isolated""#, "different"),
             (r#","policy":{"antiSpoof":true}"#, "ipam"),
             (r#","policy":{"enforcement":"ebpf"}"#, "ebpf"),
+            (r#","policy":{"enforcement":"routed"}"#, "isGateway"),
         ] {
             let error = posture(keys).expect_err(keys);
             assert_eq!(error.code, Code::InvalidNetworkConfig, "{keys}");

@@ -23,7 +23,9 @@ use quantum_config::cni::Route;
 use quantum_config::ids::IfName;
 
 use super::batch::first_error;
-use super::{Batch, Cause, RouteSocket, Step, StepError, forward, look, message, shape, vlan};
+use super::{
+    Batch, Cause, RouteSocket, Step, StepError, forward, look, message, routed, shape, vlan,
+};
 use crate::attach::{InsidePlan, LinkPlan};
 use crate::kernel::fault;
 use crate::kernel::netns::{self, Netns};
@@ -114,6 +116,10 @@ impl Host {
         }
         let mut batch = Batch::new();
         batch.push(Step::SetPort, link.host.as_str(), 0, message::set_port(link));
+        for ip in &link.answered {
+            let request = routed::proxy(link.bridge, *ip, true);
+            batch.push(Step::AnswerFor, ip.to_string(), NLM_F_CREATE, request);
+        }
         for request in vlan::join(link.index, &link.vlans) {
             batch.push(Step::JoinVlans, link.host.as_str(), 0, request);
         }

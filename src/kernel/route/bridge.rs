@@ -11,16 +11,18 @@ use futures_util::TryStreamExt;
 use futures_util::future::{Either, select};
 use ipnetwork::IpNetwork;
 use netlink_packet_route::address::AddressMessage;
-use netlink_packet_route::link::{InfoBridge, InfoData, InfoKind, LinkAttribute, LinkInfo};
+use netlink_packet_route::link::LinkAttribute;
 use nix::errno::Errno;
 use nix::libc;
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec};
 
+use super::filters::{filter_packets, filter_vlans};
 use super::gateway::{self, VlanGateway};
 use super::look::{Link, read_address};
 use super::message::address_message;
-use crate::attach::GatewayEnd;
+use super::routed;
+use crate::attach::{GatewayEnd, NoBrNetfilter};
 use crate::kernel::sysctl::{Setting, has_ipv6};
 
 /// A bridge as a network wants it.
@@ -45,6 +47,8 @@ pub struct BridgePlan {
     /// What stays on it comes before the rules for packets (`nf_call_iptables`), where the kernel has
     /// br_netfilter.
     pub filters_packets: bool,
+    /// The host answers for all containers, and routes between its ports.
+    pub is_routed: bool,
     /// What has the addresses instead of the bridge, because the containers are in a VLAN.
     pub vlan_gateway: Option<VlanGateway>,
 }
@@ -108,6 +112,9 @@ pub enum BridgeError {
         /// The bridge.
         name: IfName,
     },
+    /// The kernel lacks what the network asks for.
+    #[error(transparent)]
+    NoBrNetfilter(#[from] NoBrNetfilter),
     /// Somebody deleted it while it was set up.
     #[error("{name} was deleted while it was set up")]
     Vanished {
@@ -164,6 +171,10 @@ pub async fn ensure(handle: &Handle, plan: &BridgePlan) -> Result<BridgeState, B
     filter_packets(handle, plan, &bridge).await?;
     let wants_ipv6 = plan.addresses.iter().any(|address| address.is_ipv6());
     silence(&plan.name, wants_ipv6 && plan.vlan_gateway.is_none())?;
+    if plan.is_routed {
+        let failed = |(path, source)| BridgeError::Setting { path, source };
+        routed::answer_for_all(&plan.name).map_err(failed)?;
+    }
     bring_up(handle, plan, &bridge).await?;
     let vlan_gateway = match &plan.vlan_gateway {
         Some(wanted) => Some(gateway::ensure(handle, wanted, &bridge, wants_ipv6).await?),
@@ -229,47 +240,6 @@ async fn create(handle: &Handle, plan: &BridgePlan) -> Result<Link, BridgeError>
     }
     let vanished = || BridgeError::Vanished { name: plan.name.clone() };
     find(handle, &plan.name).await?.ok_or_else(vanished)
-}
-
-/// Has it filter VLANs, also if somebody else made it. What has no VLAN is in VLAN 1, as before.
-async fn filter_vlans(
-    handle: &Handle,
-    plan: &BridgePlan,
-    bridge: &Link,
-) -> Result<(), BridgeError> {
-    let info = LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(true)]));
-    let change = LinkUnspec::new_with_index(bridge.index.0).append_extra_attribute(
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), info]),
-    );
-    match handle.link().change(change.build()).execute().await {
-        Ok(()) => Ok(()),
-        Err(error) if is_unsupported(&error) => {
-            Err(BridgeError::NoVlanFiltering { name: plan.name.clone() })
-        }
-        Err(error) => Err(refused("filter the VLANs of", &plan.name)(error)),
-    }
-}
-
-/// Has it hand IP packets to the rules for packets, or not: an attribute of this bridge alone, whatever
-/// the sysctls of all bridges say. IPv6 has one of its own; forgetting it leaves IPv6 unfiltered.
-async fn filter_packets(
-    handle: &Handle,
-    plan: &BridgePlan,
-    bridge: &Link,
-) -> Result<(), BridgeError> {
-    let wanted = plan.filters_packets;
-    let info = LinkInfo::Data(InfoData::Bridge(vec![
-        InfoBridge::NfCallIpTables(wanted),
-        InfoBridge::NfCallIp6Tables(wanted),
-    ]));
-    let change = LinkUnspec::new_with_index(bridge.index.0).append_extra_attribute(
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), info]),
-    );
-    match handle.link().change(change.build()).execute().await {
-        Ok(()) => Ok(()),
-        Err(error) if is_unsupported(&error) => Ok(()),
-        Err(error) => Err(refused("filter the packets of", &plan.name)(error)),
-    }
 }
 
 /// Brings it up, and pins the hardware address that it has by setting it.
@@ -386,7 +356,7 @@ pub(super) fn errno_of(error: &rtnetlink::Error) -> Option<i32> {
     }
 }
 
-fn is_unsupported(error: &rtnetlink::Error) -> bool {
+pub(super) fn is_unsupported(error: &rtnetlink::Error) -> bool {
     errno_of(error) == Some(libc::EOPNOTSUPP)
 }
 

@@ -12,10 +12,11 @@ use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, Neig
 use quantum_config::ids::{IfName, LinkIndex};
 
 use super::message::family_of;
+use super::routed::proxy;
 use super::{Batch, Host, Step, look};
 
 /// How many entries go in one datagram: the acknowledgements must fit into the socket's queue.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 128;
 
 impl Host {
     /// Forgets who has these addresses, each on the link that it is reached over: one question for
@@ -36,6 +37,11 @@ impl Host {
             let mut batch = Batch::new();
             for (link, address) in chunk {
                 let object = address.to_string();
+                if let IpAddr::V6(ip) = address {
+                    // Only a routed network has one; what is not there is no matter.
+                    let request = proxy(*link, *ip, false);
+                    batch.push(Step::ForgetNeighbour, object.clone(), 0, request);
+                }
                 batch.push(Step::ForgetNeighbour, object, 0, delete(*link, *address));
             }
             drop(socket.send(batch));

@@ -29,6 +29,8 @@ pub enum Step {
     Redirect,
     /// Write a file below `/proc/sys/net`.
     SetSysctl,
+    /// Have the host answer neighbour discovery for an address.
+    AnswerFor,
     /// Set up the container's end: its flags and its queue.
     TuneLink,
     /// Bring up `lo` in the container.
@@ -70,6 +72,7 @@ impl Step {
             Self::Limit => "limit the traffic of",
             Self::Redirect => "take what comes in by",
             Self::SetSysctl => "set",
+            Self::AnswerFor => "answer neighbour discovery for",
             Self::TuneLink => "set promisc, allmulti or txQLen of",
             Self::LoopbackUp => "bring up the loopback of",
             Self::AddAddress => "add the address",

@@ -22,6 +22,7 @@ fn plan(addresses: &[&str]) -> BridgePlan {
         filters_vlans: false,
         vlan_gateway: None,
         filters_packets: true,
+        is_routed: false,
     }
 }
 

@@ -48,6 +48,7 @@ impl Bridge {
             alias: format!("quantum net/c{number}/eth0 10.9.0.{number}/24"),
             hairpin: false,
             isolated: false,
+            answered: Vec::new(),
             vlans: Vlans::default(),
             shape: ShapePlan::default(),
         };
