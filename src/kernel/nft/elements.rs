@@ -90,7 +90,7 @@ fn bound(port: &IfName, mac: Mac, address: IpAddr) -> Vec<SetElement> {
 }
 
 /// The things that elements are of, as far as they tell something that no other does: who is at home
-/// where and is masqueraded, what is looked at at a port, which ports are published.
+/// where and is masqueraded, what is looked at at a port, which ports are published, how networks stand.
 pub(super) fn collect(found: &[SetElement]) -> Vec<Element> {
     let mut things = Vec::new();
     let mut framed: HashMap<IfName, Genuine> = HashMap::new();
@@ -103,6 +103,10 @@ pub(super) fn collect(found: &[SetElement]) -> Vec<Element> {
     }
     for (set, key, value) in read {
         match (set.name, &key[..], &value[..]) {
+            (name, [Value::Name(bridge), ..], []) if set.is_networks => {
+                let Some(trait_) = trait_of(name) else { continue };
+                things.push(Element::Network { bridge: bridge.clone(), trait_ });
+            }
             ("masq4" | "masq6", [Value::Ip(address)], []) => {
                 things.push(Element::Masquerade { address: *address });
             }
@@ -135,6 +139,17 @@ pub(super) fn collect(found: &[SetElement]) -> Vec<Element> {
         }
     }
     things
+}
+
+fn trait_of(set: &str) -> Option<Trait> {
+    Some(match set {
+        "bridges" => Trait::Ours,
+        "closed" => Trait::Closed,
+        "strict" => Trait::Strict,
+        "inward" => Trait::Inward,
+        "direct" => Trait::Direct,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -177,6 +192,8 @@ mod tests {
             port: 8080,
         };
         let told = [
+            Element::Network { bridge: name(), trait_: Trait::Closed },
+            Element::Network { bridge: name(), trait_: Trait::Inward },
             Element::Home { address: ip("10.0.0.2"), bridge: name() },
             Element::Masquerade { address: ip("fd00::2") },
             Element::Port { port: name(), mac: Mac([2; 6]), genuine: Genuine::Hardware },
@@ -186,7 +203,6 @@ mod tests {
         ];
         let silent = [
             Element::Hairpin { address: ip("10.0.0.2") },
-            Element::Network { bridge: name(), trait_: Trait::Inward },
             Element::Gateway { address: ip("fd00::1"), bridge: name(), strict: true },
         ];
         let all: Vec<_> = told.iter().chain(&silent).flat_map(expand).collect();

@@ -109,7 +109,11 @@ impl Table {
         self.kept.with(|kept| *kept = wanted.into_iter().collect());
         self.tables = skeleton::apply()?;
         let wanted: HashSet<SetElement> = self.wanted().into_iter().collect();
-        let present: HashSet<SetElement> = self.found()?.into_iter().collect();
+        let found = self.found()?;
+        let networks = collect(&found).into_iter();
+        let networks = networks.filter(|thing| matches!(thing, Element::Network { .. }));
+        self.kept.with(|kept| kept.extend(networks));
+        let present: HashSet<SetElement> = found.into_iter().collect();
         let strange = present.difference(&wanted).filter(|element| !element.set.is_networks);
         self.take(&strange.cloned().collect::<Vec<_>>())?;
         let lacking: Vec<_> = wanted.difference(&present).cloned().collect();

@@ -168,6 +168,9 @@ fn sets_are_brought_to_what_is_wanted() {
         assert_eq!(elements("closed"), ["quantum0"], "a network stays closed until it is opened");
         next.reconcile(vec![]).expect("reconciled");
         assert!(elements("masq4").is_empty());
+        run("nft flush ruleset");
+        next.heal().expect("healed");
+        assert_eq!(elements("closed"), ["quantum0"], "also when nobody has used it since");
     });
 }
 
