@@ -82,10 +82,10 @@ fail() {
     exit 1
 }
 
-daemon='' pinger=''
+daemon='' pinger='' shopkeeper=''
 finish() {
     local status=$?
-    for pid in $pinger $daemon; do
+    for pid in $pinger $shopkeeper $daemon; do
         kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
     done
     exit "$status"
@@ -162,6 +162,9 @@ cp "$bridge_conf" "$work/net.d/"
 bridge_net=$(<"$bridge_conf")
 tiny_net='{ "cniVersion": "1.0.0", "name": "tiny", "type": "quantum-cni", "bridge": "quantum1",
             "ipam": { "type": "host-local", "subnet": "10.99.0.0/30" } }'
+guest_net='{ "cniVersion": "1.0.0", "name": "guests", "type": "quantum-cni", "bridge": "quantum2",
+             "isGateway": true, "ipMasq": true,
+             "ipam": { "type": "host-local", "subnet": "10.98.0.0/24", "routes": [{ "dst": "0.0.0.0/0" }] } }'
 declare -A result
 
 printf '%squantum-cni: a demo%s\n' "$bold" "$plain"
@@ -274,6 +277,34 @@ known() {
 }
 check "The new daemon knows all three: CHECK compares its records with the kernel." known
 
+step "Networks are apart, and ports lead in"
+say "shop is a container of quantum-bridge too, with a port published: 8080 of the host is its port 80."
+say "guest is in another network, \"guests\". Neither network's configuration speaks of a firewall."
+ports='"runtimeConfig": { "portMappings": [{ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" }] }'
+shop_net="${bridge_net%\}*}, $ports }"
+ip netns add shop
+ip netns add guest
+add shop eth0 "$shop_net" || fail "ADD of shop succeeds." "${result[shop.eth0]}"
+add guest eth0 "$guest_net" || fail "ADD of guest succeeds." "${result[guest.eth0]}"
+nsenter --net=/run/netns/shop -- perl -MIO::Socket::INET -e '
+    my $door = IO::Socket::INET->new(LocalPort => 80, Listen => 9, ReuseAddr => 1) or die "no door: $!";
+    print "open\n"; $| = 1; while (my $guest = $door->accept) { print $guest "good day\n"; close $guest }' \
+    >"$work/shop" 2>&1 &
+shopkeeper=$!
+visits() { inside "$1" timeout 3 bash -c "read -r line <'/dev/tcp/$2/8080' && [[ \$line == 'good day' ]]"; }
+until_visited() { local _; for _ in {1..40}; do visits "$@" 2>/dev/null && return; sleep 0.05; done; visits "$@"; }
+check "The outside comes to shop by the host's port 8080." until_visited outside 192.0.2.1
+check "So does guest, from its own network." until_visited guest 192.0.2.1
+apart() { not pings guest "$db" && not pings guest 172.20.0.1; }
+check "guest does not reach db at $db, nor the gateway of db's network." apart
+answer=$(cni ADD client eth2 "$shop_net") && fail "A second container cannot have the port." "$answer"
+say "Another container asks for the same port. Before anything is made it is told whose it is:"
+pretty <<<"$answer" | show
+check "The answer names shop." contains "$answer" "container shop"
+kill "$shopkeeper"
+wait "$shopkeeper" 2>/dev/null
+shopkeeper=''
+
 step "Something impossible is asked for"
 say "The network \"tiny\" is a /30: its gateway takes one address, so one is left. Two want it."
 add client eth1 "$tiny_net" || fail "client gets the one address." "${result[client.eth1]}"
@@ -289,19 +320,25 @@ ip netns delete web
 check "web: its namespace is gone already. DEL succeeds all the same." cni DEL web eth0 "$bridge_net"
 check "db: DEL succeeds." cni DEL db eth0 "$bridge_net"
 check "db: a second DEL succeeds too, as runtimes expect." cni DEL db eth0 "$bridge_net"
+others() { cni DEL shop eth0 "$shop_net" && cni DEL guest eth0 "$guest_net"; }
+check "shop and guest: DEL succeeds." others
 both() { cni DEL client eth0 "$bridge_net" && cni DEL client eth1 "$tiny_net"; }
 check "client: DEL of both interfaces succeeds." both
 check "client's namespace is there and has only its loopback." \
     test "$(inside client ip -o link | wc -l)" = 1
 
 step "Nothing is left"
-check "No interface of ours but the two bridges." \
-    test -z "$(ip -o link | grep -Ev ': (lo|uplink@[^:]*|quantum0|quantum1):')"
-check "No port on either bridge." test -z "$(bridge link show)"
-no_elements() { not grep elements <<<"$(nft list ruleset)"; }
-check "No element in any nftables set." no_elements
+check "No interface of ours but the three bridges." \
+    test -z "$(ip -o link | grep -Ev ': (lo|uplink@[^:]*|quantum[012]):')"
+check "No port on any bridge." test -z "$(bridge link show)"
+no_elements() {
+    local set
+    for set in home4 masq4 hair4; do not grep elements <<<"$(nft list set inet quantum "$set")" || return; done
+    not grep elements <<<"$(nft list map inet quantum port4)" && not grep '"qc[^*]' <<<"$(nft list ruleset)"
+}
+check "No container in any nftables set, and no port." no_elements
 held=$("$bin/quantumctl" status -o json | grep -o '"held": *[0-9]*' | sort -u)
-check "No address is leased: quantumctl counts $held for both networks." \
+check "No address is leased: quantumctl counts $held for all networks." \
     test "${held//[[:space:]]/}" = '"held":0'
 kill -TERM "$daemon"
 wait "$daemon"
