@@ -1,7 +1,6 @@
 //! What an attachment, and a network, have in our nftables sets. All of it follows from the record and
 //! the definition, so that it can be put back at any time.
 
-use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use quantum_config::cni::{Definition, Family, Genuine, PortMapping, Posture, Transport};
@@ -221,87 +220,9 @@ pub fn network_remains(network: &Definition) -> Vec<Element> {
         .collect()
 }
 
-/// What the elements that were found tell of containers whose records were lost.
-#[derive(Debug, Default)]
-pub struct Traces {
-    masqueraded: HashSet<IpAddr>,
-    homes: HashMap<IpAddr, Vec<IfName>>,
-    /// By port.
-    ports: HashMap<IfName, (Mac, Genuine)>,
-    published: HashMap<IpAddr, Vec<PortMapping>>,
-    loopback: bool,
-}
-
-impl Traces {
-    /// Reads what was found.
-    pub fn read(elements: &[Element]) -> Self {
-        let mut traces = Self::default();
-        for element in elements {
-            match element {
-                Element::Masquerade { address } => _ = traces.masqueraded.insert(*address),
-                Element::Port { port, mac, genuine } => {
-                    traces.ports.insert(port.clone(), (*mac, *genuine));
-                }
-                Element::Published { transport, at, host_port, address, port } => {
-                    let (host_ip, only) = match at {
-                        PublishedAt::Everywhere => (None, Some(Family::of(*address))),
-                        PublishedAt::Address(ip) => (Some(*ip), None),
-                        PublishedAt::Loopback => {
-                            traces.loopback = true;
-                            continue;
-                        }
-                    };
-                    traces.published.entry(*address).or_default().push(PortMapping {
-                        transport: *transport,
-                        host_ip,
-                        only,
-                        host_port: *host_port,
-                        container_port: *port,
-                    });
-                }
-                Element::Home { address, bridge } => {
-                    traces.homes.entry(*address).or_default().push(bridge.clone());
-                }
-                Element::Bound { .. }
-                | Element::Hairpin { .. }
-                | Element::Network { .. }
-                | Element::Gateway { .. } => {}
-            }
-        }
-        traces
-    }
-
-    /// The link that an address is at home at, which is the bridge or one of its VLANs' gateways.
-    /// Another network may have the same address at its own bridge.
-    pub fn home(&self, address: IpAddr, bridge: &IfName) -> Option<IfName> {
-        let links = self.homes.get(&address)?;
-        links.iter().find(|link| naming::is_home(link, bridge)).cloned()
-    }
-
-    /// Whether an address is masqueraded.
-    pub fn masquerades(&self, address: IpAddr) -> bool {
-        self.masqueraded.contains(&address)
-    }
-
-    /// The hardware address that a port is bound to.
-    pub fn mac(&self, port: &IfName) -> Option<Mac> {
-        self.ports.get(port).filter(|(_, g)| *g != Genuine::Unchecked).map(|(mac, _)| *mac)
-    }
-
-    /// What of its network's posture shows at a port.
-    pub fn posture(&self, port: &IfName) -> Posture {
-        let genuine = self.ports.get(port).map(|(_, genuine)| *genuine).unwrap_or_default();
-        Posture { genuine, loopback: self.loopback, ..Posture::default() }
-    }
-
-    /// The ports that lead to an address.
-    pub fn published(&self, address: IpAddr) -> &[PortMapping] {
-        self.published.get(&address).map(Vec::as_slice).unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Traces;
     use super::super::plan::tests::sample;
     use super::*;
 

@@ -6,6 +6,8 @@
 //! |-----------|---------------------------------------------------------------------|
 //! | `plan`    | what is the kernel told, and what is kept when it has done it?       |
 //! | `element` | what has it, and what has a network, in our nftables sets?          |
+//! | `loopback`| what of that is at 127.0.0.0/8?                                     |
+//! | `traces`  | what do the elements tell of containers whose records were lost?    |
 //! | `shape`   | what in the kernel holds it to its limits?                          |
 //! | `record`  | what do we know of an attachment that exists?                        |
 //! | `enforcement` | how do packets between containers come before the rules?         |
@@ -27,6 +29,7 @@ mod difference;
 mod door;
 mod element;
 mod enforcement;
+mod loopback;
 pub mod naming;
 mod observed;
 mod plan;
@@ -37,16 +40,17 @@ mod repeat;
 mod routes;
 mod shape;
 mod tickets;
+mod traces;
 
 pub use check::differences;
 pub use collect::stale;
 pub use difference::Difference;
 pub use door::{Class, Door, Entry, Limits};
 pub use element::{
-    Element, PublishedAt, Traces, Trait, elements, expected_elements, network_elements,
-    network_remains,
+    Element, PublishedAt, Trait, elements, expected_elements, network_elements, network_remains,
 };
 pub use enforcement::{NoBrNetfilter, WayToRules, way_to_rules};
+pub use loopback::{publishes_at_loopback, serves_loopback};
 pub use observed::{
     BridgeSeen, BucketSeen, HostSeen, InsideSeen, Observed, RouteSeen, ShapeSeen, VlansSeen,
 };
@@ -57,3 +61,4 @@ pub use recover::recover;
 pub use repeat::{Repeat, repeat};
 pub use shape::{Bucket, ShapePlan, Shaper};
 pub use tickets::{Claim, Tickets};
+pub use traces::Traces;

@@ -34,7 +34,7 @@ pub fn recover(
         sandbox: String::new(),
         mac: traces.mac(&host).unwrap_or_else(|| container_mac(&key)),
         host_mac: host_mac(&key),
-        posture: traces.posture(&host),
+        posture: traces.posture(&host, own.clone()),
         host,
         index,
         masquerade: own.clone().any(|ip| traces.masquerades(ip)),

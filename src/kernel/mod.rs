@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod lane;
 pub mod listening;
 pub mod lock;
+pub mod loopback;
 mod netfilter;
 pub mod netns;
 pub mod nft;

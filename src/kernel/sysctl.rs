@@ -17,6 +17,8 @@ pub enum Setting<'a> {
     Forward4,
     /// IPv6 packets are forwarded between links.
     Forward6,
+    /// What is sent from and to 127.0.0.0/8 may go over the link.
+    RouteLocalnet(&'a IfName),
     /// The link has no IPv6 at all.
     DisableIpv6(&'a IfName),
     /// The same for `lo`.
@@ -57,6 +59,9 @@ impl Setting<'_> {
             Self::ProxyDelay6(link) => below("ipv6/neigh", link, "proxy_delay"),
             Self::Forward4 => "/proc/sys/net/ipv4/ip_forward".into(),
             Self::Forward6 => "/proc/sys/net/ipv6/conf/all/forwarding".into(),
+            Self::RouteLocalnet(link) => {
+                ["/proc/sys/net/ipv4/conf", link.as_str(), "route_localnet"].iter().collect()
+            }
             Self::DisableIpv6(link) => of(link, "disable_ipv6"),
             Self::LoopbackDisableIpv6 => "/proc/sys/net/ipv6/conf/lo/disable_ipv6".into(),
             Self::AcceptRa(link) => of(link, "accept_ra"),

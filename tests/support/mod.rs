@@ -10,6 +10,7 @@ pub(crate) mod ipam;
 pub(crate) mod netns;
 pub(crate) mod ping;
 pub(crate) mod plugin;
+pub(crate) mod ports;
 pub(crate) mod traffic;
 pub(crate) mod wire;
 pub(crate) mod world;

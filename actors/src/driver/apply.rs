@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use actix::{Context, Handler, ResponseFuture};
 use futures_util::future::join;
-use quantum_cni::attach::{Element, Plan};
+use quantum_cni::attach::{Element, Plan, publishes_at_loopback};
+use quantum_cni::kernel::conntrack::HostPort;
 use quantum_cni::kernel::lane::LaneError;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::route::detect;
-use quantum_cni::kernel::{KernelError, fault};
+use quantum_cni::kernel::{KernelError, fault, loopback};
 
 use super::revert::revert;
 use super::{Driver, Lanes};
@@ -30,6 +31,9 @@ impl Handler<Apply> for Driver {
             };
             let (linked, filtered) = join(linking, filter(&lanes, &plan)).await;
             let mut done = linked.and_then(|l| l).and(filtered);
+            if done.is_ok() {
+                done = forget_flows(&lanes, &plan).await;
+            }
             if done.is_ok() && plan.detects_duplicates() {
                 done = detected(plan.clone(), netns).await;
             }
@@ -49,10 +53,24 @@ async fn detected(plan: Arc<Plan>, netns: Arc<Netns>) -> Result<(), KernelError>
     Ok(waited.map_err(|_| LaneError::panicked())??)
 }
 
+/// A flow that began before its port was published goes to nobody for as long as it lasts. Not before
+/// the elements are there: it would come back.
+async fn forget_flows(lanes: &Lanes, plan: &Plan) -> Result<(), KernelError> {
+    let ports = HostPort::of(&plan.record.ports);
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let forgotten = lanes.flows(move |conntrack| conntrack.flush_udp_ports(&ports)).await?;
+    Ok(forgotten.map(drop)?)
+}
+
 async fn filter(lanes: &Lanes, plan: &Arc<Plan>) -> Result<(), KernelError> {
     let plan = plan.clone();
     let job = move |table: &mut quantum_cni::kernel::nft::Table| {
         table.add(&plan.netfilter)?;
+        if publishes_at_loopback(&plan.netfilter) {
+            loopback::serve(plan.record.home())?;
+        }
         fault::reach("add-filtered")?;
         Ok(())
     };

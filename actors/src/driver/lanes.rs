@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use actix_rt::Arbiter;
 use quantum_cni::attach::{Record, naming};
-use quantum_cni::kernel::conntrack::Conntrack;
+use quantum_cni::kernel::conntrack::{Conntrack, HostPort};
 use quantum_cni::kernel::lane::{CollectLane, Lane, LaneError};
 use quantum_cni::kernel::nft::{Kept, Table};
 use quantum_cni::kernel::route::Host;
@@ -27,6 +27,7 @@ pub(crate) struct Lanes {
     route: Rc<Lane<Host>>,
     delete: CollectLane<Removal>,
     netfilter: Rc<Lane<Table>>,
+    flows: Rc<Lane<Conntrack>>,
     inspect: Rc<Lane<Host>>,
     slow: Arbiter,
 }
@@ -37,6 +38,8 @@ struct Removal {
     links: Vec<(IfName, LinkIndex)>,
     /// Its addresses, each with the link it is reached over.
     addresses: Vec<(IfName, IpAddr)>,
+    /// Its UDP ports of the host.
+    ports: Vec<HostPort>,
     tell: oneshot::Sender<Result<(), KernelError>>,
 }
 
@@ -48,6 +51,7 @@ impl Lanes {
             route: Rc::new(Lane::start("route", Host::open)?),
             delete: CollectLane::start("route-delete", TOGETHER, remover, remove)?,
             netfilter: Rc::new(Lane::start("netfilter", move || Table::open(kept.clone()))?),
+            flows: Rc::new(Lane::start("flows", Conntrack::open)?),
             inspect: Rc::new(Lane::start("inspect", Host::open)?),
             slow: Arbiter::new(),
         })
@@ -67,6 +71,14 @@ impl Lanes {
         job: impl FnOnce(&mut Table) -> T + Send + 'static,
     ) -> Result<T, KernelError> {
         on_lane(self.netfilter.clone(), job).await
+    }
+
+    /// Does `job` on the lane that has flows forgotten.
+    pub(super) async fn flows<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Conntrack) -> T + Send + 'static,
+    ) -> Result<T, KernelError> {
+        on_lane(self.flows.clone(), job).await
     }
 
     /// Does `job` on the lane that looks.
@@ -90,30 +102,32 @@ impl Lanes {
         told.await.map_err(|_| LaneError::panicked().into())
     }
 
-    /// Removes links and then the connections of their addresses, together with those of others that come
+    /// Removes links and then the connections of their addresses and ports, together with those of others that come
     /// at the same time. It is in the queue when this returns, whether or not the answer is awaited.
     pub(super) fn remove(
         &self,
         links: Vec<(IfName, LinkIndex)>,
         addresses: Vec<(IfName, IpAddr)>,
+        ports: Vec<HostPort>,
     ) -> impl Future<Output = Result<(), KernelError>> + use<> {
         let (tell, told) = oneshot::channel();
-        self.delete.put(Removal { links, addresses, tell });
+        self.delete.put(Removal { links, addresses, ports, tell });
         async { told.await.unwrap_or_else(|_| Err(LaneError::panicked().into())) }
     }
 
     /// The same for the links of a record.
     pub(super) async fn remove_of(&self, record: &Record) -> Result<(), KernelError> {
         let reached = record.addresses.iter().map(|a| (record.home().clone(), a.address.ip()));
-        self.remove(record.links(), reached.collect()).await
+        self.remove(record.links(), reached.collect(), HostPort::of(&record.ports)).await
     }
 
     /// How many jobs wait for each lane.
-    pub(super) fn waiting(&self) -> [(&'static str, usize); 4] {
+    pub(super) fn waiting(&self) -> [(&'static str, usize); 5] {
         [
             ("route", self.route.waiting()),
             ("route-delete", self.delete.waiting()),
             ("netfilter", self.netfilter.waiting()),
+            ("flows", self.flows.waiting()),
             ("inspect", self.inspect.waiting()),
         ]
     }
@@ -148,11 +162,14 @@ fn remove(hands: Result<&mut (Host, Conntrack), &LaneError>, removals: Vec<Remov
         })
         .collect();
     let gone = removals.iter().zip(&detached).filter(|(_, outcome)| outcome.is_ok());
-    let reached: Vec<_> = gone.flat_map(|(r, _)| r.addresses.iter().cloned()).collect();
+    let gone: Vec<_> = gone.map(|(removal, _)| removal).collect();
+    let reached: Vec<_> = gone.iter().flat_map(|r| r.addresses.iter().cloned()).collect();
+    let ports: Vec<HostPort> = gone.iter().flat_map(|r| r.ports.iter().copied()).collect();
     // When the links are gone: until then the host could learn the addresses again.
     host.forget_neighbours(&reached);
     let addresses: Vec<IpAddr> = reached.into_iter().map(|(_, address)| address).collect();
-    let purged = conntrack.purge(&addresses).map(drop);
+    let purged = conntrack.purge(&addresses).and_then(|_| conntrack.flush_udp_ports(&ports));
+    let purged = purged.map(drop);
     for (removal, detached) in removals.into_iter().zip(detached) {
         let purged = if removal.addresses.is_empty() { Ok(()) } else { purged.clone() };
         let _ = removal.tell.send(detached.and_then(|()| purged.map_err(Into::into)));

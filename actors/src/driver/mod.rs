@@ -7,6 +7,7 @@
 //! | `route-delete` | removes pairs, all that have arrived while it was busy at a time, |
 //! |                | and what the kernel remembers of their connections                |
 //! | `netfilter`    | elements of our nftables sets                                     |
+//! | `flows`        | has the kernel forget UDP flows to ports that were just published |
 //! | `inspect`      | looks, for CHECK and at start                                     |
 //! | `slow`         | an arbiter of its own, for what is rare: bridges                  |
 

@@ -3,10 +3,10 @@
 //! addresses. One that fails does not stop the other.
 
 use actix::{Context, Handler, ResponseFuture};
-use quantum_cni::attach::{Record, elements};
-use quantum_cni::kernel::{KernelError, fault};
+use quantum_cni::attach::{Record, elements, publishes_at_loopback, serves_loopback};
+use quantum_cni::kernel::nft::Table;
+use quantum_cni::kernel::{KernelError, fault, loopback};
 
-use super::apply::unfilter;
 use super::{Driver, Lanes};
 use crate::messages::driver::Revert;
 
@@ -21,9 +21,23 @@ impl Handler<Revert> for Driver {
 
 /// The same for an ADD that failed.
 pub(super) async fn revert(lanes: &Lanes, record: &Record) -> Result<(), KernelError> {
-    let unfiltered = unfilter(lanes, elements(record)).await;
+    let unfiltered = withdraw(lanes, record).await;
     fault::reach("del-unfiltered")?;
     let unlinked = lanes.remove_of(record).await;
     fault::reach("del-unlinked")?;
     unfiltered.and(unlinked)
+}
+
+/// The rules; with the last port at 127.0.0.0/8 goes what its bridge was opened for. On the lane that
+/// opens it, so that the two do not meet.
+async fn withdraw(lanes: &Lanes, record: &Record) -> Result<(), KernelError> {
+    let (going, home) = (elements(record), record.home().clone());
+    let job = move |table: &mut Table| {
+        let removed = table.remove(&going).map_err(KernelError::from);
+        if publishes_at_loopback(&going) && !table.look(|kept| serves_loopback(kept, &home)) {
+            loopback::leave(&home)?;
+        }
+        removed
+    };
+    lanes.netfilter(job).await?
 }

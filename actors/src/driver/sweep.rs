@@ -43,8 +43,9 @@ impl Handler<Sweep> for Driver {
             let there: HashSet<IfName> = known.into_iter().map(|link| link.name).collect();
             let missing = hosts.difference(&there).cloned().collect();
             // All of them are put into the queue before the first is waited for.
-            let remove =
-                |l: &OwnedLink| lanes.remove(vec![(l.name.clone(), l.index)], addresses_of(l));
+            let remove = |l: &OwnedLink| {
+                lanes.remove(vec![(l.name.clone(), l.index)], addresses_of(l), Vec::new())
+            };
             let going: Vec<_> = unknown.iter().map(remove).collect();
             // One that cannot be removed does not stop the others, nor the daemon.
             let mut failed = Vec::new();

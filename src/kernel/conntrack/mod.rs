@@ -13,6 +13,7 @@
 //! a [`Conntrack`] and calls it.
 
 mod error;
+mod local;
 mod message;
 mod sought;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use std::os::unix::fs::FileExt;
 use nix::errno::Errno;
 
 pub use self::error::ConntrackError;
+use self::local::Local;
 use self::message::{Answered, Entry};
 pub use self::sought::HostPort;
 use self::sought::{Look, Sought};
@@ -77,7 +79,8 @@ impl Conntrack {
 
     /// Removes the entries of UDP flows to these ports of the host. They outlive the rule that made them:
     /// after a port was published, a flow from before still goes to nobody, and after it was withdrawn
-    /// a flow still goes to the container that had it. Gives how many there were.
+    /// a flow still goes to the container that had it. Flows to the same port of others stay. Gives how
+    /// many there were.
     pub fn flush_udp_ports(&mut self, ports: &[HostPort]) -> Result<usize, ConntrackError> {
         self.remove(&Sought::of_ports(ports))
     }
@@ -103,6 +106,10 @@ impl Conntrack {
                 Err(error) => return Err(error),
             }
         }
+        let mut local = Local::default();
+        found.retain(|entry| {
+            sought.names(entry) || entry.original.destination.is_some_and(|a| local.has(a))
+        });
         self.delete(&found, sought)
     }
 

@@ -4,16 +4,26 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use quantum_config::cni::{PortMapping, Transport};
+
 use super::message::Entry;
 
 /// A port of the host that is published by UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPort {
-    /// The only address of the host on which it is published; without one it is on all of them, of both
-    /// families.
+    /// The only address of the host on which it is published; without one it is on all that are the
+    /// host's, of both families.
     pub address: Option<IpAddr>,
     /// The port.
     pub port: u16,
+}
+
+impl HostPort {
+    /// Those of these mappings that are of UDP.
+    pub fn of(ports: &[PortMapping]) -> Vec<Self> {
+        let udp = ports.iter().filter(|port| port.transport == Transport::Udp);
+        udp.map(|port| Self { address: port.host_ip, port: port.host_port }).collect()
+    }
 }
 
 /// What makes an entry one of those that are meant. The kernel can look for one of these at a time.
@@ -72,18 +82,24 @@ impl Sought {
         self.addresses.is_empty() && self.ports.is_empty()
     }
 
-    /// Is this entry one of them? Also asked of what the kernel has chosen: older ones do not choose.
+    /// May this entry be one of them? Also asked of what the kernel has chosen: older ones do not choose.
     pub(super) fn matches(&self, entry: &Entry) -> bool {
-        let is_ours =
-            |address: Option<IpAddr>| address.is_some_and(|a| self.addresses.contains(&a));
-        is_ours(entry.original.source) || is_ours(entry.reply.source) || self.has_port(entry)
+        self.names(entry) || self.has_port(entry, None)
     }
 
-    fn has_port(&self, entry: &Entry) -> bool {
-        let Some(port) = entry.original.udp_port else { return false };
-        [None, entry.original.destination]
-            .into_iter()
-            .any(|address| self.ports.contains(&HostPort { address, port }))
+    /// It is one by an address. Another is one only if it was sent to an address of the host.
+    pub(super) fn names(&self, entry: &Entry) -> bool {
+        let is_ours =
+            |address: Option<IpAddr>| address.is_some_and(|a| self.addresses.contains(&a));
+        let to = entry.original.destination;
+        is_ours(entry.original.source)
+            || is_ours(entry.reply.source)
+            || to.is_some() && self.has_port(entry, to)
+    }
+
+    fn has_port(&self, entry: &Entry, address: Option<IpAddr>) -> bool {
+        let port = entry.original.udp_port;
+        port.is_some_and(|port| self.ports.contains(&HostPort { address, port }))
     }
 
     /// Could one of them be in this list, as the kernel prints it? "No" is certain.
@@ -187,6 +203,7 @@ mod tests {
             [&there, &elsewhere, &other, &no_udp].map(|e| one.matches(e)),
             [true, false, false, false]
         );
+        assert!(one.names(&there) && !any.names(&there), "whose address it is has to be seen");
     }
 
     #[test]

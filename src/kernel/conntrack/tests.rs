@@ -165,6 +165,20 @@ fn flows_to_a_port_of_the_host_go() {
     });
 }
 
+#[test]
+fn flows_to_the_same_port_of_others_stay() {
+    tracked(|| {
+        ip_batch("link add away type veth peer name gone\nlink set gone up\nlink set away up\n");
+        ip_batch("route add default dev away\n");
+        send(US, 1001, HOST, 53);
+        send(US, 1002, "192.0.2.53", 53);
+        let port = |address: Option<&str>| HostPort { address: address.map(ip), port: 53 };
+        assert_eq!(open().flush_udp_ports(&[port(None)]), Ok(1));
+        assert_eq!((naming(HOST), naming("192.0.2.53")), (0, 1), "{:?}", entries());
+        assert_eq!(open().flush_udp_ports(&[port(Some("192.0.2.53"))]), Ok(1), "if it is named");
+    });
+}
+
 /// What a dump gives before our own code looks at it.
 fn dumped(conntrack: &mut Conntrack, pattern: Option<Pattern>) -> BTreeSet<String> {
     let look = Look { family: Family::V4, only: pattern };

@@ -138,6 +138,11 @@ impl Table {
         self.kept.with(|kept| kept.contains(element))
     }
 
+    /// Looks at all that is kept.
+    pub fn look<T>(&self, at: impl FnOnce(&HashSet<Element>) -> T) -> T {
+        self.kept.with(|kept| at(kept))
+    }
+
     fn wanted(&self) -> Vec<SetElement> {
         let all: Vec<Element> = self.kept.with(|kept| kept.iter().cloned().collect());
         self.seen(&all)
