@@ -16,7 +16,7 @@ use crate::support::world::{HOST, OUTSIDE, World};
 
 /// What the host remembers, an entry a line, as the kernel prints it or as `conntrack` does; nothing if
 /// this machine has neither.
-fn connections(host: &Netns) -> Option<Vec<String>> {
+pub(crate) fn connections(host: &Netns) -> Option<Vec<String>> {
     let read = || std::fs::read_to_string("/proc/thread-self/net/nf_conntrack").ok();
     let by_program = || {
         let listed = host.command("conntrack").arg("-L").output().ok()?;

@@ -34,6 +34,7 @@ pub struct Book {
     /// By what is compared first; entries of one port differ in the host's addresses.
     ports: HashMap<(Transport, u16), Vec<(PortMapping, AttachmentKey)>>,
     owners: HashMap<AttachmentKey, Vec<PortMapping>>,
+    count: usize,
 }
 
 impl Book {
@@ -53,6 +54,7 @@ impl Book {
             if !same.iter().any(|(other, of)| other == port && of == owner) {
                 same.push((*port, owner.clone()));
                 has.push(*port);
+                self.count += 1;
             }
         }
         Ok(())
@@ -61,6 +63,7 @@ impl Book {
     /// Takes all its ports from the owner.
     pub fn release(&mut self, owner: &AttachmentKey) {
         for port in self.owners.remove(owner).unwrap_or_default() {
+            self.count -= 1;
             let at = (port.transport, port.host_port);
             if let Some(same) = self.ports.get_mut(&at) {
                 same.retain(|(_, of)| of != owner);
@@ -73,7 +76,7 @@ impl Book {
 
     /// How many ports are published.
     pub fn len(&self) -> usize {
-        self.owners.values().map(Vec::len).sum()
+        self.count
     }
 
     /// Nothing is published.

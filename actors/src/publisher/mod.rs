@@ -20,6 +20,10 @@ impl Publisher {
     pub(crate) fn new(meters: Meters) -> Self {
         Self { book: Book::default(), meters }
     }
+
+    fn count(&self) {
+        self.meters.published.set(self.book.len() as i64);
+    }
 }
 
 impl Actor for Publisher {
@@ -30,7 +34,9 @@ impl Handler<Publish> for Publisher {
     type Result = Result<(), PortError>;
 
     fn handle(&mut self, Publish { owner, ports }: Publish, _: &mut Context<Self>) -> Self::Result {
-        self.book.claim(&owner, &ports)
+        let claimed = self.book.claim(&owner, &ports);
+        self.count();
+        claimed
     }
 }
 
@@ -39,6 +45,7 @@ impl Handler<Withdraw> for Publisher {
 
     fn handle(&mut self, Withdraw(owner): Withdraw, _: &mut Context<Self>) {
         self.book.release(&owner);
+        self.count();
     }
 }
 
@@ -46,7 +53,7 @@ impl Handler<Observe> for Publisher {
     type Result = ();
 
     fn handle(&mut self, _: Observe, _: &mut Context<Self>) {
-        self.meters.published.set(self.book.len() as i64);
+        self.count();
     }
 }
 
