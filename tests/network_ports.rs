@@ -94,7 +94,7 @@ fn assert_reached(server: &Server, from: &Netns, to: &str, what: &str, seen_as: 
     seen.extend(by_sctp);
     if let Some(expected) = seen_as {
         let expected: IpAddr = expected.parse().expect("an address");
-        assert!(seen.iter().any(|peer| *peer == expected), "{what} is seen as {seen:?}");
+        assert!(seen.contains(&expected), "{what} is seen as {seen:?}");
     }
 }
 
@@ -106,14 +106,15 @@ fn bridges_call(world: &World, value: u8) -> bool {
     })
 }
 
-fn reached_from_everywhere(world: World, sysctl: u8) {
+fn reached_from_everywhere(world: World, sysctl: u8, enforcement: &str) {
     let world = with_ipv6(world);
     if !bridges_call(&world, sysctl) {
         return crate::support::skip("no bridge-nf-call-iptables");
     }
     let _daemon = world.daemon();
     let (own, peer, other) = (world.container(), world.container(), world.container());
-    let conf = dual("serve", 90);
+    let policy = json!({ "policy": { "enforcement": enforcement } });
+    let conf = with(&dual("serve", 90), policy);
     let published = publishing(&conf, &EACH);
     let result = world.call(Call::add("own", &own).conf(&published)).succeeded();
     let near = addresses(&world.call(Call::add("peer", &peer).conf(&conf)).succeeded());
@@ -143,12 +144,17 @@ fn reached_from_everywhere(world: World, sysctl: u8) {
 
 #[test]
 fn a_port_is_reached_from_everywhere() {
-    reached_from_everywhere(world!(), 0);
+    reached_from_everywhere(world!(), 0, "auto");
 }
 
 #[test]
 fn also_where_every_bridge_calls_the_rules() {
-    reached_from_everywhere(world!(), 1);
+    reached_from_everywhere(world!(), 1, "auto");
+}
+
+#[test]
+fn also_where_the_host_routes_between_ports() {
+    reached_from_everywhere(world!(), 0, "routed");
 }
 
 #[test]

@@ -168,6 +168,11 @@ fn a_udp_flow_goes_to_whoever_has_the_port_now() {
             let outside: IpAddr = outside.parse().expect("an address");
             assert!(server.seen().contains(&outside), "{name}: {:?}", server.seen());
         }
+        // Somebody takes the rule away, and what is sent now is for the host.
+        let map = format!("{{ udp . {PUBLISHED} }}");
+        world.host.output("nft", &format!("delete element inet quantum port4 {map}"));
+        let stray = Flow::open(&world, HOST);
+        stray.0.send(b"a question").expect("sent");
         world.call(Call::del(name, &container).conf(&conf)).succeeded();
         if let Some(lines) = connections(&world.host) {
             let port = format!("dport={PUBLISHED}");
