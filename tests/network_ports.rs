@@ -158,6 +158,31 @@ fn also_where_the_host_routes_between_ports() {
 }
 
 #[test]
+fn whoever_routes_to_a_container_reaches_its_ports_only() {
+    let world = with_ipv6(world!());
+    let _daemon = world.daemon();
+    let direct = json!({ "policy": { "directAccess": true } });
+    for (name, number, keys) in [("kept", 108, json!({})), ("direct", 109, direct)] {
+        let container = world.container();
+        let conf = with(&dual(name, number), keys);
+        let published = publishing(&conf, &[("tcp", 8000 + u16::from(number), PORT, "")]);
+        let result = world.call(Call::add(name, &container).conf(&published)).succeeded();
+        let _server = Server::start(&container, &result);
+        world.outside.ip(&format!("route add 10.{number}.0.0/24 via {HOST}"));
+        world.outside.ip(&format!("-6 route add fd00:{number}::/64 via {HOST6}"));
+        let is_direct = name == "direct";
+        let within = if is_direct { PATIENCE } else { SILENCE };
+        for own in addresses(&result) {
+            assert_eq!(ports::tcp(&world.outside, &own, PORT, within), is_direct, "{own}");
+            assert_eq!(ports::udp(&world.outside, &own, PORT, within), is_direct, "{own}");
+        }
+        let port = 8000 + u16::from(number);
+        assert!(ports::tcp(&world.outside, HOST, port, PATIENCE), "{name}");
+        assert!(ports::tcp(&world.outside, HOST6, port, PATIENCE), "{name}");
+    }
+}
+
+#[test]
 fn a_port_of_one_address_is_of_no_other() {
     let world = with_ipv6(world!());
     let _daemon = world.daemon();
