@@ -38,8 +38,11 @@ const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 /// The entries of that namespace as text. The kernel goes through its table for this without the locks
 /// that a dump takes, in a fortieth of the time; but what names an entry for good is not in it.
 const LIST: &str = "/proc/thread-self/net/nf_conntrack";
-/// The most entries for which the text is read first: it takes longer for each of them than a dump does.
-const LISTED: u64 = 2000;
+/// The most entries for which the text is read first, and the longest text that is believed. The kernel
+/// gives a page at a time, and goes on with the next one by counting: what changes in between may push an
+/// entry over the edge, unseen.
+const LISTED: u64 = 16;
+const PAGE: usize = 4096;
 /// How often a dump is repeated that a change of the table has torn.
 const DUMPS: usize = 8;
 /// Entries deleted by one datagram: the refusals must fit into the socket's queue.
@@ -91,7 +94,7 @@ impl Conntrack {
             return Ok(0);
         }
         let listed = count.filter(|n| *n <= LISTED).and_then(|_| fs::read_to_string(LIST).ok());
-        if listed.is_some_and(|list| !sought.may_be_in(&list)) {
+        if listed.is_some_and(|list| list.len() < PAGE && !sought.may_be_in(&list)) {
             return Ok(0);
         }
         let mut found = Vec::new();
