@@ -133,9 +133,14 @@ pub(in crate::kernel) fn links(socket: &mut RouteSocket) -> Result<Vec<Link>, St
     list_links(socket, "links", &message::list_links())
 }
 
-/// The ports of a bridge; none if there is no such bridge.
+/// The ports of a bridge; none if there is no such bridge. What comes and goes meanwhile may be missing:
+/// a thousand ports take so long to list that under load there is always something.
 pub(super) fn ports(socket: &mut RouteSocket, bridge: LinkIndex) -> Result<Vec<Link>, StepError> {
-    list_links(socket, "the ports of the bridge", &message::list_ports(bridge))
+    let (found, _) = socket.list_about("the ports of the bridge", &message::list_ports(bridge))?;
+    let mut ports = read_links(&found);
+    ports.sort_unstable_by_key(|port| port.index);
+    ports.dedup_by_key(|port| port.index);
+    Ok(ports)
 }
 
 fn list_links(
@@ -143,12 +148,15 @@ fn list_links(
     object: &str,
     question: &RouteNetlinkMessage,
 ) -> Result<Vec<Link>, StepError> {
-    let found = socket.list(object, question)?;
+    socket.list(object, question).map(|found| read_links(&found))
+}
+
+fn read_links(found: &[RouteNetlinkMessage]) -> Vec<Link> {
     let links = found.iter().filter_map(|message| match message {
         RouteNetlinkMessage::NewLink(link) => Some(Link::read(link)),
         _ => None,
     });
-    Ok(links.collect())
+    links.collect()
 }
 
 /// The VLANs of a bridge port. The kernel tells those of all ports or none.

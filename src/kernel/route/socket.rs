@@ -134,20 +134,37 @@ impl RouteSocket {
         object: &str,
         question: &RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, StepError> {
-        let failed = |(errno, detail)| StepError::new(Step::List, object, errno, detail);
-        for _ in 0..LISTINGS {
-            if let Some(found) = self.list_once(question).map_err(failed)? {
-                return Ok(found);
+        match self.list_about(object, question)? {
+            (found, true) => Ok(found),
+            (_, false) => {
+                let why = "it kept changing while it was read".to_owned();
+                Err(StepError::new(Step::List, object, libc::EAGAIN, why))
             }
         }
-        Err(failed((libc::EAGAIN, "it kept changing while it was read".to_owned())))
     }
 
-    /// One listing; nothing if something changed meanwhile, so that it may be incomplete.
+    /// Lists objects that may never hold still. False if what changed meanwhile may be in it, or not.
+    pub(super) fn list_about(
+        &mut self,
+        object: &str,
+        question: &RouteNetlinkMessage,
+    ) -> Result<(Vec<RouteNetlinkMessage>, bool), StepError> {
+        let failed = |(errno, detail)| StepError::new(Step::List, object, errno, detail);
+        let mut last = (Vec::new(), false);
+        for _ in 0..LISTINGS {
+            last = self.list_once(question).map_err(failed)?;
+            if last.1 {
+                break;
+            }
+        }
+        Ok(last)
+    }
+
+    /// One listing, and whether nothing changed meanwhile, by which it may be incomplete.
     fn list_once(
         &mut self,
         question: &RouteNetlinkMessage,
-    ) -> Result<Option<Vec<RouteNetlinkMessage>>, Failure> {
+    ) -> Result<(Vec<RouteNetlinkMessage>, bool), Failure> {
         let sequence = self.request(question.clone(), NLM_F_DUMP)?;
         let (mut found, mut whole, mut end) = (Vec::new(), true, None);
         while end.is_none() {
@@ -164,7 +181,7 @@ impl RouteSocket {
         }
         match end {
             Some((errno, detail)) if errno != 0 => Err((errno, detail)),
-            _ => Ok(whole.then_some(found)),
+            _ => Ok((found, whole)),
         }
     }
 
