@@ -88,6 +88,7 @@ check: ## Format, lints, dependencies, the rules of the house, the documentation
 bench: release $(NOOP) ## Measures ADD and DEL beside the reference plugins and the kernel (BENCH_ARGS=…)
 	@dist/tools.sh run
 	cargo bench --bench requests -- --quiet
+	cargo bench --bench netfilter
 	cargo build --release -p quantum-loadtest --bins
 	$(RELEASE)/quantum-loadtest bench --plugin $(PLUGIN) --daemon $(RELEASE)/quantum-cnid \
 		--noop $(NOOP) --json $(TARGET)/bench.json \

@@ -1,7 +1,5 @@
 //! The tables in a network namespace of the test's own, seen by `nft` as operators see it.
 
-use std::time::Instant;
-
 use quantum_config::cni::{Genuine, Transport};
 use quantum_config::ids::{IfName, Mac};
 use serde_json::Value;
@@ -213,58 +211,4 @@ fn many_elements_are_one_transaction() {
         table.remove(&all).expect("removed");
         assert_eq!(table.list().expect("a list"), []);
     });
-}
-
-/// The nftables part of an ADD and a DEL: `make bench` prints it.
-/// `cargo test --release -p quantum-cni --lib nft -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn measure_one_endpoint() {
-    in_namespace(&["nft"], || {
-        let mut table = open();
-        for fill in [0, 1000] {
-            let others: Vec<Element> = (0..fill).flat_map(endpoint).collect();
-            table.add(&others).expect("added");
-            let one = endpoint(5000);
-            let (mut adds, mut removes) = (Vec::new(), Vec::new());
-            for _ in 0..1000 {
-                let start = Instant::now();
-                table.add(&one).expect("added");
-                adds.push(start.elapsed());
-                let start = Instant::now();
-                table.remove(&one).expect("removed");
-                removes.push(start.elapsed());
-            }
-            for (what, times) in [("add", &mut adds), ("remove", &mut removes)] {
-                times.sort();
-                println!("{what} beside {fill}: p50 {:?}, p99 {:?}", times[500], times[990]);
-            }
-        }
-    });
-}
-
-/// A container with all there is: both families, masquerade, a published port.
-fn endpoint(n: u16) -> Vec<Element> {
-    let port = IfName::new(format!("qc{n:013}")).expect("a name");
-    let [a, b] = n.to_be_bytes();
-    let mac = Mac([2, 0, 0, 0, a, b]);
-    let bridge = IfName::new("quantum0").expect("a name");
-    let mut all = vec![Element::Port { port: port.clone(), mac, genuine: Genuine::Addresses }];
-    let addresses = [format!("10.1.{a}.{b}"), format!("fd00::{n:x}"), format!("fe80::{n:x}")];
-    for (at, address) in addresses.iter().map(|a| a.parse().expect("an address")).enumerate() {
-        all.push(Element::Bound { port: port.clone(), mac, address });
-        if at < 2 {
-            all.push(Element::Home { address, bridge: bridge.clone() });
-            all.push(Element::Masquerade { address });
-            all.push(Element::Hairpin { address });
-            all.push(Element::Published {
-                transport: Transport::Tcp,
-                at: PublishedAt::Everywhere,
-                host_port: n + 1,
-                address,
-                port: 80,
-            });
-        }
-    }
-    all
 }
