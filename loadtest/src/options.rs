@@ -56,7 +56,17 @@ pub(crate) struct Bench {
     #[structopt(long, value_name = "N", default_value = "30")]
     pub(crate) peer_count: usize,
 
-    /// Measures the chain bridge + portmap + firewall too
+    /// How many containers are attached and detached with the data plane's features on and off, in
+    /// turns; 0 to leave that out
+    #[structopt(long, value_name = "N", default_value = "60")]
+    pub(crate) turns: usize,
+
+    /// With how many endpoints the throughput of one stream is measured beside that with 10; 0 to
+    /// leave throughput out
+    #[structopt(long, value_name = "N", default_value = "1000")]
+    pub(crate) endpoints: usize,
+
+    /// Measures bursts of the chain bridge + portmap + firewall too
     #[structopt(long)]
     pub(crate) chain: bool,
 

@@ -4,11 +4,14 @@ mod answer;
 mod burst;
 mod peak;
 mod process;
+mod stream;
 mod subject;
 mod verify;
 
+pub(crate) use answer::addresses_of;
 pub(crate) use burst::run as all;
 pub(crate) use peak::{of_one_call as peak_of_one_call, status_kib};
 pub(crate) use process::run as run_process;
+pub(crate) use stream::{Slice, per_second};
 pub(crate) use subject::{Answer, Plugin, Subject, Verb};
 pub(crate) use verify::{Checked, attached, detached};

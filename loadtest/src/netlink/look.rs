@@ -50,3 +50,23 @@ pub(crate) fn addresses(route: &mut Route, index: u32) -> Result<Vec<IpAddr>> {
     })?;
     Ok(found)
 }
+
+/// How many packets an interface has received; none if it is not there.
+pub(crate) fn received_packets(route: &mut Route, name: &str) -> Result<u64> {
+    let mut found = 0;
+    route.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |entry| {
+        if let RouteNetlinkMessage::NewLink(link) = entry
+            && link.attributes.contains(&LinkAttribute::IfName(name.to_owned()))
+        {
+            found = link
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    LinkAttribute::Stats64(stats) => Some(stats.rx_packets),
+                    _ => None,
+                })
+                .unwrap_or_default();
+        }
+    })?;
+    Ok(found)
+}

@@ -13,7 +13,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use crate::failure::{Doing, Failure, Result};
 
-pub(crate) use look::{addresses, link_index, link_names};
+pub(crate) use look::{addresses, link_index, link_names, received_packets};
 pub(crate) use steps::{
     Veth, address, bridge, default_route, delete, delete_group, down, regroup, up, veth,
 };

@@ -30,6 +30,14 @@ impl Report {
         self.wrong.is_empty()
     }
 
+    /// Makes notes of what is wrong: what a peer does wrong is worth a word, and is not what is being
+    /// tested.
+    pub(crate) fn forgive(&mut self) {
+        let failed = self.wrong.len();
+        let first = std::mem::take(&mut self.wrong).into_iter().next();
+        self.notes.extend(first.map(|first| format!("{failed} checks failed, the first: {first}")));
+    }
+
     /// Appends what another report has.
     pub(crate) fn absorb(&mut self, other: Report) {
         self.phases.extend(other.phases);

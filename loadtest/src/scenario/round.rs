@@ -35,7 +35,7 @@ pub(crate) fn round(
 
     let added = calls(subject, Verb::Add, containers, at_once, |_| None);
     let checked = visiting(|visitor| attached(visitor, containers, &added))?;
-    let add = phase(subject, format!("ADD, {how}"), &added, checked, report);
+    let add = phase(subject, format!("ADD, {how}"), &added, checked, false, report);
     held(add.calls);
 
     // A runtime detaches also what it could not attach.
@@ -47,7 +47,7 @@ pub(crate) fn round(
         as_handed_over(visitor, containers)?;
         Ok(checked)
     })?;
-    let del = phase(subject, format!("DEL, {how}"), &deleted, checked, report);
+    let del = phase(subject, format!("DEL, {how}"), &deleted, checked, false, report);
     Ok(Round { add, del })
 }
 
@@ -85,11 +85,12 @@ fn calls<'a>(
 
 /// Puts the calls of one phase, and what is wrong with them, into the report. A call that does not
 /// stand up to its check counts as lost, however quick it was.
-fn phase(
+pub(super) fn phase(
     subject: &Subject,
     what: String,
     answers: &[Answer],
     checked: Checked,
+    in_turns: bool,
     report: &mut Report,
 ) -> Phase {
     let samples: Vec<Duration> = answers
@@ -101,6 +102,8 @@ fn phase(
     let first = answers.iter().map(|answer| answer.started).min();
     let last = answers.iter().map(|answer| answer.ended).max();
     let wall = first.zip(last).map_or(Duration::ZERO, |(first, last)| last.duration_since(first));
+    // In turns with others most of that was theirs.
+    let wall = if in_turns { samples.iter().sum() } else { wall };
     let lost = answers.len() - samples.len();
     let phase = Phase::new(&subject.name, what, samples, lost, wall);
     report.wrong.extend(checked.wrong.iter().map(|why| format!("{}: {why}", subject.name)));

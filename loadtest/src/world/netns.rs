@@ -71,10 +71,15 @@ pub(crate) fn visiting<T: Send>(work: impl FnOnce(&Visitor) -> Result<T> + Send)
 impl Visitor {
     /// Opens a route socket inside a namespace. The socket stays there, the thread comes back.
     pub(crate) fn route_in(&self, netns: &Netns) -> Result<Route> {
+        self.inside(netns, Route::open)
+    }
+
+    /// Does `work` inside a namespace. Sockets that it opens stay there, the thread comes back.
+    pub(crate) fn inside<T>(&self, netns: &Netns, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.go(netns, || netns.path.display().to_string())?;
-        let route = Route::open();
+        let done = work();
         self.go(&self.home, || "the host's network namespace".to_owned())?;
-        route
+        done
     }
 
     fn go(&self, target: impl AsFd, name: impl FnOnce() -> String) -> Result<()> {
