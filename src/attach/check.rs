@@ -3,7 +3,7 @@
 //! Later plugins of a chain may change MTU, MAC and routes (the tuning and sbr plugins do), so an MTU
 //! that nobody asked for, or an address with company, is no difference.
 
-use quantum_config::cni::{Rate, Vlans};
+use quantum_config::cni::{Enforcement, Rate, Vlans};
 
 use super::{Bucket, BucketSeen, Difference, InsideSeen, Observed, Record, VlansSeen, routes};
 
@@ -45,6 +45,7 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
             if record.promisc != seen.promisc {
                 found.push(Difference::Promiscuity(bridge.clone(), record.promisc));
             }
+            found.extend(unfiltered(record, seen.filters));
             let gateways = record.gateway.then_some(&record.addresses).into_iter().flatten();
             let lost = gateways.filter_map(|a| a.gateway);
             let lost = lost.filter(|ip| !seen.addresses.iter().any(|a| a.ip() == *ip));
@@ -68,6 +69,17 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
     }
     found.extend(limits(record, observed));
     found
+}
+
+/// What the bridge passes on without a rule having seen it. Between isolated ports nothing is.
+fn unfiltered(record: &Record, seen: Option<[bool; 2]>) -> impl Iterator<Item = Difference> {
+    let wanted = match record.posture.enforcement {
+        Enforcement::Auto | Enforcement::BrNetfilter => !record.port.isolated,
+        Enforcement::Routed | Enforcement::None => false,
+    };
+    let seen = seen.filter(|_| wanted).into_iter().flatten();
+    let lost = seen.zip(["IPv4", "IPv6"]).filter(|(is_handed, _)| !is_handed);
+    lost.map(|(_, family)| Difference::NotFiltered(record.bridge.to_string(), family))
 }
 
 /// The MTU of an end, if one was asked for and it is another.
@@ -149,6 +161,7 @@ mod tests {
                 index: LinkIndex(3),
                 up: true,
                 promisc: false,
+                filters: Some([true; 2]),
                 addresses: vec!["10.1.0.1/24".parse().expect("address")],
             }),
             inside: Some(InsideSeen {
@@ -201,6 +214,10 @@ mod tests {
             (
                 |o| o.bridge.as_mut().expect("bridge").promisc = true,
                 Difference::Promiscuity("br0".into(), false),
+            ),
+            (
+                |o| o.bridge.as_mut().expect("bridge").filters = Some([true, false]),
+                Difference::NotFiltered("br0".into(), "IPv6"),
             ),
             (|o| o.bridge = None, Difference::BridgeGone("br0".into())),
             (
@@ -330,6 +347,22 @@ mod tests {
         seen.egress = bucket(1000, 10_024);
         observed.shape = Some(seen);
         assert_eq!(differences(&record, &observed), gone(0, 8000)[1..]);
+    }
+
+    #[test]
+    fn a_bridge_need_not_filter_what_was_not_to_be_filtered() {
+        for (keys, isolated) in [(r#","policy":{"enforcement":"none"}"#, false), ("", true)] {
+            let mut record = sample(keys).record;
+            record.port.isolated = isolated;
+            let mut observed = healthy(&record);
+            observed.host.as_mut().expect("host").isolated = isolated;
+            observed.bridge.as_mut().expect("bridge").filters = Some([false; 2]);
+            assert_eq!(differences(&record, &observed), [], "{keys} {isolated}");
+        }
+        let record = sample("").record;
+        let mut observed = healthy(&record);
+        observed.bridge.as_mut().expect("bridge").filters = None;
+        assert_eq!(differences(&record, &observed), [], "no br_netfilter");
     }
 
     #[test]

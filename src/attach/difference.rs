@@ -32,6 +32,8 @@ pub enum Difference {
     BridgeDown(String),
     /// The bridge takes every frame and should not, or the other way about.
     Promiscuity(String, bool),
+    /// Packets that stay on the bridge do not come before the rules: those of which family.
+    NotFiltered(String, &'static str),
     /// The bridge, or the gateway of the VLAN, lost the gateway's address.
     GatewayGone(String, IpAddr),
     /// The container's end is gone, or another interface has its name.
@@ -91,6 +93,9 @@ impl fmt::Display for Difference {
             Self::BridgeDown(name) => write!(f, "bridge {name} is down"),
             Self::Promiscuity(name, wanted) => {
                 write!(f, "bridge {name} is {}promiscuous", if *wanted { "not " } else { "" })
+            }
+            Self::NotFiltered(name, family) => {
+                write!(f, "bridge {name} does not hand {family} packets to the rules any more")
             }
             Self::GatewayGone(name, ip) => write!(f, "{name} has lost the address {ip}"),
             Self::InterfaceGone(name) => write!(f, "interface {name} is gone from the container"),

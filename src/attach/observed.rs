@@ -80,6 +80,9 @@ pub struct BridgeSeen {
     pub up: bool,
     /// It takes every frame, whoever it is for.
     pub promisc: bool,
+    /// What it hands to the rules for packets of what stays on it, IPv4 and IPv6; none if the kernel
+    /// has no br_netfilter.
+    pub filters: Option<[bool; 2]>,
     /// The addresses of the link that has the gateways': its own, or those of its VLAN's gateway.
     pub addresses: Vec<IpNetwork>,
 }

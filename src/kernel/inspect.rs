@@ -7,7 +7,7 @@ use std::io;
 use quantum_config::sysctl::SysctlName;
 
 use super::netns::{self, Netns, NetnsError};
-use super::route::{Link, RouteSocket, StepError, look, shape};
+use super::route::{Link, RouteSocket, StepError, has_br_netfilter, look, shape};
 use super::sysctl;
 use crate::attach::{BridgeSeen, HostSeen, InsideSeen, Observed, Record, ShapeSeen, naming};
 
@@ -94,8 +94,9 @@ fn see_bridge(socket: &mut RouteSocket, record: &Record) -> Result<Option<Bridge
             };
             let addresses =
                 holder.map_or(Ok(Vec::new()), |index| look::addresses(socket, index))?;
-            let Link { index, up, promisc, .. } = link;
-            Ok(Some(BridgeSeen { index, up, promisc, addresses }))
+            let Link { index, up, promisc, filters, .. } = link;
+            let filters = has_br_netfilter().then_some(filters);
+            Ok(Some(BridgeSeen { index, up, promisc, filters, addresses }))
         }
         _ => Ok(None),
     }

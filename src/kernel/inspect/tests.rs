@@ -7,6 +7,7 @@ use quantum_config::ids::LinkIndex;
 use super::*;
 use crate::attach::RouteSeen;
 use crate::kernel::netns::inside;
+use crate::kernel::route::has_br_netfilter;
 use crate::kernel::route::tests::{Bridge, name, route as inside_route};
 use crate::kernel::testing::{in_private_netns, ip, new_netns};
 
@@ -79,6 +80,13 @@ fn all_of_an_attachment_is_seen() {
         assert_eq!(seen.host, Some(host));
         let on_bridge = seen.bridge.unwrap();
         assert_eq!((on_bridge.index, on_bridge.up), (bridge.index, true));
+        let filters = has_br_netfilter().then_some([false; 2]);
+        assert_eq!(on_bridge.filters, filters);
+        for (nr, key) in ["nf_call_iptables", "nf_call_ip6tables"].into_iter().enumerate() {
+            ip(&format!("link set br0 type bridge {key} 1"));
+            let seen = observe(&record, None).unwrap().bridge.unwrap();
+            assert!(seen.filters.is_none_or(|filters| filters[nr]), "{key}");
+        }
         let gateways: Vec<IpNetwork> =
             ["10.9.0.1/24", "fd09::1/64"].map(|text| text.parse().unwrap()).into();
         assert!(gateways.iter().all(|gateway| on_bridge.addresses.contains(gateway)));

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteNextHop, RouteType,
@@ -53,6 +54,8 @@ pub struct Link {
     pub all_multicast: bool,
     /// How many packets may wait to be sent.
     pub tx_queue: u32,
+    /// As a bridge: what stays on it is handed to the rules for packets, IPv4 and IPv6.
+    pub filters: [bool; 2],
 }
 
 impl Link {
@@ -76,6 +79,7 @@ impl Link {
             promisc: message.header.flags.contains(LinkFlags::Promisc),
             all_multicast: message.header.flags.contains(LinkFlags::Allmulti),
             tx_queue: 0,
+            filters: [false; 2],
         };
         for attribute in &message.attributes {
             match attribute {
@@ -102,6 +106,12 @@ impl Link {
                 self.is_veth = *kind == InfoKind::Veth;
                 self.is_bridge = *kind == InfoKind::Bridge;
                 self.is_ifb = *kind == InfoKind::Ifb;
+            }
+            LinkInfo::Data(InfoData::Bridge(flags)) => {
+                self.filters = [
+                    flags.contains(&InfoBridge::NfCallIpTables(true)),
+                    flags.contains(&InfoBridge::NfCallIp6Tables(true)),
+                ];
             }
             LinkInfo::PortData(InfoPortData::BridgePort(flags)) => {
                 self.hairpin = flags.contains(&InfoBridgePort::HairpinMode(true));
