@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Uid;
-use quantum_cni::attach::{Assigned, BridgeEnd, Element, NetnsId, Plan, Target};
+use quantum_cni::attach::{Assigned, BridgeEnd, Element, NetnsId, Plan, Target, WayToRules};
 use quantum_cni::kernel::nft::{Kept, Table};
 use quantum_config::cni::{Call, Definition, PortMapping, Transport};
 use quantum_config::ids::{LinkIndex, Mac};
@@ -105,7 +105,7 @@ fn elements(network: &Definition, n: u16) -> Vec<Element> {
         mac: Mac([2, 0, 0, 0, 0, 9]),
         mtu: 1500,
         vlan_gateway: None,
-        routed: false,
+        way: WayToRules::Bridge,
     };
     Plan::new(&target, network, bridge, addresses, 0, 5).expect("a plan").netfilter
 }

@@ -10,7 +10,7 @@ use quantum_config::cni::{
 use quantum_config::ids::{AttachmentKey, IfName, InvalidId, LinkIndex, Mac};
 
 use super::naming;
-use super::{Assigned, Element, NetnsId, Record, ShapePlan, elements};
+use super::{Assigned, Element, NetnsId, Record, ShapePlan, WayToRules, elements};
 
 /// What a veth has when nobody asks for another MTU (`ETH_DATA_LEN`).
 const ETHERNET_MTU: u32 = 1500;
@@ -104,8 +104,8 @@ pub struct BridgeEnd {
     pub mtu: u32,
     /// What has the gateways' addresses instead of it.
     pub vlan_gateway: Option<GatewayEnd>,
-    /// The host routes between its ports.
-    pub routed: bool,
+    /// How packets from one container to another come before the rules.
+    pub way: WayToRules,
 }
 
 /// The gateway of a VLAN as it was found or made.
@@ -139,9 +139,11 @@ impl Plan {
         // promiscuous bridge it would hear everything twice.
         let hairpin = network.hairpin || !target.ports.is_empty() && !network.promisc;
         let mut port = network.port.clone();
-        port.isolated |= bridge.routed;
+        let is_routed = bridge.way == WayToRules::Routed;
+        // Those who are not to reach each other do not, also where no rule would see them do it.
+        port.isolated |= is_routed || network.posture.alone && bridge.way == WayToRules::Among;
         let answered = addresses.iter().filter_map(|a| match a.address.ip() {
-            IpAddr::V6(ip) if bridge.routed => Some(ip),
+            IpAddr::V6(ip) if is_routed => Some(ip),
             _ => None,
         });
         let link = LinkPlan {
@@ -272,6 +274,10 @@ pub(super) mod tests {
     use super::*;
 
     pub(in crate::attach) fn sample(extra: &str) -> Plan {
+        sample_by(extra, WayToRules::Bridge)
+    }
+
+    fn sample_by(extra: &str, way: WayToRules) -> Plan {
         let text = format!(
             r#"{{"cniVersion":"1.0.0","name":"net","bridge":"br0","isGateway":true,"ipMasq":true,
             "ipam":{{"type":"host-local","subnet":"10.1.0.0/24","routes":[{{"dst":"0.0.0.0/0"}}]}}{extra}}}"#
@@ -295,7 +301,7 @@ pub(super) mod tests {
             mac: Mac([2, 0, 0, 0, 0, 9]),
             mtu: 1500,
             vlan_gateway: None,
-            routed: false,
+            way,
         };
         Plan::new(&target, &network, bridge, addresses, 0, 5).expect("a plan")
     }
@@ -312,6 +318,24 @@ pub(super) mod tests {
         assert_eq!(result.ips[0].interface, Some(2));
         assert_eq!(result.routes[0].gw, None, "routes are told as they were configured");
         assert_eq!(plan.netfilter, elements(&plan.record));
+    }
+
+    #[test]
+    fn ports_are_isolated_where_that_takes_the_place_of_rules() {
+        use WayToRules::{Among, Bridge, Routed};
+        let alone = r#","ingressPolicy":"isolated""#;
+        for (keys, way, isolated) in [
+            ("", Bridge, false),
+            ("", Routed, true),
+            ("", Among, false),
+            (alone, Bridge, false),
+            (alone, Routed, true),
+            (alone, Among, true),
+        ] {
+            let plan = sample_by(keys, way);
+            assert_eq!(plan.link.isolated, isolated, "{keys} {way:?}");
+            assert_eq!(plan.record.port.isolated, isolated, "as CHECK is to find it");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{
-    BridgeEnd, Element, WayToRules, naming, network_elements, network_remains, way_to_rules,
+    BridgeEnd, Element, WayToRules, naming, network_elements, network_remains,
+    way_to_rules,
 };
 use quantum_cni::kernel::nft::{NftError, Table};
 use quantum_cni::kernel::route::bridge::{self, BridgeError, BridgePlan, BridgeState};
@@ -47,7 +48,7 @@ impl Handler<Prepare> for Driver {
                 }
             };
             let BridgeState { index, mac, mtu, vlan_gateway } = made;
-            Ok(BridgeEnd { index, mac, mtu, vlan_gateway, routed: way == WayToRules::Routed })
+            Ok(BridgeEnd { index, mac, mtu, vlan_gateway, way })
         })
     }
 }
