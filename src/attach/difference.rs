@@ -152,6 +152,7 @@ impl Difference {
             Element::Network { bridge, .. } | Element::Gateway { bridge, .. } => {
                 Self::NotIsolated(bridge.to_string())
             }
+            Element::Strangers { mac } => Self::NotIsolated(mac.to_string()),
         }
     }
 }

@@ -66,6 +66,11 @@ pub enum Element {
         /// One thing about it.
         trait_: Trait,
     },
+    /// The host is not there for ports that somebody else has put on a bridge.
+    Strangers {
+        /// The bridge's hardware address.
+        mac: Mac,
+    },
     /// A gateway's address.
     Gateway {
         /// The address.
@@ -203,6 +208,12 @@ pub fn network_elements(network: &Definition) -> Vec<Element> {
         .map(|trait_| Element::Network { bridge: bridge.clone(), trait_ })
         .chain(network.gateway_addresses().iter().map(|g| gateway(g.ip())))
         .collect()
+}
+
+/// What a network has as soon as its bridge is there, and whether it has it or must not. Rules for
+/// frames do not see which bridge a port is at; they see whom a frame is for, and from.
+pub fn bridge_element(network: &Definition, mac: Mac) -> (Element, bool) {
+    (Element::Strangers { mac }, network.posture.is_strict())
 }
 
 /// The link that the host reaches its containers by.

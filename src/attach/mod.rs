@@ -47,7 +47,8 @@ pub use collect::stale;
 pub use difference::Difference;
 pub use door::{Class, Door, Entry, Limits};
 pub use element::{
-    Element, PublishedAt, Trait, elements, expected_elements, network_elements, network_remains,
+    Element, PublishedAt, Trait, bridge_element, elements, expected_elements, network_elements,
+    network_remains,
 };
 pub use enforcement::{NoBrNetfilter, WayToRules, way_to_rules};
 pub use loopback::{publishes_at_loopback, serves_loopback};

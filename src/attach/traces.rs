@@ -53,6 +53,7 @@ impl Traces {
                 Element::Bound { .. }
                 | Element::Hairpin { .. }
                 | Element::Network { .. }
+                | Element::Strangers { .. }
                 | Element::Gateway { .. } => {}
             }
         }

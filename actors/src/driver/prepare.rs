@@ -2,7 +2,7 @@
 
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{
-    BridgeEnd, Element, WayToRules, naming, network_elements, network_remains,
+    BridgeEnd, Element, WayToRules, bridge_element, naming, network_elements, network_remains,
     way_to_rules,
 };
 use quantum_cni::kernel::nft::{NftError, Table};
@@ -48,6 +48,12 @@ impl Handler<Prepare> for Driver {
                 }
             };
             let BridgeState { index, mac, mtu, vlan_gateway } = made;
+            let (element, has) = bridge_element(&network, mac);
+            let stood = move |table: &mut Table| match has {
+                true => table.add(&[element]),
+                false => table.remove(&[element]),
+            };
+            lanes.netfilter(stood).await??;
             Ok(BridgeEnd { index, mac, mtu, vlan_gateway, way })
         })
     }

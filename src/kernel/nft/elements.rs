@@ -8,7 +8,7 @@ use quantum_config::cni::Genuine;
 use quantum_config::ids::{IfName, Mac};
 
 use super::sets::{Set, SetElement, Value, known};
-use crate::attach::{Element, PublishedAt, Trait};
+use crate::attach::{Element, PublishedAt, Trait, naming};
 
 /// The set elements that an element of a plan is made of. Their order does not matter: a port is mute
 /// until it is genuine.
@@ -53,6 +53,13 @@ pub(super) fn expand(element: &Element) -> Vec<SetElement> {
                 Trait::Inward => SetElement::new(&known::INWARD, &[name(), name()]),
                 Trait::Direct => SetElement::new(&known::DIRECT, &[name()]),
             }]
+        }
+        Element::Strangers { mac } => {
+            let own = IpAddr::V6(naming::link_local(*mac));
+            vec![
+                SetElement::new(&known::GATEMAC, &[Value::Hardware(*mac)]),
+                SetElement::new(&known::ASKED6, &[Value::Ip(own)]),
+            ]
         }
         Element::Gateway { address, bridge, strict } => {
             let ip = Value::Ip(*address);
@@ -106,6 +113,9 @@ pub(super) fn collect(found: &[SetElement]) -> Vec<Element> {
             (name, [Value::Name(bridge), ..], []) if set.is_networks => {
                 let Some(trait_) = trait_of(name) else { continue };
                 things.push(Element::Network { bridge: bridge.clone(), trait_ });
+            }
+            ("gatemac", [Value::Hardware(mac)], []) => {
+                things.push(Element::Strangers { mac: *mac });
             }
             ("masq4" | "masq6", [Value::Ip(address)], []) => {
                 things.push(Element::Masquerade { address: *address });
@@ -194,6 +204,7 @@ mod tests {
         let told = [
             Element::Network { bridge: name(), trait_: Trait::Closed },
             Element::Network { bridge: name(), trait_: Trait::Inward },
+            Element::Strangers { mac: Mac([2; 6]) },
             Element::Home { address: ip("10.0.0.2"), bridge: name() },
             Element::Masquerade { address: ip("fd00::2") },
             Element::Port { port: name(), mac: Mac([2; 6]), genuine: Genuine::Hardware },

@@ -2,7 +2,7 @@
 //! are made. `config/nft` says the same in the words of `nft`; a test compares the two.
 //!
 //! A key or value is its fields one after another, each padded to a multiple of 4 bytes, which is the
-//! size of a register of nf_tables:
+//! size of a register of nf_tables. One that is alone is not padded.
 //!
 //! ```text
 //!   home4   | 4: address | 16: name of the bridge, padded with NUL (IFNAMSIZ) |
@@ -157,13 +157,14 @@ pub(super) mod known {
     pub(in super::super) static BOUND4: Set = set(Bridge, "bound4", &[Name, Hardware, Ip4]);
     pub(in super::super) static BOUND6: Set = set(Bridge, "bound6", &[Name, Hardware, Ip6]);
     pub(in super::super) static TARGET6: Set = set(Bridge, "target6", &[Name, Ip6]);
+    pub(in super::super) static GATEMAC: Set = of_networks(Bridge, "gatemac", &[Hardware]);
     pub(in super::super) static ASKED4: Set = of_networks(Bridge, "gate4", &[Ip4]);
     pub(in super::super) static ASKED6: Set = of_networks(Bridge, "gate6", &[Ip6]);
 
-    pub(in super::super) static ALL: [&Set; 28] = [
+    pub(in super::super) static ALL: [&Set; 29] = [
         &BRIDGES, &CLOSED, &STRICT, &INWARD, &DIRECT, &GATE4, &GATE6, &OWN4, &OWN6, &HOME4, &HOME6,
         &MASQ4, &MASQ6, &HAIR4, &HAIR6, &PORT4, &PORT6, &ADDRPORT4, &ADDRPORT6, &LOOPPORT4, &LOOSE,
-        &FRAMED, &GENUINE, &BOUND4, &BOUND6, &TARGET6, &ASKED4, &ASKED6,
+        &FRAMED, &GENUINE, &BOUND4, &BOUND6, &TARGET6, &GATEMAC, &ASKED4, &ASKED6,
     ];
 }
 
@@ -217,7 +218,10 @@ impl fmt::Display for SetElement {
 }
 
 fn length(fields: &[Field]) -> usize {
-    fields.iter().map(|field| field.length()).sum()
+    match fields {
+        [Field::Hardware] => size_of::<Mac>(),
+        _ => fields.iter().map(|field| field.length()).sum(),
+    }
 }
 
 fn write(fields: &[Field], values: &[Value]) -> Vec<u8> {
@@ -225,13 +229,14 @@ fn write(fields: &[Field], values: &[Value]) -> Vec<u8> {
     for (field, value) in fields.iter().zip(values) {
         value.write(*field, &mut bytes);
     }
+    bytes.truncate(length(fields));
     bytes
 }
 
 fn read(fields: &[Field], mut bytes: &[u8]) -> Option<Vec<Value>> {
     let mut values = Vec::with_capacity(fields.len());
     for field in fields {
-        let (value, rest) = bytes.split_at_checked(field.length())?;
+        let (value, rest) = bytes.split_at_checked(field.length().min(length(fields)))?;
         values.push(Value::read(*field, value)?);
         bytes = rest;
     }
@@ -295,6 +300,9 @@ mod tests {
         let shortened = SetElement::found(&known::GENUINE, genuine.key[..22].to_vec(), vec![]);
         assert_eq!(shortened, genuine);
         assert_eq!(genuine.read().expect("readable").0, key);
+        let alone = SetElement::new(&known::GATEMAC, &[Value::Hardware(mac)]);
+        assert_eq!(alone.key, mac.0);
+        assert_eq!(alone.to_string(), "02:00:00:00:00:07 in set gatemac");
         let port = SetElement::mapping(
             &known::PORT4,
             &[Value::Transport(Transport::Tcp), Value::Port(8080)],

@@ -111,7 +111,9 @@ impl Table {
         let wanted: HashSet<SetElement> = self.wanted().into_iter().collect();
         let found = self.found()?;
         let networks = collect(&found).into_iter();
-        let networks = networks.filter(|thing| matches!(thing, Element::Network { .. }));
+        let of_networks =
+            |thing: &Element| matches!(thing, Element::Network { .. } | Element::Strangers { .. });
+        let networks = networks.filter(of_networks);
         self.kept.with(|kept| kept.extend(networks));
         let present: HashSet<SetElement> = found.into_iter().collect();
         let strange = present.difference(&wanted).filter(|element| !element.set.is_networks);
