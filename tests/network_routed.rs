@@ -27,7 +27,7 @@ fn addresses(result: &Value) -> [String; 2] {
 }
 
 /// No bridge hands packets over by itself: as where br_netfilter is not loaded.
-fn without_br_netfilter(world: &World) {
+pub(crate) fn without_br_netfilter(world: &World) {
     for family in ["iptables", "ip6tables", "arptables"] {
         let file = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
         world.host.run(|| {

@@ -5,6 +5,8 @@ pub(crate) mod conf;
 pub(crate) mod daemon;
 pub(crate) mod enter;
 pub(crate) mod eventually;
+pub(crate) mod forged;
+pub(crate) mod frames;
 pub(crate) mod inventory;
 pub(crate) mod ipam;
 pub(crate) mod netns;
