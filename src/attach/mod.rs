@@ -29,6 +29,7 @@ mod difference;
 mod door;
 mod element;
 mod enforcement;
+mod foreign;
 mod loopback;
 pub mod naming;
 mod observed;
@@ -51,6 +52,7 @@ pub use element::{
     network_remains,
 };
 pub use enforcement::{NoBrNetfilter, WayToRules, way_to_rules};
+pub use foreign::Dropping;
 pub use loopback::{publishes_at_loopback, serves_loopback};
 pub use observed::{
     BridgeSeen, BucketSeen, HostSeen, InsideSeen, Observed, RouteSeen, ShapeSeen, VlansSeen,

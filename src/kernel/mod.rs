@@ -5,6 +5,7 @@ pub mod clock;
 pub mod conntrack;
 mod error;
 pub mod fault;
+pub mod features;
 pub mod identity;
 pub mod inspect;
 pub mod lane;
@@ -19,5 +20,6 @@ pub mod route;
 pub mod sysctl;
 #[cfg(test)]
 mod testing;
+pub mod watch;
 
 pub use error::KernelError;

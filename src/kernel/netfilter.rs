@@ -93,6 +93,20 @@ impl NetfilterSocket {
     }
 }
 
+/// The attributes of a message, as far as they can be read: kind and value.
+pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (header, _) = rest.split_first_chunk::<4>()?;
+        let length = u16::from_ne_bytes([header[0], header[1]]) as usize;
+        // The upper two bits say how the value is to be read.
+        let kind = u16::from_ne_bytes([header[2], header[3]]) & 0x3fff;
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
 /// Appends a request to others that are sent with it.
 pub(super) fn append(bytes: &mut Vec<u8>, message: NetfilterMessage, number: u32, flags: u16) {
     let mut message = NetlinkMessage::from(message);

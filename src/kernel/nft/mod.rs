@@ -12,7 +12,11 @@
 
 mod elements;
 mod error;
+mod foreign;
+mod heal;
+mod listing;
 mod message;
+mod print;
 mod sets;
 pub mod skeleton;
 mod table;
@@ -23,4 +27,5 @@ mod tests;
 mod tests_packets;
 
 pub use error::NftError;
+pub use heal::Harm;
 pub use table::{Kept, Table};

@@ -42,6 +42,13 @@ pub fn apply() -> Result<Tables, NftError> {
     }
 }
 
+/// Whether the kernel does not have what it takes for some rules of a table that is not there. Nothing is
+/// made. Also false where `nft` does not get as far as to ask the kernel.
+pub fn lacks(rules: &str) -> bool {
+    let run = |program: PathBuf| run_with(&program, &["-c", "-f", "-"], rules);
+    matches!(program().and_then(run), Err(NftError::Refused { stderr }) if is_missing(&stderr))
+}
+
 /// An element of a set that does not exist.
 pub(super) fn nowhere() -> SetElement {
     static NOWHERE: Set = Set {
@@ -74,9 +81,13 @@ fn find(paths: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
 }
 
 fn run(program: &Path, text: &str) -> Result<(), NftError> {
+    run_with(program, &["-f", "-"], text)
+}
+
+fn run_with(program: &Path, args: &[&str], text: &str) -> Result<(), NftError> {
     let failed = |source| NftError::Run { program: program.display().to_string(), source };
     let mut child = Command::new(program)
-        .args(["-f", "-"])
+        .args(args)
         .env("LC_ALL", "C") // what it says is looked at
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -119,6 +130,16 @@ mod tests {
         assert!(is_missing("Error: Could not process rule: No such file or directory"));
         assert!(!is_missing("/dev/stdin:1:1-5: Error: syntax error, unexpected string"));
         assert!(!is_missing("Error: Could not process rule: Operation not permitted"));
+    }
+
+    #[test]
+    fn a_kernel_is_asked_without_anything_being_made() {
+        crate::kernel::testing::in_namespace(&["nft"], || {
+            assert!(!lacks("table inet probe { chain c { ct state established accept; }; }"));
+            assert!(lacks("table inet probe { chain c { jump nowhere; }; }"));
+            assert!(!lacks("no rule at all"));
+            assert_eq!(crate::kernel::testing::run("nft list ruleset"), "");
+        });
     }
 
     #[test]

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::NftError;
 use super::elements::{collect, expand};
 use super::message::{self, Answer, Refused, Verb};
+use super::print::Print;
 use super::sets::{Family, Set, SetElement, known};
 use super::skeleton::{self, Tables};
 use crate::attach::Element;
@@ -15,6 +16,8 @@ use crate::kernel::netfilter::NetfilterSocket;
 
 /// How often a dump is repeated that somebody's change has torn.
 const DUMPS: usize = 8;
+/// How often our rules are applied at most until they look the same twice.
+const PRINTS: usize = 4;
 
 /// What our sets are to hold, whatever anybody does to them. It outlives the [`Table`] that fills them,
 /// which a panic costs.
@@ -22,7 +25,7 @@ const DUMPS: usize = 8;
 pub struct Kept(Arc<Mutex<HashSet<Element>>>);
 
 impl Kept {
-    fn with<T>(&self, work: impl FnOnce(&mut HashSet<Element>) -> T) -> T {
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut HashSet<Element>) -> T) -> T {
         // Whoever panicked had at most not yet removed an element.
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -32,12 +35,14 @@ impl Kept {
 /// kernel needs: writers of one namespace wait for each other there.
 #[derive(Debug)]
 pub struct Table {
-    socket: NetfilterSocket,
+    pub(super) socket: NetfilterSocket,
     /// What removes an element: destroying forgives absence, and older kernels cannot.
     removal: Verb,
-    kept: Kept,
+    pub(super) kept: Kept,
     /// Which of the two tables there can be.
     tables: Tables,
+    /// What our rules look like here; none before they were applied.
+    pub(super) print: Option<Print>,
 }
 
 impl Table {
@@ -45,7 +50,8 @@ impl Table {
     /// added to a table that is not there makes it, with all that is `kept`.
     pub fn open(kept: Kept) -> Result<Self, NftError> {
         let (removal, tables) = (Verb::Destroy, Tables::Both);
-        let mut table = Self { socket: NetfilterSocket::open()?, removal, kept, tables };
+        let mut table =
+            Self { socket: NetfilterSocket::open()?, removal, kept, tables, print: None };
         table.removal = table.probe()?;
         Ok(table)
     }
@@ -107,7 +113,7 @@ impl Table {
     /// used.
     pub fn reconcile(&mut self, wanted: Vec<Element>) -> Result<(), NftError> {
         self.kept.with(|kept| *kept = wanted.into_iter().collect());
-        self.tables = skeleton::apply()?;
+        self.make()?;
         let wanted: HashSet<SetElement> = self.wanted().into_iter().collect();
         let found = self.found()?;
         let networks = collect(&found).into_iter();
@@ -124,15 +130,24 @@ impl Table {
 
     /// Makes the tables again, with all that is kept.
     pub fn heal(&mut self) -> Result<(), NftError> {
-        self.tables = skeleton::apply()?;
+        self.make()?;
         let wanted = self.wanted();
         self.transact(Verb::Add, &wanted).map_err(sort)
     }
 
-    /// True if everything that is kept is there. Rules are not looked at.
-    pub fn is_whole(&mut self) -> Result<bool, NftError> {
-        let present: HashSet<SetElement> = self.found()?.into_iter().collect();
-        Ok(self.wanted().iter().all(|element| present.contains(element)))
+    /// Applies the text and takes the print of it. If that is another than before, it is another `nft` or
+    /// somebody came in between; what looks the same twice is ours.
+    fn make(&mut self) -> Result<(), NftError> {
+        for _ in 0..PRINTS {
+            self.tables = skeleton::apply()?;
+            let print = Some(Print::take(&mut self.socket)?);
+            let is_known = self.print == print;
+            self.print = print;
+            if is_known {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// True if it is kept already.
@@ -145,7 +160,7 @@ impl Table {
         self.kept.with(|kept| at(kept))
     }
 
-    fn wanted(&self) -> Vec<SetElement> {
+    pub(super) fn wanted(&self) -> Vec<SetElement> {
         let all: Vec<Element> = self.kept.with(|kept| kept.iter().cloned().collect());
         self.seen(&all)
     }
@@ -161,7 +176,7 @@ impl Table {
         self.transact(Verb::Add, &elements).map_err(sort)
     }
 
-    fn take(&mut self, elements: &[SetElement]) -> Result<(), NftError> {
+    pub(super) fn take(&mut self, elements: &[SetElement]) -> Result<(), NftError> {
         if forgive(self.transact(self.removal, elements))?.is_none() {
             for element in elements {
                 forgive(self.transact(self.removal, std::slice::from_ref(element)))?;
@@ -171,7 +186,7 @@ impl Table {
     }
 
     /// Every element of our sets; none of those that are not there.
-    fn found(&mut self) -> Result<Vec<SetElement>, NftError> {
+    pub(super) fn found(&mut self) -> Result<Vec<SetElement>, NftError> {
         let mut found = Vec::new();
         for set in known::ALL {
             match self.elements(set) {
@@ -210,7 +225,7 @@ impl Table {
         }
     }
 
-    fn transact(&mut self, verb: Verb, elements: &[SetElement]) -> Result<(), NftError> {
+    pub(super) fn transact(&mut self, verb: Verb, elements: &[SetElement]) -> Result<(), NftError> {
         if elements.is_empty() {
             return Ok(());
         }
@@ -261,7 +276,7 @@ fn forgive<T>(outcome: Result<T, NftError>) -> Result<Option<T>, NftError> {
 
 /// What a refusal means to somebody who needs the table: elements are not missed when they are added,
 /// so what is not there is the table or the set.
-fn sort(error: NftError) -> NftError {
+pub(super) fn sort(error: NftError) -> NftError {
     match error {
         NftError::Kernel { doing, errno: Errno::ENOENT, .. } => NftError::SkeletonLost { doing },
         NftError::Kernel { doing, errno: Errno::EEXIST, .. } => NftError::Conflict { doing },

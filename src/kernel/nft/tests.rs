@@ -136,12 +136,17 @@ fn a_table_that_was_taken_away_is_made_again_with_all_that_is_kept() {
             "nft delete table inet quantum",
             "nft delete table bridge quantum",
             "nft flush set inet quantum home4",
+            "nft flush chain inet quantum across",
+            "nft insert rule bridge quantum prerouting accept",
+            "nft add chain inet quantum forward { policy drop; }",
+            "nft add element bridge quantum loose { qc9 }",
         ] {
             table.add(std::slice::from_ref(&one)).expect("added");
             run(harm);
-            assert!(!table.is_whole().expect("an answer"), "{harm}");
-            table.heal().expect("healed");
-            assert!(table.is_whole().expect("an answer"), "{harm}");
+            let done = table.harm().expect("an answer");
+            assert!(!done.is_none() && !done.to_string().is_empty(), "{harm}");
+            table.undo(&done).expect("undone");
+            assert!(table.harm().expect("an answer").is_none(), "{harm}");
             assert!(table.has(&one).expect("an answer"), "{harm}");
             assert!(run("nft list tables").contains("bridge quantum"), "{harm}");
         }

@@ -1,7 +1,8 @@
 //! The links of the host that are ours, found from what the kernel alone knows; and those that share a
 //! bridge with them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use quantum_config::ids::{IfName, LinkIndex};
 
@@ -46,6 +47,19 @@ impl Host {
             owned(link, bridge)
         };
         Ok(links.into_iter().filter_map(ours).collect())
+    }
+
+    /// The links that are there and do not have an address that they should have.
+    pub fn without(&mut self, wanted: &[(IfName, IpAddr)]) -> Result<HashSet<IfName>, StepError> {
+        let mut found = HashSet::new();
+        for (name, address) in wanted {
+            let Some(link) = look::link_by_name(self.socket()?, name)? else { continue };
+            let present = look::addresses(self.socket()?, link.index)?;
+            if !present.iter().any(|a| a.ip() == *address) {
+                found.insert(name.clone());
+            }
+        }
+        Ok(found)
     }
 
     /// The names of a bridge's ports, whoever made them.

@@ -1,0 +1,190 @@
+//! Listing chains, rules and sets of any table, also of others. What is read is their attributes as the
+//! kernel has them: nobody's rules are unknown to us then, and none make us fail.
+
+use nix::errno::Errno;
+
+use super::NftError;
+use crate::kernel::netfilter::{NetfilterSocket, attributes};
+
+// include/uapi/linux/netfilter/nf_tables.h
+const SUBSYSTEM: u16 = 10 << 8;
+const GET_CHAIN: u16 = 4;
+const GET_RULE: u16 = 7;
+const GET_SET: u16 = 10;
+const GET_ELEMENTS: u16 = 13;
+/// The table, in the messages of rules, sets and elements.
+const TABLE: u16 = 1;
+/// The set, in those of elements.
+const SET: u16 = 2;
+// include/uapi/linux/netlink.h
+const HEADER: usize = 16;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+const REQUEST_DUMP: u16 = 0x301;
+const DUMP_INTR: u16 = 0x10;
+
+/// How often a listing is repeated that somebody's change has torn.
+const TRIES: usize = 8;
+
+/// Families as the kernel numbers them.
+pub(super) mod family {
+    pub(in super::super) const ANY: u8 = 0;
+    pub(in super::super) const INET: u8 = 1;
+    pub(in super::super) const IPV4: u8 = 2;
+    pub(in super::super) const BRIDGE: u8 = 7;
+    pub(in super::super) const IPV6: u8 = 10;
+}
+
+/// An object that was listed.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) family: u8,
+    bytes: Vec<u8>,
+}
+
+impl Object {
+    pub(super) fn attributes(&self) -> impl Iterator<Item = (u16, &[u8])> {
+        attributes(&self.bytes)
+    }
+
+    /// The value of an attribute; empty if there is none.
+    pub(super) fn get(&self, wanted: u16) -> &[u8] {
+        self.attributes().find(|(kind, _)| *kind == wanted).map(|(_, v)| v).unwrap_or_default()
+    }
+
+    /// The same as a name.
+    pub(super) fn name(&self, wanted: u16) -> String {
+        text(self.get(wanted))
+    }
+}
+
+/// A name as the kernel writes it.
+pub(super) fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// The base chains and chains of all tables of a family.
+pub(super) fn chains(socket: &mut NetfilterSocket, family: u8) -> Result<Vec<Object>, NftError> {
+    list(socket, GET_CHAIN, family, &[])
+}
+
+/// The rules of a table, chain by chain in their order; none if there is no such table.
+pub(super) fn rules(
+    socket: &mut NetfilterSocket,
+    family: u8,
+    table: &str,
+) -> Result<Vec<Object>, NftError> {
+    list(socket, GET_RULE, family, &[(TABLE, table)])
+}
+
+/// The sets of a table, its anonymous ones among them.
+pub(super) fn sets(
+    socket: &mut NetfilterSocket,
+    family: u8,
+    table: &str,
+) -> Result<Vec<Object>, NftError> {
+    list(socket, GET_SET, family, &[(TABLE, table)])
+}
+
+/// The elements of a set, in lists.
+pub(super) fn elements(
+    socket: &mut NetfilterSocket,
+    family: u8,
+    table: &str,
+    set: &str,
+) -> Result<Vec<Object>, NftError> {
+    list(socket, GET_ELEMENTS, family, &[(TABLE, table), (SET, set)])
+}
+
+fn list(
+    socket: &mut NetfilterSocket,
+    get: u16,
+    family: u8,
+    of: &[(u16, &str)],
+) -> Result<Vec<Object>, NftError> {
+    let doing = || {
+        let what = match get {
+            GET_CHAIN => "chains",
+            GET_RULE => "rules",
+            GET_SET => "sets",
+            _ => "elements",
+        };
+        let of: Vec<&str> = of.iter().map(|(_, name)| *name).collect();
+        format!(
+            "list the {what} of {}",
+            if of.is_empty() { "all tables".into() } else { of.join(" ") }
+        )
+    };
+    for _ in 0..TRIES {
+        let number = socket.numbers(1);
+        let mut listing = Listing::default();
+        socket.ask(&request(get, family, of, number), |datagram| {
+            listing.read(datagram);
+            Ok::<_, NftError>(())
+        })?;
+        match listing.errno {
+            // The kernel does not know the family, or the table went away meanwhile.
+            Some(Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT) => return Ok(Vec::new()),
+            Some(Errno::EINTR) => {}
+            Some(errno) => {
+                return Err(NftError::Kernel { doing: doing(), errno, explanation: None });
+            }
+            None if listing.is_torn || !listing.is_done => {}
+            None => return Ok(listing.objects),
+        }
+    }
+    Err(NftError::NoAnswer { doing: doing() })
+}
+
+fn request(get: u16, family: u8, of: &[(u16, &str)], number: u32) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER];
+    bytes.extend([family, 0, 0, 0]);
+    for (kind, name) in of {
+        let length = 4 + name.len() + 1;
+        bytes.extend((length as u16).to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(name.as_bytes());
+        bytes.resize(bytes.len() + 1 + (length.next_multiple_of(4) - length), 0);
+    }
+    let length = bytes.len() as u32;
+    bytes[..4].copy_from_slice(&length.to_ne_bytes());
+    bytes[4..6].copy_from_slice(&(SUBSYSTEM | get).to_ne_bytes());
+    bytes[6..8].copy_from_slice(&REQUEST_DUMP.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&number.to_ne_bytes());
+    bytes
+}
+
+/// A listing as far as it was read.
+#[derive(Debug, Default)]
+struct Listing {
+    objects: Vec<Object>,
+    is_torn: bool,
+    is_done: bool,
+    errno: Option<Errno>,
+}
+
+impl Listing {
+    fn read(&mut self, mut datagram: &[u8]) {
+        while let Some((header, _)) = datagram.split_first_chunk::<HEADER>() {
+            let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+            let kind = u16::from_ne_bytes([header[4], header[5]]);
+            let flags = u16::from_ne_bytes([header[6], header[7]]);
+            let Some(body) = datagram.get(HEADER..length) else { return };
+            self.is_torn |= flags & DUMP_INTR != 0;
+            match kind {
+                DONE | ERROR => {
+                    self.is_done = true;
+                    let code = body.first_chunk::<4>().map_or(0, |c| i32::from_ne_bytes(*c));
+                    self.errno = (code < 0).then(|| Errno::from_raw(code.saturating_neg()));
+                }
+                _ => {
+                    if let Some((head, rest)) = body.split_first_chunk::<4>() {
+                        self.objects.push(Object { family: head[0], bytes: rest.to_vec() });
+                    }
+                }
+            }
+            datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The print of our rules: what the kernel has of our chains, in a form that is the same for the same
+//! text. It is taken after the text was applied, and compared with what is there later. So it is known
+//! what our rules look like on this kernel, as this `nft` writes them, without knowing how to write them.
+//!
+//! Left out is what differs although nobody changed anything: handles, counters, and the numbers of
+//! anonymous sets. Such a set cannot be changed by anybody, so that its rule stands for it.
+
+use std::collections::BTreeMap;
+
+use super::NftError;
+use super::listing::{self, Object, family, text};
+use crate::kernel::netfilter::{NetfilterSocket, attributes};
+
+const TABLE: &str = "quantum";
+
+// include/uapi/linux/netfilter/nf_tables.h
+mod chain {
+    pub(super) const TABLE: u16 = 1;
+    pub(super) const NAME: u16 = 3;
+    pub(super) const HOOK: u16 = 4;
+    pub(super) const POLICY: u16 = 5;
+    pub(super) const TYPE: u16 = 7;
+    pub(super) const FLAGS: u16 = 10;
+}
+mod rule {
+    pub(super) const CHAIN: u16 = 2;
+    pub(super) const EXPRESSIONS: u16 = 4;
+}
+const LIST_ELEM: u16 = 1;
+const EXPR_NAME: u16 = 1;
+const EXPR_DATA: u16 = 2;
+const LOOKUP_SET: u16 = 1;
+
+/// See the module. By chain, as `inet quantum forward`: what it is, and its rules.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Print(BTreeMap<String, Vec<Vec<u8>>>);
+
+impl Print {
+    /// Takes the print of both tables.
+    pub(super) fn take(socket: &mut NetfilterSocket) -> Result<Self, NftError> {
+        let mut print = BTreeMap::<String, Vec<Vec<u8>>>::new();
+        for (number, word) in [(family::INET, "inet"), (family::BRIDGE, "bridge")] {
+            let name = |chain: String| format!("{word} {TABLE} {chain}");
+            for object in listing::chains(socket, number)? {
+                if object.family == number && object.name(chain::TABLE) == TABLE {
+                    print.insert(name(object.name(chain::NAME)), vec![kind_of(&object)]);
+                }
+            }
+            for object in listing::rules(socket, number, TABLE)? {
+                // A chain that came between the two listings: the next look sees it.
+                if let Some(rules) = print.get_mut(&name(object.name(rule::CHAIN))) {
+                    rules.push(essence(object.get(rule::EXPRESSIONS)));
+                }
+            }
+        }
+        Ok(Self(print))
+    }
+
+    /// What is gone or different in `now`: chains, or a table without any. What others put beside ours is
+    /// theirs.
+    pub(super) fn differing(&self, now: &Self) -> Vec<String> {
+        let differs = |(name, rules): &(&String, &Vec<_>)| now.0.get(*name) != Some(*rules);
+        let mut found: Vec<String> = Vec::new();
+        for (chain, _) in self.0.iter().filter(differs) {
+            let table = chain.rsplit_once(' ').map_or(chain.as_str(), |(table, _)| table);
+            let is_left = now.0.keys().any(|other| other.starts_with(table));
+            let lost = if is_left { format!("chain {chain}") } else { format!("table {table}") };
+            if !found.contains(&lost) {
+                found.push(lost);
+            }
+        }
+        found
+    }
+}
+
+fn kind_of(chain: &Object) -> Vec<u8> {
+    let kept = [chain::HOOK, chain::POLICY, chain::TYPE, chain::FLAGS];
+    let parts = chain.attributes().filter(|(kind, _)| kept.contains(kind));
+    parts.flat_map(|(kind, value)| [&kind.to_ne_bytes(), value].concat()).collect()
+}
+
+/// An expression of a rule: its name and its data.
+pub(super) fn expressions(list: &[u8]) -> impl Iterator<Item = (String, &[u8])> {
+    attributes(list).filter(|(kind, _)| *kind == LIST_ELEM).map(|(_, expression)| {
+        let get = |wanted| attributes(expression).find(|(kind, _)| *kind == wanted);
+        let name = get(EXPR_NAME).map(|(_, value)| text(value)).unwrap_or_default();
+        (name, get(EXPR_DATA).map(|(_, value)| value).unwrap_or_default())
+    })
+}
+
+fn essence(list: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(list.len());
+    for (name, data) in expressions(list) {
+        bytes.extend(name.as_bytes());
+        match name.as_str() {
+            "counter" => {}
+            "lookup" => {
+                for (kind, value) in attributes(data) {
+                    match kind {
+                        LOOKUP_SET => bytes.extend(unnumbered(value)),
+                        _ => bytes.extend(value),
+                    }
+                }
+            }
+            _ => bytes.extend(data),
+        }
+        bytes.push(0);
+    }
+    bytes
+}
+
+/// The name of a set, of an anonymous one without its number.
+fn unnumbered(name: &[u8]) -> &[u8] {
+    [&b"__set"[..], b"__map"].into_iter().find(|of| name.starts_with(of)).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::nft::skeleton;
+    use crate::kernel::testing::{in_namespace, run};
+
+    fn take() -> Print {
+        Print::take(&mut NetfilterSocket::open().expect("a socket")).expect("a print")
+    }
+
+    #[test]
+    fn the_same_text_has_the_same_print() {
+        in_namespace(&["nft"], || {
+            assert_eq!(take(), Print::default());
+            skeleton::apply().expect("the skeleton");
+            let first = take();
+            let chains = skeleton::TEXT.matches("flush chain").count();
+            assert_eq!(first.0.len(), chains + skeleton::GUARD.matches("flush chain").count());
+            run("nft add table inet somebody");
+            for _ in 0..12 {
+                skeleton::apply().expect("the skeleton");
+                assert_eq!(take(), first);
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_changed_is_named() {
+        in_namespace(&["nft"], || {
+            for (harm, lost) in [
+                ("flush chain inet quantum across", "chain inet quantum across"),
+                ("flush chain bridge quantum stranger", "chain bridge quantum stranger"),
+                ("insert rule inet quantum forward accept", "chain inet quantum forward"),
+                ("add rule bridge quantum port accept", "chain bridge quantum port"),
+                ("add chain inet quantum forward { policy drop; }", "chain inet quantum forward"),
+            ] {
+                skeleton::apply().expect("the skeleton");
+                run("nft add chain inet quantum forward { policy accept; }");
+                let before = take();
+                run(&format!("nft {harm}"));
+                assert_eq!(before.differing(&take()), [lost], "{harm}");
+            }
+            skeleton::apply().expect("the skeleton");
+            let before = take();
+            run("nft add chain inet quantum theirs");
+            assert_eq!(before.differing(&take()), [""; 0]);
+            run("nft flush ruleset");
+            assert_eq!(before.differing(&take()), ["table bridge quantum", "table inet quantum"]);
+        });
+    }
+}
