@@ -33,6 +33,7 @@ mod network_burst;
 mod network_conntrack;
 mod network_fragments;
 mod network_guard;
+mod network_healing;
 mod network_ipv6;
 mod network_isolation;
 mod network_keys;

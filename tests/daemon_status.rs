@@ -9,7 +9,7 @@ use crate::support::conf::network;
 use crate::support::plugin::Call;
 use crate::support::world::World;
 
-fn quantumctl(world: &World, args: &str) -> Output {
+pub(crate) fn quantumctl(world: &World, args: &str) -> Output {
     let mut command = Command::new(binaries::quantumctl());
     command.args(args.split_whitespace());
     command.env(quantum_config::wire::SOCKET_VARIABLE, &world.paths().socket);

@@ -63,7 +63,7 @@ fn forged_frames_are_dropped_and_genuine_ones_pass() {
 #[test]
 fn check_notices_a_guard_that_is_gone() {
     let world = world!();
-    let _daemon = world.daemon();
+    let _daemon = world.daemon_that_mends_nothing();
     let conf = guarded("watch", "10.71.0.0/24");
     let container = world.container();
     let result = world.call(Call::add("c1", &container).conf(&conf)).succeeded();

@@ -156,7 +156,7 @@ fn neighbours_hear_of_an_addresss_next_owner() {
 #[test]
 fn check_notices_what_ipv6_lost() {
     let world = world!();
-    let _daemon = world.daemon();
+    let _daemon = world.daemon_that_mends_nothing();
     let conf = network6("check6", "fd00:85::/64");
     let container = world.container();
     let result = world.call(Call::add("c1", &container).conf(&conf)).succeeded();

@@ -197,7 +197,7 @@ fn vlans_that_cannot_be_are_refused_before_anything_is_made() {
 #[test]
 fn vlans_are_set_or_the_kernel_is_named_that_cannot() {
     let world = world!();
-    let _daemon = world.daemon();
+    let _daemon = world.daemon_that_mends_nothing();
     let conf = switch("vlan1", json!({ "vlan": 100, "vlanTrunk": [{ "minID": 10, "maxID": 12 }] }));
     let probe = "link add probe type bridge vlan_filtering 1";
     let can =

@@ -13,7 +13,7 @@ use crate::support::world::OUTSIDE;
 #[test]
 fn a_flushed_ruleset_comes_back_with_the_next_add() {
     let world = world!();
-    let _daemon = world.daemon();
+    let _daemon = world.daemon_that_mends_nothing();
     let conf = network("flushed", "flushed0", "10.81.0.0/29");
     let (old, new) = (world.container(), world.container());
     world.call(Call::add("old", &old).conf(&conf)).succeeded();
@@ -29,7 +29,7 @@ fn a_flushed_ruleset_comes_back_with_the_next_add() {
 #[test]
 fn a_del_after_a_flush_is_whole() {
     let world = world!();
-    let _daemon = world.daemon();
+    let _daemon = world.daemon_that_mends_nothing();
     let conf = network("gone", "gone0", "10.82.0.0/29");
     let container = world.container();
     world.call(Call::add("c1", &container).conf(&conf)).succeeded();

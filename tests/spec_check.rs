@@ -24,7 +24,7 @@ struct Site {
 
 impl Site {
     fn new(world: World) -> Self {
-        let daemon = world.daemon();
+        let daemon = world.daemon_that_mends_nothing();
         let container = world.container();
         let result = world.call(Call::add("c1", &container).conf(&example())).succeeded();
         Self { world, container, result, _daemon: daemon }
@@ -147,6 +147,17 @@ fn an_nft_element_that_was_deleted() {
             assert!(gone > 0, "no nft element speaks of {}", address(&site.result));
         },
     );
+}
+
+#[test]
+fn rules_that_were_changed() {
+    for (harm, named) in [
+        ("flush chain inet quantum across", "chain inet quantum across"),
+        ("insert rule bridge quantum port accept", "chain bridge quantum port"),
+        ("delete table inet quantum", "table inet quantum"),
+    ] {
+        notices(world!(), |_| named.to_owned(), |site| _ = site.world.host.output("nft", harm));
+    }
 }
 
 #[test]

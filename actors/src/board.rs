@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use quantum_cni::attach::Dropping;
 use quantum_config::cni::{CniError, Code, Definition};
 use quantum_config::ids::NetworkName;
 use serde::Serialize;
@@ -16,6 +17,17 @@ pub(crate) struct Board {
     pub(crate) phase: Phase,
     /// Why what runs may be without network, and nobody can say that it is not.
     pub(crate) degraded: Vec<String>,
+    /// Why containers may have less connectivity than they should: our rules are not in force, or
+    /// those of others drop what ours let pass.
+    pub(crate) limited: Vec<String>,
+    /// What the kernel does not have, and what is done instead.
+    pub(crate) missing: Vec<String>,
+    /// Why our tables are not what they should be, if they are not.
+    #[serde(skip)]
+    pub(crate) unruled: Option<String>,
+    /// Chains of others that drop what they do not know.
+    #[serde(skip)]
+    pub(crate) dropping: Vec<Dropping>,
     /// Files of `config_dir` that will not do.
     pub(crate) problems: Vec<FileProblem>,
     /// Networks that are defined in `config_dir`, each with its file.
@@ -49,6 +61,9 @@ pub(crate) struct FileProblem {
 pub(crate) struct NetworkStatus {
     /// Its bridge.
     pub(crate) bridge: String,
+    /// As it is now.
+    #[serde(skip)]
+    pub(crate) definition: Option<Arc<Definition>>,
     /// Addresses that are leased.
     pub(crate) held: u128,
     /// Addresses that are free, of the scarcest set.
@@ -77,7 +92,23 @@ impl Board {
             Phase::Open => {}
         }
         reasons.extend(self.degraded.iter().cloned());
+        reasons.extend(self.limited.iter().cloned());
         reasons
+    }
+
+    /// Puts together what limits the networks that are in use. To be called when these change, or what
+    /// is known of the rules.
+    pub(crate) fn judge(&mut self) {
+        let used = || self.networks.values().filter_map(|network| network.definition.as_deref());
+        let concerned = |chain: &Dropping| {
+            let mut bridges: Vec<&str> =
+                used().filter(|n| chain.concerns(n)).map(|n| n.bridge.as_str()).collect();
+            bridges.sort_unstable();
+            bridges.dedup();
+            (!bridges.is_empty()).then(|| chain.told_for(&bridges))
+        };
+        let dropped: Vec<String> = self.dropping.iter().filter_map(concerned).collect();
+        self.limited = self.unruled.iter().cloned().chain(dropped).collect();
     }
 
     /// The answer to a STATUS for `network`. What failed with another definition than the caller's
@@ -97,7 +128,17 @@ impl Board {
         if !self.degraded.is_empty() {
             return unable(Code::Degraded, self.degraded.join("; "));
         }
-        let Some(status) = self.networks.get(network) else { return Ok(()) };
+        let status = self.networks.get(network);
+        let used = status.and_then(|status| status.definition.as_deref());
+        let mut limits: Vec<String> = self.unruled.iter().cloned().collect();
+        if let Some(meant) = definition.or(used) {
+            let concerned = self.dropping.iter().filter(|chain| chain.concerns(meant));
+            limits.extend(concerned.map(|chain| chain.told_for(&[meant.bridge.as_str()])));
+        }
+        if !limits.is_empty() {
+            return unable(Code::Degraded, limits.join("; "));
+        }
+        let Some(status) = status else { return Ok(()) };
         if let Some(failure) = &status.failed
             && definition.is_none_or(|definition| failure.definition.serves(definition))
         {
@@ -127,6 +168,14 @@ mod tests {
         let error = board.status(&name, None).expect_err("exhausted");
         assert_eq!(error.code, Code::NotReady);
         assert!(error.details.contains("10.0.0.0/30"));
+        board.networks.clear();
+        board.unruled = Some("cannot find nft".into());
+        board.judge();
+        assert_eq!(board.reasons(), ["cannot find nft"]);
+        assert_eq!(board.status(&name, None).expect_err("unruled").code, Code::Degraded);
+        board.unruled = None;
+        board.judge();
+        assert!(board.reasons().is_empty() && board.status(&name, None).is_ok());
         board.degraded.push("the store was damaged".into());
         assert_eq!(board.status(&name, None).expect_err("degraded").code, Code::Degraded);
     }

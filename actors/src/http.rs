@@ -108,7 +108,7 @@ async fn health(pages: &Pages) -> Response<Full<Bytes>> {
 
 fn ready(pages: &Pages) -> Response<Full<Bytes>> {
     let board = pages.board.borrow();
-    let ready = board.phase == Phase::Open && board.degraded.is_empty();
+    let ready = board.phase == Phase::Open && board.reasons().is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "ready": ready,

@@ -167,7 +167,12 @@ async fn put_in_order(
             warn!(log, "a port has two owners"; "error" => %conflict);
         }
     }
-    sweep(graph, &records, &networks, unknown, log).await?;
+    let unruled = sweep(graph, &records, &networks, unknown, log).await?;
+    // Said from the start; the watch takes it back when it is put right.
+    board.send_modify(|board| {
+        board.unruled = unruled;
+        board.judge();
+    });
     // Not before: a DEL in the middle of the sweep would have its elements put back.
     ask(&graph.open, Open(Class::Look)).await?;
     ask(&graph.replay, Replay).await?;
@@ -178,14 +183,15 @@ async fn put_in_order(
 
 /// Compares the kernel with the records. A link of ours without a record is what a daemon left that
 /// died in the middle of an ADD: nobody was told of it. A record without a link is only reported:
-/// its container may be gone, and its DEL is still to come. What is `unknown` is left alone.
+/// its container may be gone, and its DEL is still to come. What is `unknown` is left alone. Gives why
+/// our rules are not in order, if they are not.
 async fn sweep(
     graph: &Graph,
     records: &[Stored],
     networks: &[Definition],
     unknown: HashSet<IfName>,
     log: &Logger,
-) -> Result<(), Failure> {
+) -> Result<Option<String>, Failure> {
     let known = records.iter().map(|s| s.record.host.clone());
     let hosts: HashSet<_> = known.chain(unknown).collect();
     let of_networks = networks.iter().flat_map(network_elements);
@@ -208,7 +214,7 @@ async fn sweep(
         warn!(log, "an attachment has no interface any more; its address is held until DEL or GC";
             "container_id" => container, "interface" => host.as_str());
     }
-    Ok(())
+    Ok(swept.unruled)
 }
 
 /// After the store was lost: every link of ours gives its record back as far as it can. What a network

@@ -33,6 +33,8 @@ pub(crate) struct Meters {
     pub(crate) free: GaugeVec,
     /// Ports of the host that lead to containers.
     pub(crate) published: IntGauge,
+    /// What others took away or changed, and was put right.
+    pub(crate) repairs: IntCounterVec,
     /// 1 while ADDs are served.
     pub(crate) ready: Gauge,
 }
@@ -88,6 +90,10 @@ impl Meters {
                 "cni_published_ports",
                 "Ports of the host that lead to containers.",
             )?,
+            repairs: IntCounterVec::new(
+                Opts::new("cni_repairs_total", "What others broke and was repaired."),
+                &["what"],
+            )?,
             ready: Gauge::new("cni_ready", "1 while ADDs are served.")?,
         };
         registry.register(Box::new(meters.operations.clone()))?;
@@ -100,7 +106,11 @@ impl Meters {
         registry.register(Box::new(meters.held.clone()))?;
         registry.register(Box::new(meters.free.clone()))?;
         registry.register(Box::new(meters.published.clone()))?;
+        registry.register(Box::new(meters.repairs.clone()))?;
         registry.register(Box::new(meters.ready.clone()))?;
+        for what in ["rules", "address"] {
+            meters.repairs.with_label_values(&[what]);
+        }
         // Shown from the first scrape on, so that a rate over them is never undefined: each verb,
         // with the errors that an operator will first set an alarm on.
         for (command, code) in [

@@ -29,7 +29,7 @@ pub(crate) const RANKS: &[Rank] = &[
     Rank { actor: "pool", rank: 3, asks: &[], tells: &[] },
     Rank { actor: "cache", rank: 3, asks: &[], tells: &[] },
     Rank { actor: "publisher", rank: 3, asks: &[], tells: &[] },
-    Rank { actor: "driver", rank: 4, asks: &[], tells: &[] },
+    Rank { actor: "driver", rank: 4, asks: &[], tells: &["manager"] },
 ];
 
 /// The graph as text, one edge a line: what `quantum-cnid --graph` prints.

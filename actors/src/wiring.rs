@@ -18,7 +18,7 @@ use crate::cache::{Cache, StoreLane};
 use crate::driver::{Driver, Lanes};
 use crate::manager::{Folders, Manager};
 use crate::messages::cache::{All, Defined, Find, Rebuild};
-use crate::messages::driver::{Scan, Sweep};
+use crate::messages::driver::{Inform, Scan, Sweep};
 use crate::messages::manager::{Admit, Died, Open, Reload, Replay, Warm};
 use crate::messages::metrics::{Health, Render};
 use crate::messages::publisher::Publish;
@@ -96,6 +96,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         withdraw: publisher.clone().recipient(),
         vacant: driver.clone().recipient(),
         prepare: driver.clone().recipient(),
+        restore: driver.clone().recipient(),
         apply: driver.clone().recipient(),
         revert: driver.clone().recipient(),
         inspect: driver.clone().recipient(),
@@ -103,6 +104,8 @@ pub(crate) fn start(parts: Parts) -> Graph {
         sweep: driver.clone().recipient(),
     };
     let manager = Manager::new(folders, hands, board, named("manager")).start();
+    let (looked, lost) = (manager.clone().recipient(), manager.clone().recipient());
+    driver.do_send(Inform { looked, lost });
     let watched: Vec<(&'static str, Recipient<Observe>)> = vec![
         ("manager", manager.clone().recipient()),
         ("cache", cache.clone().recipient()),

@@ -66,6 +66,8 @@ pub enum Difference {
     NotPublished(String),
     /// Its network is not kept apart from others any more.
     NotIsolated(String),
+    /// Rules of ours are gone or others: of which chain or table.
+    RulesChanged(String),
 }
 
 impl fmt::Display for Difference {
@@ -132,6 +134,7 @@ impl fmt::Display for Difference {
             Self::NotIsolated(bridge) => {
                 write!(f, "the network of bridge {bridge} is not kept apart any more")
             }
+            Self::RulesChanged(of) => write!(f, "the rules of {of} are not as they should be"),
         }
     }
 }

@@ -200,10 +200,16 @@ impl Steady {
     /// `start`.
     #[track_caller]
     pub(crate) fn was_undisturbed(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let lost = self.thread.join().expect("the conversation");
-        let answered = self.answered.load(Ordering::Relaxed);
+        let answered = Arc::clone(&self.answered);
+        let lost = self.lost();
+        let answered = answered.load(Ordering::Relaxed);
         assert!(answered > 0, "no question was asked meanwhile");
         assert_eq!(lost, 0, "questions without an answer ({answered} had one)");
+    }
+
+    /// Ends the conversation; how many questions were not answered.
+    pub(crate) fn lost(self) -> u32 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the conversation")
     }
 }

@@ -94,6 +94,11 @@ impl World {
         daemon
     }
 
+    /// The same, and what others break stays broken: what is seen of it can be looked at.
+    pub(crate) fn daemon_that_mends_nothing(&self) -> Daemon {
+        self.daemon_with(Options::default().var("QUANTUM_FAIL_AT", &["mending"; 1000].join(",")))
+    }
+
     /// Calls the plugin on the host.
     pub(crate) fn call(&self, call: Call) -> Outcome {
         self.call_in(&self.host, call)

@@ -20,8 +20,8 @@ impl Handler<Inspect> for Driver {
             let wanted = if netns.is_some() { expected_elements(&record) } else { Vec::new() };
             let links =
                 lanes.inspect(move |_| inspect::observe(&record, netns.as_deref())).await??;
-            let missing = if wanted.is_empty() {
-                Vec::new()
+            let (missing, rules) = if wanted.is_empty() {
+                (Vec::new(), Vec::new())
             } else {
                 lanes
                     .netfilter(move |table| {
@@ -31,11 +31,11 @@ impl Handler<Inspect> for Driver {
                                 missing.push(element);
                             }
                         }
-                        Ok::<_, KernelError>(missing)
+                        Ok::<_, KernelError>((missing, table.changed_rules()?))
                     })
                     .await??
             };
-            Ok(Seen { links, missing })
+            Ok(Seen { links, missing, rules })
         })
     }
 }

@@ -10,6 +10,8 @@
 //! | `flows`        | has the kernel forget UDP flows to ports that were just published |
 //! | `inspect`      | looks, for CHECK and at start                                     |
 //! | `slow`         | an arbiter of its own, for what is rare: bridges                  |
+//!
+//! Besides, the thread `watch` hears what others change in the kernel ([`watch`]).
 
 mod apply;
 mod inspect;
@@ -17,6 +19,7 @@ mod lanes;
 mod prepare;
 mod revert;
 mod sweep;
+mod watch;
 
 use std::rc::Rc;
 
@@ -24,6 +27,8 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 use slog::{Logger, debug};
 
 pub(crate) use self::lanes::Lanes;
+use crate::messages::driver::Inform;
+use crate::messages::manager::Looked;
 use crate::messages::{Drain, Observe};
 use crate::meters::Meters;
 
@@ -32,17 +37,32 @@ pub(crate) struct Driver {
     lanes: Rc<Lanes>,
     meters: Meters,
     log: Logger,
+    /// Whom it tells what it learns of by itself.
+    inform: Option<Inform>,
+    /// The watch was started.
+    watches: bool,
+    /// What was told last.
+    told: Option<Looked>,
 }
 
 impl Driver {
     /// A driver in front of the lanes.
     pub(crate) fn new(lanes: Lanes, meters: Meters, log: Logger) -> Self {
-        Self { lanes: Rc::new(lanes), meters, log }
+        let (inform, watches, told) = (None, false, None);
+        Self { lanes: Rc::new(lanes), meters, log, inform, watches, told }
     }
 }
 
 impl Actor for Driver {
     type Context = Context<Self>;
+}
+
+impl Handler<Inform> for Driver {
+    type Result = ();
+
+    fn handle(&mut self, inform: Inform, _: &mut Self::Context) {
+        self.inform = Some(inform);
+    }
 }
 
 impl Handler<Observe> for Driver {

@@ -1,5 +1,7 @@
 //! Preparing a network: how it stands towards others, and its bridge.
 
+use std::sync::Arc;
+
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{
     BridgeEnd, Element, WayToRules, bridge_element, naming, network_elements, network_remains,
@@ -8,55 +10,74 @@ use quantum_cni::attach::{
 use quantum_cni::kernel::nft::{NftError, Table};
 use quantum_cni::kernel::route::bridge::{self, BridgeError, BridgePlan, BridgeState};
 use quantum_cni::kernel::route::{VlanGateway, has_br_netfilter};
-use quantum_cni::kernel::{KernelError, identity};
+use quantum_cni::kernel::{KernelError, fault, identity};
 use quantum_config::cni::{Definition, Vlans};
 use quantum_config::ids::IfName;
 
-use super::Driver;
 use super::apply::unfilter;
-use crate::messages::driver::Prepare;
+use super::{Driver, Lanes};
+use crate::messages::driver::{Prepare, Restore};
 
 impl Handler<Prepare> for Driver {
     type Result = ResponseFuture<Result<BridgeEnd, KernelError>>;
 
     fn handle(&mut self, Prepare(network): Prepare, _: &mut Context<Self>) -> Self::Result {
         let lanes = self.lanes.clone();
+        let force = network.force_address;
+        Box::pin(async move { prepare(&lanes, &network, force).await })
+    }
+}
+
+impl Handler<Restore> for Driver {
+    type Result = ResponseFuture<Result<BridgeEnd, KernelError>>;
+
+    fn handle(&mut self, Restore(network): Restore, _: &mut Context<Self>) -> Self::Result {
+        let (lanes, meters) = (self.lanes.clone(), self.meters.clone());
         Box::pin(async move {
-            let way = way_to_rules(&network, has_br_netfilter()).map_err(BridgeError::from)?;
-            let definition = network.clone();
-            let new = lanes.netfilter(move |table| stand(table, &definition)).await??;
-            let host = identity::host_id();
-            let plan = BridgePlan {
-                name: network.bridge.clone(),
-                mac: naming::bridge_mac(&host, &network.bridge),
-                mtu: network.mtu,
-                addresses: network.gateway_addresses(),
-                force_address: network.force_address,
-                promisc: network.promisc,
-                filters_vlans: network.port.vlans.is_used(),
-                vlan_gateway: network
-                    .vlan_gateway()
-                    .and_then(|name| vlan_gateway(&host, name, &network)),
-                filters_packets: way == WayToRules::Bridge,
-                is_routed: way == WayToRules::Routed,
-            };
-            let made = match lanes.slow(async move { bridge::prepare(&plan).await }).await? {
-                Ok(made) => made,
-                Err(error) => {
-                    unfilter(&lanes, new).await?;
-                    return Err(error.into());
-                }
-            };
-            let BridgeState { index, mac, mtu, vlan_gateway } = made;
-            let (element, has) = bridge_element(&network, mac);
-            let stood = move |table: &mut Table| match has {
-                true => table.add(&[element]),
-                false => table.remove(&[element]),
-            };
-            lanes.netfilter(stood).await??;
-            Ok(BridgeEnd { index, mac, mtu, vlan_gateway, way })
+            fault::reach("mending")?;
+            let end = prepare(&lanes, &network, false).await?;
+            meters.repairs.with_label_values(&["address"]).inc();
+            Ok(end)
         })
     }
+}
+
+async fn prepare(
+    lanes: &Lanes,
+    network: &Arc<Definition>,
+    force_address: bool,
+) -> Result<BridgeEnd, KernelError> {
+    let way = way_to_rules(network, has_br_netfilter()).map_err(BridgeError::from)?;
+    let definition = network.clone();
+    let new = lanes.netfilter(move |table| stand(table, &definition)).await??;
+    let host = identity::host_id();
+    let plan = BridgePlan {
+        name: network.bridge.clone(),
+        mac: naming::bridge_mac(&host, &network.bridge),
+        mtu: network.mtu,
+        addresses: network.gateway_addresses(),
+        force_address,
+        promisc: network.promisc,
+        filters_vlans: network.port.vlans.is_used(),
+        vlan_gateway: network.vlan_gateway().and_then(|name| vlan_gateway(&host, name, network)),
+        filters_packets: way == WayToRules::Bridge,
+        is_routed: way == WayToRules::Routed,
+    };
+    let made = match lanes.slow(async move { bridge::prepare(&plan).await }).await? {
+        Ok(made) => made,
+        Err(error) => {
+            unfilter(lanes, new).await?;
+            return Err(error.into());
+        }
+    };
+    let BridgeState { index, mac, mtu, vlan_gateway } = made;
+    let (element, has) = bridge_element(network, mac);
+    let stood = move |table: &mut Table| match has {
+        true => table.add(&[element]),
+        false => table.remove(&[element]),
+    };
+    lanes.netfilter(stood).await??;
+    Ok(BridgeEnd { index, mac, mtu, vlan_gateway, way })
 }
 
 /// The pair whose end `name` has the gateways' addresses. It is in the VLAN of the containers, and in

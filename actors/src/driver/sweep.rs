@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use actix::{Context, Handler, ResponseFuture};
+use actix::{AsyncContext, Context, Handler, ResponseFuture};
 use quantum_cni::attach::{Record, Traces, elements, naming, recover};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::nft::Table;
@@ -11,6 +11,7 @@ use quantum_cni::kernel::route::{Host, OwnedLink};
 use quantum_config::ids::{IfName, NetworkName};
 
 use super::apply::unfilter;
+use super::watch::Watch;
 use super::{Driver, Lanes};
 use crate::messages::driver::{Scan, Scanned, Scope, Sweep, Swept};
 
@@ -30,8 +31,8 @@ impl Handler<Scan> for Driver {
 impl Handler<Sweep> for Driver {
     type Result = ResponseFuture<Result<Swept, KernelError>>;
 
-    fn handle(&mut self, request: Sweep, _: &mut Context<Self>) -> Self::Result {
-        let lanes = self.lanes.clone();
+    fn handle(&mut self, request: Sweep, ctx: &mut Context<Self>) -> Self::Result {
+        let (lanes, own) = (self.lanes.clone(), ctx.address());
         Box::pin(async move {
             let Sweep { hosts, scope } = request;
             let mut ours = links(&lanes).await?;
@@ -58,6 +59,8 @@ impl Handler<Sweep> for Driver {
                     let done = lanes.netfilter(move |table| table.reconcile(elements)).await?;
                     // DELs are served all the same; an ADD tries again, and says why it cannot.
                     unruled = done.err().map(|e| e.to_string());
+                    // Not before: until now nobody knew what our sets are to hold.
+                    own.do_send(Watch);
                 }
                 Scope::Network(_) => {
                     let traces = Traces::read(&lanes.netfilter(Table::list).await??);

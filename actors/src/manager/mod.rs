@@ -6,6 +6,7 @@ mod admit;
 mod definitions;
 mod drain;
 mod spool;
+mod told;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -149,6 +150,7 @@ impl Handler<Changed> for Manager {
     fn handle(&mut self, event: Changed, _: &mut Self::Context) {
         self.board.send_modify(|board| {
             board.networks.insert(event.network, event.status);
+            board.judge();
         });
     }
 }

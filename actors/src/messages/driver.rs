@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use actix::Message;
+use actix::{Message, Recipient};
 use quantum_cni::attach::{BridgeEnd, Element, Observed, Plan, Record};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::netns::Netns;
@@ -12,10 +12,27 @@ use quantum_cni::publish::PortError;
 use quantum_config::cni::{Definition, PortMapping};
 use quantum_config::ids::{IfName, LinkIndex, NetworkName};
 
+use super::manager::{GatewayLost, Looked};
+
 /// Makes a network's bridge, or finds it, and what the network needs besides.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<BridgeEnd, KernelError>")]
 pub(crate) struct Prepare(pub(crate) Arc<Definition>);
+
+/// The same for a network that was prepared, and that somebody took a gateway's address from. Nothing of
+/// theirs is removed, whatever the definition says: two networks of one bridge must not go on taking each
+/// other's addresses away.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<BridgeEnd, KernelError>")]
+pub(crate) struct Restore(pub(crate) Arc<Definition>);
+
+/// Whom the Driver tells what it learns of by itself.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Inform {
+    pub(crate) looked: Recipient<Looked>,
+    pub(crate) lost: Recipient<GatewayLost>,
+}
 
 /// Carries a plan out. On failure nothing of it is left, unless the kernel refuses that as well.
 #[derive(Debug, Message)]
@@ -53,6 +70,8 @@ pub(crate) struct Seen {
     pub(crate) links: Observed,
     /// Elements of our sets that are missing.
     pub(crate) missing: Vec<Element>,
+    /// Chains and tables of ours that are not as they should be.
+    pub(crate) rules: Vec<String>,
 }
 
 /// The names of a bridge's ports, whoever made them.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
-use quantum_cni::attach::Class;
+use quantum_cni::attach::{Class, Dropping};
 use quantum_config::cni::{CniError, Definition};
-use quantum_config::ids::NetworkName;
+use quantum_config::ids::{IfName, NetworkName};
 
 use super::network::NetworkMailbox;
 use crate::board::NetworkStatus;
@@ -66,6 +66,23 @@ pub(crate) struct Changed {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Died(pub(crate) NetworkName);
+
+/// Event: how the rules of the host are, as far as they concern us.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Looked {
+    /// Why our tables are not what they should be, if they are not.
+    pub(crate) unruled: Option<String>,
+    /// Chains of others that may drop what containers send.
+    pub(crate) dropping: Vec<Dropping>,
+    /// What the kernel does not have, and what we do instead.
+    pub(crate) missing: Vec<String>,
+}
+
+/// Event: somebody took a gateway's address from this link.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct GatewayLost(pub(crate) IfName);
 
 /// Reads `config_dir` again.
 #[derive(Debug, Message)]

@@ -20,6 +20,7 @@ pub(crate) struct NetworkMailbox {
     pub(crate) check: Recipient<Check>,
     pub(crate) collect: Recipient<Collect>,
     pub(crate) open: Recipient<Open>,
+    pub(crate) mend: Recipient<Mend>,
     pub(crate) drain: Recipient<Drain>,
 }
 
@@ -27,6 +28,11 @@ pub(crate) struct NetworkMailbox {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Open(pub(crate) Arc<Definition>);
+
+/// Sees that the bridge of a network that is open is as it was prepared.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Mend;
 
 /// Would an ADD be refused because the attachment exists? Asked before another program gives it
 /// addresses: whoever takes those back again would take them from the one that lives.

@@ -61,6 +61,7 @@ pub(super) async fn check(hands: Rc<Hands>, request: Check) -> Result<(), CniErr
     let told = &request.prev_result.routes;
     expected.routes.retain(|route| told.iter().any(|t| t.dst == route.dst));
     let mut found = differences(&expected, &seen.links);
+    found.extend(seen.rules.into_iter().map(Difference::RulesChanged));
     for difference in seen.missing.into_iter().map(Difference::missing) {
         if !found.contains(&difference) {
             found.push(difference);

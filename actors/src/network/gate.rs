@@ -104,6 +104,14 @@ impl Gate {
         self.attaching.remove(key);
     }
 
+    /// The network, if it is ready.
+    pub(super) fn open(&self) -> Option<Rc<Opened>> {
+        match &self.state {
+            State::Open(open) => Some(open.clone()),
+            _ => None,
+        }
+    }
+
     /// The network, if it is ready and is what the request says.
     pub(super) fn ready_for(&self, definition: &Arc<Definition>) -> Option<Rc<Opened>> {
         match &self.state {
@@ -262,6 +270,7 @@ impl Network {
         };
         let status = NetworkStatus {
             bridge: definition.map(|d| d.bridge.to_string()).unwrap_or_default(),
+            definition: definition.cloned(),
             held: self.gate.level.held,
             free: self.gate.level.free,
             exhausted: self.gate.level.exhausted.clone(),

@@ -19,6 +19,7 @@ mod check;
 mod collect;
 mod detach;
 mod gate;
+mod mend;
 mod ticket;
 
 use std::num::NonZeroUsize;
@@ -38,7 +39,7 @@ use crate::messages::Drain;
 use crate::messages::cache::{
     Abandon, Addresses, All, Define, Find, Forget, Held, Leave, List, Lookup, Remember, TakeOver,
 };
-use crate::messages::driver::{Apply, Inspect, Ports, Prepare, Revert, Sweep, Vacant};
+use crate::messages::driver::{Apply, Inspect, Ports, Prepare, Restore, Revert, Sweep, Vacant};
 use crate::messages::manager::Changed;
 use crate::messages::network::NetworkMailbox;
 use crate::messages::publisher::{Publish, Withdraw};
@@ -65,6 +66,7 @@ pub(crate) struct Hands {
     pub(crate) withdraw: Recipient<Withdraw>,
     pub(crate) vacant: Recipient<Vacant>,
     pub(crate) prepare: Recipient<Prepare>,
+    pub(crate) restore: Recipient<Restore>,
     pub(crate) apply: Recipient<Apply>,
     pub(crate) revert: Recipient<Revert>,
     pub(crate) inspect: Recipient<Inspect>,
@@ -125,6 +127,7 @@ impl Network {
             check: address.clone().recipient(),
             collect: address.clone().recipient(),
             open: address.clone().recipient(),
+            mend: address.clone().recipient(),
             drain: address.recipient(),
         }
     }

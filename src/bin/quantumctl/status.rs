@@ -21,7 +21,8 @@ pub(crate) fn run(options: &Options) -> Result<(String, ExitCode), AskError> {
     let answer = ask("status")?;
     let board: Value =
         serde_json::from_str(&answer).map_err(|e| AskError::Refused(e.to_string()))?;
-    let healthy = board["phase"] == "open" && list(&board["degraded"]).is_empty();
+    let bad = || list(&board["degraded"]).iter().chain(list(&board["limited"]));
+    let healthy = board["phase"] == "open" && bad().next().is_none();
     let text = if options.output == "json" { answer } else { table(&board) };
     Ok((text, if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
 }
@@ -34,6 +35,11 @@ fn table(board: &Value) -> String {
     let mut text = format!("quantum-cnid is {}\n", word(&board["phase"]));
     for reason in list(&board["degraded"]) {
         let _ = writeln!(text, "degraded: {}", word(reason));
+    }
+    for (word_for, reasons) in [("limited", &board["limited"]), ("missing", &board["missing"])] {
+        for reason in list(reasons) {
+            let _ = writeln!(text, "{word_for}: {}", word(reason));
+        }
     }
     for problem in list(&board["problems"]) {
         let _ =
@@ -77,12 +83,14 @@ mod tests {
         let board = json!({
             "phase": "open",
             "degraded": [],
+            "limited": ["a chain drops"],
+            "missing": ["br_netfilter"],
             "problems": [{"file": "/etc/x.conf", "reason": "is not valid JSON"}],
             "networks": {"n": {"bridge": "br0", "held": 2, "free": 3, "exhausted": null, "failed": null}},
         });
         let text = table(&board);
         assert!(
-            text.starts_with("quantum-cnid is open\nbad file: /etc/x.conf: is not valid JSON\n")
+            text.starts_with("quantum-cnid is open\nlimited: a chain drops\nmissing: br_netfilter\nbad file: /etc/x.conf: is not valid JSON\n")
         );
         let row = text.lines().last().expect("a row");
         assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["n", "br0", "2", "3"]);

@@ -1,0 +1,48 @@
+//! What the Driver tells of by itself: how the rules of the host are, and which bridge was robbed.
+
+use actix::{Context, Handler};
+use quantum_cni::attach::naming;
+use slog::{info, warn};
+
+use super::Manager;
+use crate::messages::manager::{GatewayLost, Looked};
+use crate::messages::network::Mend;
+
+impl Handler<Looked> for Manager {
+    type Result = ();
+
+    fn handle(&mut self, Looked { unruled, dropping, missing }: Looked, _: &mut Context<Self>) {
+        for what in missing.iter().filter(|what| !self.board.borrow().missing.contains(what)) {
+            warn!(self.log, "the kernel does not have everything"; "missing" => what);
+        }
+        let before = self.board.borrow().limited.clone();
+        self.board.send_modify(|board| {
+            (board.unruled, board.dropping, board.missing) = (unruled, dropping, missing);
+            board.judge();
+        });
+        let now = self.board.borrow().limited.clone();
+        for reason in now.iter().filter(|reason| !before.contains(reason)) {
+            warn!(self.log, "connectivity may be limited"; "error" => reason);
+        }
+        if now.is_empty() && !before.is_empty() {
+            info!(self.log, "connectivity is not limited any more");
+        }
+    }
+}
+
+impl Handler<GatewayLost> for Manager {
+    type Result = ();
+
+    /// Several networks may share the bridge, each with an address of its own.
+    fn handle(&mut self, GatewayLost(link): GatewayLost, _: &mut Context<Self>) {
+        let board = self.board.borrow();
+        for (name, status) in &board.networks {
+            let bridge = status.definition.as_ref().map(|definition| &definition.bridge);
+            if bridge.is_some_and(|bridge| naming::is_home(&link, bridge))
+                && let Some(mailbox) = self.networks.get(name)
+            {
+                mailbox.mend.do_send(Mend);
+            }
+        }
+    }
+}
