@@ -149,7 +149,7 @@ impl Flow {
 #[test]
 fn a_udp_flow_goes_to_whoever_has_the_port_now() {
     let world = with_ipv6(world!());
-    let _daemon = world.daemon();
+    let _daemon = world.daemon_that_mends_nothing();
     let conf = publishing(&dual("moves", 103), &UDP);
     let flows = [HOST, HOST6].map(|to| Flow::open(&world, to));
     // Before anybody is there; the kernel remembers that it was sent to the host. The host's rules
@@ -319,7 +319,7 @@ fn a_port_survives_the_loss_of_the_store() {
 #[test]
 fn check_names_a_port_that_is_gone() {
     let world = world!();
-    let _daemon = world.daemon();
+    let _daemon = world.daemon_that_mends_nothing();
     let container = world.container();
     let wanted = publishing(&conf(), &EACH);
     let result = world.call(Call::add("c1", &container).conf(&wanted)).succeeded();

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::network_keys::port;
 use crate::network_routed::without_br_netfilter;
 use crate::support::conf::{network, with};
+use crate::support::daemon::Daemon;
 use crate::support::forged::{ALL_NODES, ANSWERS, ASKS, Side, answer, forged};
 use crate::support::frames::{
     ARP, EAPOL, EVERYBODY, IP6, Mac, Mark, NEXT_LINK, Wire, arp, frame, icmp6, ip6, ip6_fragments,
@@ -26,7 +27,7 @@ pub(crate) const LAST: u16 = 9999;
 /// Two containers of one network, and the host.
 pub(crate) struct Scene {
     pub(crate) world: World,
-    _daemon: crate::support::daemon::Daemon,
+    _daemon: Daemon,
     pub(crate) containers: [Netns; 2],
     pub(crate) ports: [String; 2],
     pub(crate) bridge: String,
@@ -38,6 +39,10 @@ pub(crate) struct Scene {
 impl Scene {
     pub(crate) fn new(world: World, name: &str, number: u8, keys: Value) -> Self {
         let daemon = world.daemon();
+        Self::with_daemon(world, daemon, name, number, keys)
+    }
+
+    fn with_daemon(world: World, daemon: Daemon, name: &str, number: u8, keys: Value) -> Self {
         let bridge = format!("{name}0");
         let ranges = json!([[{ "subnet": format!("10.{number}.0.0/24") }],
                             [{ "subnet": format!("fd00:{number}::/64") }]]);
@@ -276,7 +281,9 @@ fn genuine_frames_of_every_kind_are_delivered() {
 
 #[test]
 fn a_port_of_ours_without_its_elements_is_mute() {
-    let scene = Scene::new(world!(), "mute", 94, json!({}));
+    let world = world!();
+    let daemon = world.daemon_that_mends_nothing();
+    let scene = Scene::with_daemon(world, daemon, "mute", 94, json!({}));
     scene.is_undisturbed();
     let [one, _] = &scene.containers;
     let nft = |args: &str| scene.world.host.output("nft", args);
