@@ -1,6 +1,7 @@
 //! The shapes that cross the border of the system: identifiers, the CNI protocol (environment,
-//! network configuration, results, errors), the daemon's settings and the wire frames between
-//! plugin and daemon. Nothing here does I/O; everything here can be tested with a literal.
+//! network configuration, results, errors), documents of network policy, the daemon's settings and
+//! the wire frames between plugin and daemon. Nothing here does I/O; everything here can be tested
+//! with a literal.
 //!
 //! The plugin uses this crate without its default features: the environment, the wire frames, the
 //! tombstones and the error object, and nothing that parses a network configuration.
@@ -8,6 +9,8 @@
 
 pub mod cni;
 pub mod ids;
+#[cfg(feature = "policy")]
+pub mod policy;
 #[cfg(feature = "settings")]
 pub mod settings;
 pub mod spool;
