@@ -4,6 +4,7 @@
 //! |----------|-------|-----------------------------------------------------------------------------|
 //! | `attach` | pure  | from a request to a plan, a record and a result; what may happen in which order |
 //! | `ipam`   | pure  | which address a container gets, and when it may be handed out again          |
+//! | `policy` | pure  | who may speak to whom, and which rule of which document says so             |
 //! | `publish` | pure | who has which port of the host                                              |
 //! | `kernel` | hands | netlink, nftables, namespaces, the sockets' credentials: all that is `unsafe` |
 //! | `store`  | hands | what must survive the daemon: a SQLite file                                  |
@@ -15,5 +16,6 @@ pub mod attach;
 pub mod errors;
 pub mod ipam;
 pub mod kernel;
+pub mod policy;
 pub mod publish;
 pub mod store;

@@ -1,0 +1,131 @@
+//! The snapshot that is decided upon. It says nothing of where it comes from: files, a runtime or an
+//! API server.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use quantum_config::cni::Transport;
+use quantum_config::policy::{
+    ClusterPolicy, ClusterTier, Document, Labels, Namespace, NetworkPolicy,
+};
+
+use super::{Side, Standing};
+
+/// A port of an endpoint that has a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedPort {
+    /// Its name.
+    pub name: String,
+    /// What it is of.
+    pub transport: Transport,
+    /// Its number.
+    pub number: u16,
+}
+
+/// An attachment, as policy sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name there.
+    pub name: String,
+    /// The network that it is attached to.
+    pub network: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its ports that have names.
+    pub ports: Vec<NamedPort>,
+}
+
+/// All that a decision depends on.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    namespaces: BTreeMap<String, Labels>,
+    endpoints: Vec<Endpoint>,
+    networks: BTreeMap<String, Standing>,
+    network_policies: Vec<NetworkPolicy>,
+    cluster_policies: Vec<ClusterPolicy>,
+}
+
+impl World {
+    /// Makes a snapshot. Of two documents of one kind and name the later one holds.
+    ///
+    /// Policies are put in the order in which they are asked, in which names decide between equal
+    /// priorities: an order must never depend on which file was read first.
+    pub fn new(
+        endpoints: Vec<Endpoint>,
+        networks: BTreeMap<String, Standing>,
+        documents: Vec<Document>,
+    ) -> Self {
+        let mut namespaces = BTreeMap::new();
+        for endpoint in &endpoints {
+            let undeclared = Namespace::undeclared(&endpoint.namespace);
+            namespaces.insert(undeclared.name, undeclared.labels);
+        }
+        let mut of_namespaces = BTreeMap::new();
+        let mut of_cluster = BTreeMap::new();
+        for document in documents {
+            match document {
+                Document::Namespace(namespace) => {
+                    namespaces.insert(namespace.name, namespace.labels);
+                }
+                Document::Network(policy) => {
+                    of_namespaces.insert((policy.namespace.clone(), policy.name.clone()), policy);
+                }
+                Document::Cluster(policy) => {
+                    of_cluster.insert(policy.name.clone(), policy);
+                }
+            }
+        }
+        let mut cluster_policies: Vec<ClusterPolicy> = of_cluster.into_values().collect();
+        // They are in the order of their names, and this keeps it.
+        cluster_policies.sort_by_key(|policy| (policy.tier, policy.priority));
+        let network_policies = of_namespaces.into_values().collect();
+        Self { namespaces, endpoints, networks, network_policies, cluster_policies }
+    }
+
+    /// All endpoints.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// Who has this address: an endpoint or somebody elsewhere. That something comes from the host
+    /// itself cannot be seen at an address, which translation may have lent to others.
+    pub fn side(&self, address: IpAddr) -> Side<'_> {
+        let mut endpoints = self.endpoints.iter();
+        match endpoints.find(|endpoint| endpoint.addresses.contains(&address)) {
+            Some(endpoint) => Side::Endpoint { endpoint, address },
+            None => Side::World(address),
+        }
+    }
+
+    /// The labels of a namespace. Every endpoint's has at least its name's; one that nobody speaks of
+    /// has none, and is not left out for it: a rule that denies may be for everybody.
+    pub(super) fn labels(&self, namespace: &str) -> &Labels {
+        static NONE: Labels = Labels::new();
+        self.namespaces.get(namespace).unwrap_or(&NONE)
+    }
+
+    /// How a network stands. Of one that nobody knows nothing good is assumed.
+    pub(super) fn standing(&self, network: &str) -> Standing {
+        self.networks.get(network).copied().unwrap_or(Standing::ZeroTrust { probes: false })
+    }
+
+    /// The ClusterNetworkPolicies of a tier, in the order in which they are asked.
+    pub(super) fn cluster_policies(
+        &self,
+        tier: ClusterTier,
+    ) -> impl Iterator<Item = &ClusterPolicy> {
+        self.cluster_policies.iter().filter(move |policy| policy.tier == tier)
+    }
+
+    /// The NetworkPolicies of a namespace, by name.
+    pub(super) fn network_policies<'w>(
+        &'w self,
+        namespace: &'w str,
+    ) -> impl Iterator<Item = &'w NetworkPolicy> {
+        self.network_policies.iter().filter(move |policy| policy.namespace == namespace)
+    }
+}
