@@ -73,9 +73,23 @@ pub fn read_each(text: &str) -> Vec<Result<Document, PolicyError>> {
     let values = Deserializer::from_str(text).into_iter::<Value>();
     let read_one = |value: Result<Value, serde_json::Error>| match value {
         Ok(value) => read(&value),
-        Err(error) => Err(PolicyError::Decode { why: error.to_string() }),
+        Err(error) => Err(PolicyError::Decode { format: "JSON", why: error.to_string() }),
     };
     values.map(read_one).collect()
+}
+
+/// Reads the YAML documents of `text`, as Kubernetes' tools would: `yes` is no string, and nothing that
+/// is said twice is taken once. What is not YAML leaves nothing of the whole text, as a parser that has
+/// lost its way does not know where the next document begins.
+pub fn read_each_yaml(text: &str) -> Vec<Result<Document, PolicyError>> {
+    // An excerpt of the text would make several lines of an error.
+    let options = serde_saphyr::options! { with_snippet: false };
+    match serde_saphyr::from_multiple_with_options::<Value>(text, options) {
+        Ok(values) => values.iter().map(read).collect(),
+        Err(error) => {
+            vec![Err(PolicyError::Decode { format: "YAML", why: error.to_string() })]
+        }
+    }
 }
 
 /// Reads one document.
@@ -191,6 +205,58 @@ mod tests {
         assert!(matches!(read[0], Err(PolicyError::Kind { .. })), "{read:?}");
         assert!(read[1].is_ok(), "{read:?}");
         assert!(matches!(read[2], Err(PolicyError::Decode { .. })), "{read:?}");
+    }
+
+    #[test]
+    fn yaml_is_read_as_json_is() {
+        let text = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  ingress:
+  - ports: [{port: 80}, {port: metrics}]
+---
+# nothing
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {internal: yes}}
+";
+        let read_all = read_each_yaml(text);
+        let [Ok(web), Err(labelled)] = &read_all[..] else { panic!("{read_all:?}") };
+        let same = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"podSelector": {"matchLabels": {"app": "web"}},
+                "ingress": [{"ports": [{"port": 80}, {"port": "metrics"}]}]}});
+        assert_eq!(Ok(web), read(&same).as_ref());
+        let expected = "Namespace shop: metadata.labels.internal=true is not a string";
+        assert_eq!(labelled.to_string(), expected);
+    }
+
+    #[test]
+    fn what_is_not_yaml_or_says_something_twice_is_refused() {
+        for text in ["a: [", "a: 1\na: 2", "a: 1\n---\nb: }"] {
+            let read = read_each_yaml(text);
+            let [Err(PolicyError::Decode { format: "YAML", why })] = &read[..] else {
+                panic!("{text}: {read:?}");
+            };
+            assert!(why.contains("line") && !why.contains('\n'), "{why}");
+        }
+        assert!(read_each_yaml("").is_empty() && read_each_yaml("# nothing").is_empty());
+    }
+
+    /// Ten lines of aliases would make a thousand million values.
+    #[test]
+    fn aliases_do_not_grow_without_bounds() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for n in 1..9 {
+            let before = format!("*a{}", n - 1);
+            let list = vec![before; 10].join(", ");
+            text.push_str(&format!("a{n}: &a{n} [{list}]\n"));
+        }
+        assert!(matches!(read_each_yaml(&text)[..], [Err(PolicyError::Decode { .. })]));
     }
 
     #[test]

@@ -6,9 +6,11 @@ use thiserror::Error;
 /// name leads from the top of the document to it: `spec.ingress[0].from[1].ipBlock.cidr`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PolicyError {
-    /// It is not JSON at all.
-    #[error("not JSON: {why}")]
+    /// It is not JSON or YAML at all.
+    #[error("not {format}: {why}")]
     Decode {
+        /// What it was read as.
+        format: &'static str,
         /// What the parser said, with the place.
         why: String,
     },

@@ -1,5 +1,6 @@
 //! Documents of network policy, checked: `Namespace` of `v1`, `NetworkPolicy` of `networking.k8s.io/v1`
-//! and `ClusterNetworkPolicy` of `policy.networking.k8s.io/v1alpha2`, as they are written for Kubernetes.
+//! and `ClusterNetworkPolicy` of `policy.networking.k8s.io/v1alpha2`, as they are written for Kubernetes,
+//! in JSON or YAML.
 //!
 //! | module     | what it reads                                         |
 //! |------------|-------------------------------------------------------|
@@ -22,7 +23,7 @@ mod rule;
 mod selector;
 
 pub use cluster::{Action, ClusterPolicy, ClusterRule, ClusterTier};
-pub use document::{Document, Namespace, read, read_each};
+pub use document::{Document, Namespace, read, read_each, read_each_yaml};
 pub use error::PolicyError;
 pub use network::{NetworkPolicy, NetworkRule};
 pub use rule::{Among, Block, Direction, Peer, Ports, Scope};
