@@ -4,6 +4,7 @@ use serde_json::{Deserializer, Value};
 
 use super::node::Node;
 use super::selector::{is_dns_name, read_labels};
+use super::unique::Unique;
 use super::{ClusterPolicy, Labels, NetworkPolicy, PolicyError};
 
 /// The label by which every namespace is known, whatever its document says.
@@ -70,9 +71,9 @@ struct Metadata {
 /// Reads the JSON documents that follow each other in `text`. One that is refused does not hide the
 /// others; behind what is not JSON there is nothing to read any more.
 pub fn read_each(text: &str) -> Vec<Result<Document, PolicyError>> {
-    let values = Deserializer::from_str(text).into_iter::<Value>();
-    let read_one = |value: Result<Value, serde_json::Error>| match value {
-        Ok(value) => read(&value),
+    let values = Deserializer::from_str(text).into_iter::<Unique>();
+    let read_one = |value: Result<Unique, serde_json::Error>| match value {
+        Ok(Unique(value)) => read(&value),
         Err(error) => Err(PolicyError::Decode { format: "JSON", why: error.to_string() }),
     };
     values.map(read_one).collect()

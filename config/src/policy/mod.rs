@@ -10,6 +10,7 @@
 //! | `rule`     | peers and ports, which both have                      |
 //! | `selector` | label selectors                                       |
 //! | `node`     | a value and where it stands, so that errors can say so |
+//! | `unique`   | JSON that says nothing twice                          |
 //!
 //! A field that is not known is an error, because to leave it out would let more through than its author
 //! meant; what a ClusterNetworkPolicy makes of it is said in `cluster`.
@@ -21,6 +22,7 @@ mod network;
 mod node;
 mod rule;
 mod selector;
+mod unique;
 
 pub use cluster::{Action, ClusterPolicy, ClusterRule, ClusterTier};
 pub use document::{Document, Namespace, read, read_each, read_each_yaml};
