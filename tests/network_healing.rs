@@ -89,6 +89,9 @@ fn rules_that_are_taken_away_come_back_within_a_second() {
         "flush map inet quantum port4",
         "insert rule inet quantum forward drop",
         "add element bridge quantum loose { qcffffffffff }",
+        "add element inet quantum direct { healed0 }",
+        "add element inet quantum inward { healed0 . lo }",
+        "add table inet quantum { flags dormant; }",
         "delete the last rule",
     ]
     .into_iter()

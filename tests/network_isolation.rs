@@ -167,6 +167,21 @@ fn another_networks_bridge_is_no_way_to_it() {
 }
 
 #[test]
+fn a_network_that_cannot_be_prepared_opens_no_other() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let closed = || world.host.output("nft", "list set inet quantum closed");
+    let conf = dual("kept", 61, json!({}));
+    let _kept = attach(&world, "kept", &conf);
+    assert!(closed().contains("kept0"), "{}", closed());
+    let mut other = dual("other", 62, json!({ "policy": { "posture": "open" } }));
+    other["bridge"] = json!("kept0");
+    let container = world.container();
+    world.call(Call::add("other", &container).conf(&other)).failed_with(7);
+    assert!(closed().contains("kept0"), "{}", closed());
+}
+
+#[test]
 fn from_outside_containers_are_reached_where_that_is_said() {
     let world = world!();
     let _daemon = world.daemon();

@@ -72,9 +72,14 @@ async fn prepare(
     };
     let BridgeState { index, mac, mtu, vlan_gateway } = made;
     let (element, has) = bridge_element(network, mac);
-    let stood = move |table: &mut Table| match has {
-        true => table.add(&[element]),
-        false => table.remove(&[element]),
+    // Last: what a network cannot have prepared keeps apart what was.
+    let remains = network_remains(network);
+    let stood = move |table: &mut Table| {
+        match has {
+            true => table.add(&[element])?,
+            false => table.remove(&[element])?,
+        }
+        table.remove(&remains)
     };
     lanes.netfilter(stood).await??;
     Ok(BridgeEnd { index, mac, mtu, vlan_gateway, way })
@@ -93,7 +98,8 @@ fn vlan_gateway(host: &str, name: IfName, network: &Definition) -> Option<VlanGa
     })
 }
 
-/// Before there is a bridge, so that no packet passes by it unseen. Gives what was not there before.
+/// Before there is a bridge, so that no packet passes by it unseen. Gives what was not there before. Nothing
+/// is taken away yet: the bridge may be another network's, and refused.
 fn stand(table: &mut Table, network: &Definition) -> Result<Vec<Element>, NftError> {
     let elements = network_elements(network);
     let new: Vec<Element> =
@@ -103,6 +109,5 @@ fn stand(table: &mut Table, network: &Definition) -> Result<Vec<Element>, NftErr
         table.remove(&new)?;
         return Err(NftError::NoBridgeFamily { bridge: network.bridge.clone() });
     }
-    table.remove(&network_remains(network))?;
     Ok(new)
 }

@@ -110,9 +110,12 @@ pub(super) fn collect(found: &[SetElement]) -> Vec<Element> {
     }
     for (set, key, value) in read {
         match (set.name, &key[..], &value[..]) {
-            (name, [Value::Name(bridge), ..], []) if set.is_networks => {
+            (name, [Value::Name(bridge), rest @ ..], []) if set.is_networks => {
                 let Some(trait_) = trait_of(name) else { continue };
-                things.push(Element::Network { bridge: bridge.clone(), trait_ });
+                // A pair of two bridges lets one network into another: that is none of ours.
+                if rest.iter().all(|again| *again == Value::Name(bridge.clone())) {
+                    things.push(Element::Network { bridge: bridge.clone(), trait_ });
+                }
             }
             ("gatemac", [Value::Hardware(mac)], []) => {
                 things.push(Element::Strangers { mac: *mac });
@@ -149,6 +152,11 @@ pub(super) fn collect(found: &[SetElement]) -> Vec<Element> {
         }
     }
     things
+}
+
+/// Whether [`collect`] tells everything that networks have in a set: what it does not tell is strange.
+pub(super) fn is_told(set: &Set) -> bool {
+    trait_of(set.name).is_some() || set.name == known::GATEMAC.name
 }
 
 fn trait_of(set: &str) -> Option<Trait> {

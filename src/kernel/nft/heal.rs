@@ -10,7 +10,7 @@ use quantum_config::ids::IfName;
 use super::message::Verb;
 use super::print::Print;
 use super::sets::SetElement;
-use super::table::sort;
+use super::table::{sort, strange};
 use super::{NftError, Table};
 use crate::attach::Element;
 
@@ -56,16 +56,15 @@ impl Table {
         Ok(self.print.as_ref().map(|print| print.differing(&now)).unwrap_or_default())
     }
 
-    /// What is not as it should be. What networks left in the sets that are not prepared yet is theirs.
+    /// What is not as it should be.
     pub fn harm(&mut self) -> Result<Harm, NftError> {
         let rules = self.changed_rules()?;
         let present: HashSet<SetElement> = self.found()?.into_iter().collect();
         let wanted: HashSet<SetElement> = self.wanted().into_iter().collect();
-        let strange = present.difference(&wanted).filter(|element| !element.set.is_networks);
         Ok(Harm {
             rules,
             lacking: wanted.difference(&present).cloned().collect(),
-            strange: strange.cloned().collect(),
+            strange: strange(&present, &wanted),
         })
     }
 

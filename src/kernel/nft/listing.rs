@@ -8,6 +8,7 @@ use crate::kernel::netfilter::{NetfilterSocket, attributes};
 
 // include/uapi/linux/netfilter/nf_tables.h
 const SUBSYSTEM: u16 = 10 << 8;
+const GET_TABLE: u16 = 1;
 const GET_CHAIN: u16 = 4;
 const GET_RULE: u16 = 7;
 const GET_SET: u16 = 10;
@@ -64,6 +65,11 @@ pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
+/// All tables of a family.
+pub(super) fn tables(socket: &mut NetfilterSocket, family: u8) -> Result<Vec<Object>, NftError> {
+    list(socket, GET_TABLE, family, &[])
+}
+
 /// The base chains and chains of all tables of a family.
 pub(super) fn chains(socket: &mut NetfilterSocket, family: u8) -> Result<Vec<Object>, NftError> {
     list(socket, GET_CHAIN, family, &[])
@@ -105,6 +111,7 @@ fn list(
 ) -> Result<Vec<Object>, NftError> {
     let doing = || {
         let what = match get {
+            GET_TABLE => "tables",
             GET_CHAIN => "chains",
             GET_RULE => "rules",
             GET_SET => "sets",

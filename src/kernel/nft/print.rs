@@ -14,6 +14,10 @@ use crate::kernel::netfilter::{NetfilterSocket, attributes};
 const TABLE: &str = "quantum";
 
 // include/uapi/linux/netfilter/nf_tables.h
+mod table {
+    pub(super) const NAME: u16 = 1;
+    pub(super) const FLAGS: u16 = 2;
+}
 mod chain {
     pub(super) const TABLE: u16 = 1;
     pub(super) const NAME: u16 = 3;
@@ -31,7 +35,8 @@ const EXPR_NAME: u16 = 1;
 const EXPR_DATA: u16 = 2;
 const LOOKUP_SET: u16 = 1;
 
-/// See the module. By chain, as `inet quantum forward`: what it is, and its rules.
+/// See the module. By chain, as `inet quantum forward`: what it is, and its rules. By table, as
+/// `inet quantum`: its flags, as one that is dormant does nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Print(BTreeMap<String, Vec<Vec<u8>>>);
 
@@ -41,6 +46,12 @@ impl Print {
         let mut print = BTreeMap::<String, Vec<Vec<u8>>>::new();
         for (number, word) in [(family::INET, "inet"), (family::BRIDGE, "bridge")] {
             let name = |chain: String| format!("{word} {TABLE} {chain}");
+            for object in listing::tables(socket, number)? {
+                if object.family == number && object.name(table::NAME) == TABLE {
+                    let flags = object.get(table::FLAGS).to_vec();
+                    print.insert(format!("{word} {TABLE}"), vec![flags]);
+                }
+            }
             for object in listing::chains(socket, number)? {
                 if object.family == number && object.name(chain::TABLE) == TABLE {
                     print.insert(name(object.name(chain::NAME)), vec![kind_of(&object)]);
@@ -56,15 +67,17 @@ impl Print {
         Ok(Self(print))
     }
 
-    /// What is gone or different in `now`: chains, or a table without any. What others put beside ours is
+    /// What is gone or different in `now`: chains, or a whole table. What others put beside ours is
     /// theirs.
     pub(super) fn differing(&self, now: &Self) -> Vec<String> {
         let differs = |(name, rules): &(&String, &Vec<_>)| now.0.get(*name) != Some(*rules);
         let mut found: Vec<String> = Vec::new();
-        for (chain, _) in self.0.iter().filter(differs) {
-            let table = chain.rsplit_once(' ').map_or(chain.as_str(), |(table, _)| table);
-            let is_left = now.0.keys().any(|other| other.starts_with(table));
-            let lost = if is_left { format!("chain {chain}") } else { format!("table {table}") };
+        for (name, _) in self.0.iter().filter(differs) {
+            let (of, _) = name.rsplit_once(' ').unwrap_or_default();
+            let lost = match now.0.contains_key(of) {
+                true => format!("chain {name}"),
+                false => format!("table {}", if self.0.contains_key(of) { of } else { name }),
+            };
             if !found.contains(&lost) {
                 found.push(lost);
             }
@@ -131,7 +144,8 @@ mod tests {
             skeleton::apply().expect("the skeleton");
             let first = take();
             let chains = skeleton::TEXT.matches("flush chain").count();
-            assert_eq!(first.0.len(), chains + skeleton::GUARD.matches("flush chain").count());
+            let all = chains + skeleton::GUARD.matches("flush chain").count();
+            assert_eq!(first.0.len(), all + 2, "and two tables");
             run("nft add table inet somebody");
             for _ in 0..12 {
                 skeleton::apply().expect("the skeleton");
@@ -149,6 +163,7 @@ mod tests {
                 ("insert rule inet quantum forward accept", "chain inet quantum forward"),
                 ("add rule bridge quantum port accept", "chain bridge quantum port"),
                 ("add chain inet quantum forward { policy drop; }", "chain inet quantum forward"),
+                ("add table inet quantum { flags dormant; }", "table inet quantum"),
             ] {
                 skeleton::apply().expect("the skeleton");
                 run("nft add chain inet quantum forward { policy accept; }");

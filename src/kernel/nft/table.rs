@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::errno::Errno;
 
 use super::NftError;
-use super::elements::{collect, expand};
+use super::elements::{collect, expand, is_told};
 use super::message::{self, Answer, Refused, Verb};
 use super::print::Print;
 use super::sets::{Family, Set, SetElement, known};
@@ -112,18 +112,15 @@ impl Table {
     /// what stays is not touched. What networks have stays as well; they are prepared when they are
     /// used.
     pub fn reconcile(&mut self, wanted: Vec<Element>) -> Result<(), NftError> {
-        self.kept.with(|kept| *kept = wanted.into_iter().collect());
-        self.make()?;
-        let wanted: HashSet<SetElement> = self.wanted().into_iter().collect();
-        let found = self.found()?;
-        let networks = collect(&found).into_iter();
+        let networks = collect(&self.found()?).into_iter();
         let of_networks =
             |thing: &Element| matches!(thing, Element::Network { .. } | Element::Strangers { .. });
         let networks = networks.filter(of_networks);
-        self.kept.with(|kept| kept.extend(networks));
-        let present: HashSet<SetElement> = found.into_iter().collect();
-        let strange = present.difference(&wanted).filter(|element| !element.set.is_networks);
-        self.take(&strange.cloned().collect::<Vec<_>>())?;
+        self.kept.with(|kept| *kept = wanted.into_iter().chain(networks).collect());
+        self.make()?;
+        let present: HashSet<SetElement> = self.found()?.into_iter().collect();
+        let wanted: HashSet<SetElement> = self.wanted().into_iter().collect();
+        self.take(&strange(&present, &wanted))?;
         let lacking: Vec<_> = wanted.difference(&present).cloned().collect();
         self.transact(Verb::Add, &lacking).map_err(sort)
     }
@@ -264,6 +261,16 @@ impl Table {
             None => Err(NftError::NoAnswer { doing: doing(last) }),
         }
     }
+}
+
+/// What is there and we did not put there. What networks left in a set that does not tell whose it is
+/// stays: they are prepared when they are used.
+pub(super) fn strange(
+    present: &HashSet<SetElement>,
+    wanted: &HashSet<SetElement>,
+) -> Vec<SetElement> {
+    let others = present.difference(wanted);
+    others.filter(|element| !element.set.is_networks || is_told(element.set)).cloned().collect()
 }
 
 /// None if something is not there.

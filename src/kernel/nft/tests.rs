@@ -169,6 +169,9 @@ fn sets_are_brought_to_what_is_wanted() {
         next.reconcile(vec![stays.clone(), comes.clone()]).expect("reconciled");
         assert_eq!(elements("masq4"), ["10.0.0.2", "10.0.0.4"]);
         assert_eq!(elements("closed"), ["quantum0"], "a network stays closed until it is opened");
+        run("nft add element inet quantum inward { quantum1 . quantum0 }");
+        next.reconcile(vec![stays.clone(), comes.clone()]).expect("reconciled");
+        assert!(elements("inward").is_empty(), "no network has two bridges");
         next.reconcile(vec![]).expect("reconciled");
         assert!(elements("masq4").is_empty());
         run("nft flush ruleset");
