@@ -31,6 +31,7 @@ mod network_bandwidth;
 mod network_bridge;
 mod network_burst;
 mod network_conntrack;
+mod network_first_packet;
 mod network_fragments;
 mod network_guard;
 mod network_healing;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -168,6 +168,11 @@ impl RawMapping {
             text => {
                 let ip: IpAddr =
                     text.parse().map_err(|_| format!("hostIP {text:?} is not an address"))?;
+                // ::ffff:192.0.2.1 is 192.0.2.1, and takes the same packets.
+                let ip = ip.to_canonical();
+                if ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+                    return Err(format!("hostIP {text:?} is no address that a host can have"));
+                }
                 if ip.is_unspecified() { (None, Some(Family::of(ip))) } else { (Some(ip), None) }
             }
         };
@@ -232,6 +237,7 @@ mod tests {
             ("0.0.0.0", "::", false),
             ("0.0.0.0", "2001:db8::1", false),
             ("::", "2001:db8::1", true),
+            ("::ffff:192.0.2.1", "192.0.2.1", true),
             ("", "::", true),
         ] {
             assert_eq!(one(a).meets(&one(b)), expected, "{a} {b}");
@@ -248,6 +254,7 @@ mod tests {
             (r#"[{"hostPort":1,"containerPort":1,"protocol":"gre"}]"#, "gre"),
             (r#"[{"hostPort":1,"containerPort":1,"hostIP":"x"}]"#, "\"x\""),
             (r#"[{"hostPort":1,"containerPort":1,"hostIP":"::1"}]"#, "::1"),
+            (r#"[{"hostPort":1,"containerPort":1,"hostIP":"224.0.0.1"}]"#, "224.0.0.1"),
             (r#"[{"hostPort":1,"containerPort":1},{"hostPort":1,"containerPort":2}]"#, "[1]"),
         ] {
             let error = ports(entries).expect_err(entries);
