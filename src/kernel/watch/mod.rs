@@ -7,7 +7,7 @@
 //!                                       nothing for 30 s ─────────────►
 //! ```
 //!
-//! It looks at once, and then rests: at least [`REST`], and longer where looking took long. Somebody who commits five hundred times a second costs five looks. What comes meanwhile waits
+//! It looks at once, and then rests: at least `REST`, and longer where looking took long. Somebody who commits five hundred times a second costs five looks. What comes meanwhile waits
 //! in the sockets, and what is lost there counts as anything.
 
 mod filter;
