@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::netconf::{Ipam, RawRange};
+use super::netconf::{Ipam, RawRange, invalid};
 use super::ranges::{first_of, validate_sets};
 use super::{Call, CniError, Code, Environment, Range, RangeSet, delegate};
 use crate::ids::{ContainerId, PluginName};
@@ -98,7 +98,7 @@ impl Addressing {
     pub(super) fn new(call: &Call) -> Result<Self, CniError> {
         let Some(ipam) = &call.conf.ipam else { return Ok(Self::None) };
         let network = call.network.as_str();
-        let in_network = |what: &str| invalid(&format!("network {network:?}: {what}"));
+        let in_network = |what: &str| invalid(format!("network {network:?}: {what}"));
         match ipam.plugin.as_str() {
             "host-local" => {
                 let sets = sets(ipam)?;
@@ -174,18 +174,16 @@ pub(super) fn range_sets(raw: &[Vec<RawRange>]) -> Result<Vec<RangeSet>, CniErro
 pub(super) fn static_address(address: &str, gateway: &str) -> Result<StaticAddress, CniError> {
     let cidr = address.contains('/').then(|| address.parse::<IpNetwork>().ok()).flatten();
     let Some(cidr) = cidr else {
-        return Err(invalid(&format!(
-            "address {address:?} is not an address with a prefix length"
-        )));
+        return Err(invalid(format!("address {address:?} is not an address with a prefix length")));
     };
     let gateway = match gateway {
         "" => None,
         text => Some(text.parse::<IpAddr>().map_err(|_| {
-            invalid(&format!("gateway {text:?} of address {cidr} is not an address"))
+            invalid(format!("gateway {text:?} of address {cidr} is not an address"))
         })?),
     };
     if gateway.is_some_and(|gw| gw.is_ipv4() != cidr.is_ipv4()) {
-        return Err(invalid(&format!("address {cidr} has a gateway of the other family")));
+        return Err(invalid(format!("address {cidr} has a gateway of the other family")));
     }
     Ok(StaticAddress { address: cidr, gateway })
 }
@@ -193,7 +191,7 @@ pub(super) fn static_address(address: &str, gateway: &str) -> Result<StaticAddre
 fn reservations(ipam: &Ipam, sets: &[RangeSet]) -> Result<Vec<Reservation>, CniError> {
     let mut found: Vec<Reservation> = Vec::new();
     for raw in &ipam.reservations {
-        let bad = |why: &str| invalid(&format!("ipam reservation of {:?} {why}", raw.address));
+        let bad = |why: &str| invalid(format!("ipam reservation of {:?} {why}", raw.address));
         let address: IpAddr = raw.address.parse().map_err(|_| bad("is not of an address"))?;
         let holder = match (raw.container.as_str(), raw.pod.as_str()) {
             (name, "") => {
@@ -227,10 +225,6 @@ fn reservations(ipam: &Ipam, sets: &[RangeSet]) -> Result<Vec<Reservation>, CniE
         found.push(Reservation { address, holder });
     }
     Ok(found)
-}
-
-fn invalid(msg: &str) -> CniError {
-    CniError::new(Code::InvalidNetworkConfig, msg)
 }
 
 #[cfg(test)]

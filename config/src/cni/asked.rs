@@ -9,10 +9,10 @@ use serde::Deserialize;
 
 use super::addressing::{range_sets, static_address};
 use super::bandwidth::RawShaping;
-use super::netconf::RawRange;
+use super::netconf::{RawRange, invalid};
 use super::ports::RawMapping;
 use super::ranges::validate_sets;
-use super::{Addressing, Call, CniError, Code, Definition, Environment, StaticAddress};
+use super::{Addressing, Call, CniError, Definition, Environment, StaticAddress};
 
 /// The members of `runtimeConfig` that are served.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -199,12 +199,9 @@ fn list<'a>(env: &'a Environment, key: &str) -> impl Iterator<Item = &'a str> {
     env.arg(key).unwrap_or_default().split(',').map(str::trim).filter(|text| !text.is_empty())
 }
 
-fn invalid(msg: String) -> CniError {
-    CniError::new(Code::InvalidNetworkConfig, msg)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Code;
     use super::*;
 
     fn wanted(ipam: &str, rest: &str, args: &str) -> Result<Wanted, CniError> {

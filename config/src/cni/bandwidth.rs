@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Call, CniError, Code, Definition, NetConf};
+use super::{Call, CniError, Definition, NetConf, netconf};
 
 /// A burst has to be told to the kernel in bytes, of which a number of 32 bits holds no more.
 const BURST_END: u64 = 8 << 32;
@@ -72,7 +72,7 @@ impl RawShaping {
     fn check(&self, place: &str) -> Result<Shaping, CniError> {
         let direction = |name: &str, rate: Option<u64>, burst: Option<u64>| {
             let (rate, burst) = (rate.unwrap_or(0), burst.unwrap_or(0));
-            let invalid = |what: String| Err(CniError::new(Code::InvalidNetworkConfig, what));
+            let invalid = |what: String| Err(netconf::invalid(what));
             match (rate, burst) {
                 (0, 0) => Ok(None),
                 (0, _) => invalid(format!(
@@ -120,6 +120,7 @@ fn named(asked: Rate) -> Rate {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Code;
     use super::*;
 
     fn shaping(keys: &str) -> Result<Shaping, CniError> {

@@ -4,7 +4,7 @@
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::netconf::Ipam;
+use super::netconf::{self, Ipam};
 use super::{
     Addressing, Call, CniError, Code, Dns, IpamResult, PortOptions, Posture, RangeSet, Reservation,
     Route, Shaping, StaticAddress, Tuning,
@@ -221,10 +221,7 @@ fn of_network(call: &Call, error: CniError) -> CniError {
 }
 
 fn invalid(call: &Call, what: &str) -> CniError {
-    CniError::new(
-        Code::InvalidNetworkConfig,
-        format!("network {:?}: {what}", call.network.as_str()),
-    )
+    of_network(call, netconf::invalid(what))
 }
 
 #[cfg(test)]

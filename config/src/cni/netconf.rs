@@ -253,6 +253,11 @@ fn leave_to_delegate(map: &mut serde_json::Map<String, Value>) {
     }
 }
 
+/// What stands in the configuration cannot be.
+pub(super) fn invalid(msg: impl Into<String>) -> CniError {
+    CniError::new(Code::InvalidNetworkConfig, msg)
+}
+
 /// `null` is the empty list: none is valid.
 fn valid_attachments(value: &Value) -> Result<Vec<ValidAttachment>, CniError> {
     #[derive(Deserialize, Default)]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::netconf::invalid;
 use super::{CniError, Code, NetConf};
 
 /// The highest number a VLAN may have (IEEE 802.1Q; 4095 is reserved).
@@ -119,15 +120,15 @@ fn range(raw: &RawTrunk) -> Result<(u16, u16), CniError> {
             let (first, last) =
                 (vlan("vlanTrunk minID", min, 1)?, vlan("vlanTrunk maxID", max, 1)?);
             if first > last {
-                return Err(invalid(&format!("vlanTrunk minID {first} is above maxID {last}")));
+                return Err(invalid(format!("vlanTrunk minID {first} is above maxID {last}")));
             }
             Ok((first, last))
         }
-        (None, Some(min), None) => Err(invalid(&format!("vlanTrunk minID {min} has no maxID"))),
-        (None, None, Some(max)) => Err(invalid(&format!("vlanTrunk maxID {max} has no minID"))),
+        (None, Some(min), None) => Err(invalid(format!("vlanTrunk minID {min} has no maxID"))),
+        (None, None, Some(max)) => Err(invalid(format!("vlanTrunk maxID {max} has no minID"))),
         (None, None, None) => Err(invalid("an entry of vlanTrunk has neither id nor minID, maxID")),
         (Some(id), ..) => {
-            Err(invalid(&format!("vlanTrunk id {id} has a minID or maxID beside it; split them")))
+            Err(invalid(format!("vlanTrunk id {id} has a minID or maxID beside it; split them")))
         }
     }
 }
@@ -135,12 +136,8 @@ fn range(raw: &RawTrunk) -> Result<(u16, u16), CniError> {
 fn vlan(key: &str, id: i64, least: i64) -> Result<u16, CniError> {
     match u16::try_from(id) {
         Ok(number) if (least..=VLAN_MAX).contains(&id) => Ok(number),
-        _ => Err(invalid(&format!("{key} {id} is not within {least} to {VLAN_MAX}"))),
+        _ => Err(invalid(format!("{key} {id} is not within {least} to {VLAN_MAX}"))),
     }
-}
-
-fn invalid(what: &str) -> CniError {
-    CniError::new(Code::InvalidNetworkConfig, what)
 }
 
 #[cfg(test)]

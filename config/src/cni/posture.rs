@@ -10,6 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::netconf::invalid;
 use super::{CniError, Code, NetConf};
 
 /// Whom a network's containers reach, and who reaches them.
@@ -105,18 +106,18 @@ impl Posture {
                 ));
             }
             ("open" | "isolated", "open" | "same-bridge" | "isolated") => {
-                return Err(invalid(&format!(
+                return Err(invalid(format!(
                     "policy.posture {:?} and ingressPolicy {:?} say different things; leave one out",
                     raw.posture, conf.ingress_policy
                 )));
             }
             ("" | "open" | "isolated", other) => {
-                return Err(invalid(&format!(
+                return Err(invalid(format!(
                     "ingressPolicy {other:?} is not open, same-bridge or isolated"
                 )));
             }
             (other, _) => {
-                return Err(invalid(&format!("policy.posture {other:?} is not open or isolated")));
+                return Err(invalid(format!("policy.posture {other:?} is not open or isolated")));
             }
         };
         if raw.anti_spoof == Some(true) && !has_ipam {
@@ -141,7 +142,7 @@ impl Posture {
             "routed" => Enforcement::Routed,
             "none" => Enforcement::None,
             other => {
-                return Err(invalid(&format!(
+                return Err(invalid(format!(
                     "policy.enforcement {other:?} is not auto, br_netfilter, routed or none"
                 )));
             }
@@ -172,10 +173,6 @@ impl Posture {
     pub fn is_strict(&self) -> bool {
         self.is_closed() && self.genuine == Genuine::Addresses
     }
-}
-
-fn invalid(what: &str) -> CniError {
-    CniError::new(Code::InvalidNetworkConfig, what)
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::{CniError, Code};
+use super::CniError;
+use super::netconf::invalid;
 
 /// A run of addresses within one subnet, both ends included, the gateway left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,12 +188,9 @@ fn add(ip: IpAddr, n: i8) -> IpAddr {
     }
 }
 
-fn invalid(msg: String) -> CniError {
-    CniError::new(Code::InvalidNetworkConfig, msg)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Code;
     use super::*;
 
     fn range(subnet: &str) -> Range {

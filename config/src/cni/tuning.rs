@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::mac::hardware_address;
+use super::netconf::invalid;
 use super::{CniError, Code, NetConf};
 use crate::ids::{IfName, Mac};
 use crate::sysctl::{SysctlName, SysctlPatterns};
@@ -101,10 +102,6 @@ impl Sysctl {
     pub fn is(&self, shown: &str) -> bool {
         self.value.split_whitespace().eq(shown.split_whitespace())
     }
-}
-
-fn invalid(msg: String) -> CniError {
-    CniError::new(Code::InvalidNetworkConfig, msg)
 }
 
 #[cfg(test)]
