@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::network_keys::port;
+use crate::network_keys::{check, port};
 use crate::spec_add::address;
 use crate::support::conf::{at, network, with};
 use crate::support::daemon::Options;
@@ -128,11 +128,6 @@ fn limit(host: &Netns, link: &str) -> Option<u64> {
     let list: Vec<Value> = serde_json::from_str(&text).expect("JSON from tc");
     let found = list.iter().find(|q| q["kind"] == "tbf")?;
     Some(found["options"]["rate"].as_u64().expect("a rate") * 8)
-}
-
-/// CHECK after `result`.
-fn check(conf: &Value, container: &Netns, result: &Value) -> Call {
-    Call::check("c1", container).conf(&with(conf, json!({ "prevResult": result })))
 }
 
 #[test]

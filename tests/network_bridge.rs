@@ -194,6 +194,6 @@ fn the_host_forgets_who_had_an_address() {
     assert!(entry("10.81.0.7").contains(mac(&second)), "{}", entry("10.81.0.7"));
 }
 
-fn mac(result: &Value) -> &str {
+pub(crate) fn mac(result: &Value) -> &str {
     result["interfaces"][2]["mac"].as_str().expect("a hardware address")
 }

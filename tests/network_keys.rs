@@ -19,7 +19,7 @@ pub(crate) fn port(result: &Value) -> &str {
 }
 
 /// CHECK after `result`.
-fn check(conf: &Value, container: &Netns, result: &Value) -> Call {
+pub(crate) fn check(conf: &Value, container: &Netns, result: &Value) -> Call {
     Call::check("c1", container).conf(&with(conf, json!({ "prevResult": result })))
 }
 

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::network_keys::port;
+use crate::network_ports::addresses;
 use crate::support::conf::{network, with};
 use crate::support::netns::Netns;
 use crate::support::plugin::Call;
@@ -17,13 +18,6 @@ fn routed(name: &str, v4: &str, v6: &str) -> Value {
                   "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }] }
     });
     with(&network(name, &format!("{name}0"), ""), keys)
-}
-
-fn addresses(result: &Value) -> [String; 2] {
-    [0, 1].map(|at| {
-        let address = result["ips"][at]["address"].as_str().expect("an address");
-        address.split('/').next().expect("its front").to_owned()
-    })
 }
 
 /// No bridge hands packets over by itself: as where br_netfilter is not loaded.

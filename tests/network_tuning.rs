@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::network_keys::check;
 use crate::support::conf::{network, with};
 use crate::support::daemon::Options;
 use crate::support::netns::Netns;
@@ -27,11 +28,6 @@ fn set(netns: &Netns, path: &str, value: &str) {
 fn flags(netns: &Netns, link: &str) -> Vec<Value> {
     let link = netns.link(link).expect("an interface");
     link["flags"].as_array().expect("flags").clone()
-}
-
-/// CHECK after `result`.
-fn check(conf: &Value, container: &Netns, result: &Value) -> Call {
-    Call::check("c1", container).conf(&with(conf, json!({ "prevResult": result })))
 }
 
 /// The ADD is refused with this code, by name, and nothing was made.
