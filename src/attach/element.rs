@@ -110,6 +110,17 @@ pub enum Trait {
 
 impl Trait {
     const ALL: [Self; 5] = [Self::Ours, Self::Closed, Self::Strict, Self::Inward, Self::Direct];
+
+    /// Whether a network that stands so has it.
+    fn is_of(self, posture: &Posture) -> bool {
+        match self {
+            Self::Ours => true,
+            Self::Closed => posture.is_closed(),
+            Self::Strict => posture.is_strict(),
+            Self::Inward => !posture.alone,
+            Self::Direct => posture.direct,
+        }
+    }
 }
 
 /// What an attachment has.
@@ -137,12 +148,10 @@ pub fn elements(record: &Record) -> Vec<Element> {
 
 /// The same, and what its network has to have for it.
 pub fn expected_elements(record: &Record) -> Vec<Element> {
-    let posture = &record.posture;
-    let traits = [(Trait::Closed, posture.is_closed()), (Trait::Strict, posture.is_strict())];
+    let traits = [Trait::Closed, Trait::Strict].into_iter();
     let of_network = traits
-        .into_iter()
-        .filter(|(_, is_true)| *is_true)
-        .map(|(trait_, _)| Element::Network { bridge: record.home().clone(), trait_ });
+        .filter(|trait_| trait_.is_of(&record.posture))
+        .map(|trait_| Element::Network { bridge: record.home().clone(), trait_ });
     let mut found = elements(record);
     found.extend(of_network);
     found
@@ -191,14 +200,7 @@ fn published(
 pub fn network_elements(network: &Definition) -> Vec<Element> {
     let posture = &network.posture;
     let bridge = &home(network);
-    let is_true = |trait_: &Trait| match trait_ {
-        Trait::Ours => true,
-        Trait::Closed => posture.is_closed(),
-        Trait::Strict => posture.is_strict(),
-        Trait::Inward => !posture.alone,
-        Trait::Direct => posture.direct,
-    };
-    let traits = Trait::ALL.into_iter().filter(is_true);
+    let traits = Trait::ALL.into_iter().filter(|trait_| trait_.is_of(posture));
     let gateway = |address: IpAddr| Element::Gateway {
         address,
         bridge: bridge.clone(),
@@ -223,12 +225,8 @@ fn home(network: &Definition) -> IfName {
 
 /// What a network of this bridge could have and this one has not: left by what it was before.
 pub fn network_remains(network: &Definition) -> Vec<Element> {
-    let has = network_elements(network);
-    Trait::ALL
-        .into_iter()
-        .map(|trait_| Element::Network { bridge: home(network), trait_ })
-        .filter(|element| !has.contains(element))
-        .collect()
+    let traits = Trait::ALL.into_iter().filter(|trait_| !trait_.is_of(&network.posture));
+    traits.map(|trait_| Element::Network { bridge: home(network), trait_ }).collect()
 }
 
 #[cfg(test)]

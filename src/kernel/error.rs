@@ -62,9 +62,4 @@ impl KernelError {
     pub fn is_bridge_full(&self) -> bool {
         matches!(self, Self::Step(e) if e.cause == Some(Cause::BridgeFull))
     }
-
-    /// Somebody took our tables away: they must be made again.
-    pub fn is_skeleton_lost(&self) -> bool {
-        matches!(self, Self::Nft(NftError::SkeletonLost { .. }))
-    }
 }

@@ -16,6 +16,8 @@ const SEND_BUFFER: usize = 8 << 20;
 /// The largest datagram the kernel makes of a dump.
 const DATAGRAM: usize = 64 << 10;
 
+/// The length of `struct nlmsghdr`.
+pub(super) const NLMSG_HEADER: usize = 16;
 /// The version of netfilter's messages.
 pub(super) const NFNETLINK_V0: u8 = 0;
 
@@ -104,6 +106,32 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
         let value = rest.get(4..length)?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((kind, value))
+    })
+}
+
+/// The value of the first attribute of a kind.
+pub(super) fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+/// A message of any netlink family, as far as its header.
+#[derive(Debug)]
+pub(super) struct Message<'a> {
+    pub(super) kind: u16,
+    pub(super) flags: u16,
+    pub(super) body: &'a [u8],
+}
+
+/// The messages of a datagram, up to the first that is cut off.
+pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let (header, _) = datagram.split_first_chunk::<NLMSG_HEADER>()?;
+        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let kind = u16::from_ne_bytes([header[4], header[5]]);
+        let flags = u16::from_ne_bytes([header[6], header[7]]);
+        let body = datagram.get(NLMSG_HEADER..length)?;
+        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Message { kind, flags, body })
     })
 }
 

@@ -13,8 +13,9 @@ use netlink_packet_netfilter::conntrack::ConntrackMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use nix::errno::Errno;
 use nix::libc;
+use quantum_config::cni::Family;
 
-use super::sought::{Family, HostPort, Look, Pattern};
+use super::sought::{HostPort, Look, Pattern};
 use crate::kernel::netfilter::{NFNETLINK_V0, append};
 
 // include/uapi/linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h

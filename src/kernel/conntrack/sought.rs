@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use quantum_config::cni::{PortMapping, Transport};
+use quantum_config::cni::{Family, PortMapping, Transport};
 
 use super::message::Entry;
 
@@ -37,13 +37,6 @@ pub(super) enum Pattern {
     UdpPort(HostPort),
 }
 
-/// A family of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
 /// One question to the kernel: the entries of a family, all of them or those of one pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Look {
@@ -62,12 +55,6 @@ pub(super) struct Sought {
 /// takes each bucket's lock, whether or not there is anything in it. `measure_looks` has the figures:
 /// 9 ms for 262144 buckets, and 2 us for an entry.
 const ENTRIES_PER_WALK: u64 = 4000;
-
-impl Family {
-    pub(super) fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-}
 
 impl Sought {
     pub(super) fn of_addresses(addresses: &[IpAddr]) -> Self {

@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Instant;
 
 use netlink_packet_core::{DefaultNla, Nla};
+use quantum_config::cni::Family;
 
 use super::message::{self, Answered, CTA_ID, CTA_ZONE};
-use super::sought::{Family, Look, Pattern, Sought};
+use super::sought::{Look, Pattern, Sought};
 use super::{Conntrack, HostPort};
 use crate::kernel::testing::{in_namespace, in_private_netns, ip_batch, run};
 

@@ -6,22 +6,18 @@ use std::collections::BTreeSet;
 use quantum_config::cni::Family;
 use quantum_config::ids::{IFNAME_MAX, IfName};
 
-use super::listing::{self, Object, family, text};
+use super::listing::{self, LIST_ELEM, Object, chain, family, rule, text};
 use super::print::expressions;
+use super::sets::TABLE;
 use super::{NftError, Table};
 use crate::attach::Dropping;
-use crate::kernel::netfilter::attributes;
+use crate::kernel::netfilter::{attribute, attributes};
 
 // include/uapi/linux/netfilter.h
 const NF_INET_FORWARD: u32 = 2;
 const NF_DROP: u32 = 0;
 // include/uapi/linux/netfilter/nf_tables.h
-const CHAIN_TABLE: u16 = 1;
-const CHAIN_NAME: u16 = 3;
-const CHAIN_HOOK: u16 = 4;
-const CHAIN_POLICY: u16 = 5;
 const HOOK_NUMBER: u16 = 1;
-const RULE_EXPRESSIONS: u16 = 4;
 const META_KEY: u16 = 2;
 const META_NAMES: [u32; 2] = [6, 7]; // of the interface it came in by, goes out by
 const CMP_DATA: u16 = 3;
@@ -29,7 +25,6 @@ const DATA_VALUE: u16 = 1;
 const SET_NAME: u16 = 2;
 const SET_KEY_TYPE: u16 = 4;
 const ELEMENTS: u16 = 3;
-const LIST_ELEM: u16 = 1;
 const ELEMENT_KEY: u16 = 1;
 /// The type of an interface's name as `nft` tells it, and in how many bits it tells one of several.
 const TYPE_IFNAME: u32 = 41;
@@ -40,21 +35,21 @@ impl Table {
     /// Every such chain.
     pub fn dropping(&mut self) -> Result<Vec<Dropping>, NftError> {
         let mut found = Vec::new();
-        for chain in listing::chains(&mut self.socket, family::ANY)? {
-            let seen = match chain.family {
-                family::INET if chain.name(CHAIN_TABLE) != "quantum" => None,
+        for object in listing::chains(&mut self.socket, family::ANY)? {
+            let seen = match object.family {
+                family::INET if object.name(chain::TABLE) != TABLE => None,
                 family::IPV4 => Some(Family::V4),
                 family::IPV6 => Some(Family::V6),
                 _ => continue,
             };
-            let hook = attributes(chain.get(CHAIN_HOOK)).find(|(kind, _)| *kind == HOOK_NUMBER);
-            if hook.and_then(|(_, value)| number(value)) != Some(NF_INET_FORWARD)
-                || number(chain.get(CHAIN_POLICY)) != Some(NF_DROP)
+            let hook = attribute(object.get(chain::HOOK), HOOK_NUMBER);
+            if hook.and_then(number) != Some(NF_INET_FORWARD)
+                || number(object.get(chain::POLICY)) != Some(NF_DROP)
             {
                 continue;
             }
-            let (table, name) = (chain.name(CHAIN_TABLE), chain.name(CHAIN_NAME));
-            let names = self.named(chain.family, &table)?.into_iter().collect();
+            let (table, name) = (object.name(chain::TABLE), object.name(chain::NAME));
+            let names = self.named(object.family, &table)?.into_iter().collect();
             found.push(Dropping { family: seen, table, chain: name, names });
         }
         found.sort_by_key(ToString::to_string);
@@ -75,8 +70,8 @@ impl Table {
             for list in listing::elements(&mut self.socket, family, table, &of)? {
                 let elements = attributes(list.get(ELEMENTS)).filter(|(k, _)| *k == LIST_ELEM);
                 for (_, element) in elements {
-                    let key = attributes(element).find(|(kind, _)| *kind == ELEMENT_KEY);
-                    names.extend(key.and_then(|(_, key)| data(key)).iter().flat_map(|k| in_key(k)));
+                    let key = attribute(element, ELEMENT_KEY).and_then(data);
+                    names.extend(key.iter().flat_map(|k| in_key(k)));
                 }
             }
         }
@@ -89,25 +84,26 @@ fn number(value: &[u8]) -> Option<u32> {
 }
 
 fn data(value: &[u8]) -> Option<&[u8]> {
-    attributes(value).find(|(kind, _)| *kind == DATA_VALUE).map(|(_, bytes)| bytes)
+    attribute(value, DATA_VALUE)
 }
 
 /// Names that are compared with right after they were read.
-fn of_rule(rule: &Object) -> Vec<String> {
+fn of_rule(object: &Object) -> Vec<String> {
     let mut found = Vec::new();
     let mut is_name = false;
-    for (name, of) in expressions(rule.get(RULE_EXPRESSIONS)) {
-        let get = |wanted| attributes(of).find(|(kind, _)| *kind == wanted).map(|(_, v)| v);
+    for (name, of) in expressions(object.get(rule::EXPRESSIONS)) {
         if name == "cmp"
             && is_name
-            && let Some(value) = get(CMP_DATA).and_then(data)
+            && let Some(value) = attribute(of, CMP_DATA).and_then(data)
         {
             // The beginning of a name is compared with just that many bytes.
             let any = if value.len() < NAME && !value.contains(&0) { "*" } else { "" };
             found.push(format!("{}{any}", text(value)));
         }
         is_name = name == "meta"
-            && get(META_KEY).and_then(number).is_some_and(|key| META_NAMES.contains(&key));
+            && attribute(of, META_KEY)
+                .and_then(number)
+                .is_some_and(|key| META_NAMES.contains(&key));
     }
     found
 }

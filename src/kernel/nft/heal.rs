@@ -1,7 +1,6 @@
 //! What others did to our tables, and undoing it. It is all kept: the text, what it looks like here, and
 //! what the sets are to hold.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -10,7 +9,7 @@ use quantum_config::ids::IfName;
 use super::message::Verb;
 use super::print::Print;
 use super::sets::SetElement;
-use super::table::{sort, strange};
+use super::table::{Difference, sort};
 use super::{NftError, Table};
 use crate::attach::Element;
 
@@ -19,10 +18,7 @@ use crate::attach::Element;
 pub struct Harm {
     /// Chains, or whole tables, that are gone or other than they should be.
     pub rules: Vec<String>,
-    /// Elements that are gone.
-    lacking: Vec<SetElement>,
-    /// Elements that we did not put there: they may well let somebody pass.
-    strange: Vec<SetElement>,
+    elements: Difference,
 }
 
 impl Harm {
@@ -40,8 +36,8 @@ impl fmt::Display for Harm {
             [one] => Some(format!("{what} element {one}")),
             [first, ..] => Some(format!("{} {what} elements, as {first}", elements.len())),
         };
-        parts.extend(some(&self.lacking, "missing"));
-        parts.extend(some(&self.strange, "strange"));
+        parts.extend(some(&self.elements.lacking, "missing"));
+        parts.extend(some(&self.elements.strange, "strange"));
         f.write_str(&parts.join(", "))
     }
 }
@@ -49,30 +45,20 @@ impl fmt::Display for Harm {
 impl Table {
     /// The chains and tables that are not as the text has them. Nothing before it was applied.
     pub fn changed_rules(&mut self) -> Result<Vec<String>, NftError> {
-        if self.print.is_none() {
-            return Ok(Vec::new());
-        }
-        let now = Print::take(&mut self.socket)?;
-        Ok(self.print.as_ref().map(|print| print.differing(&now)).unwrap_or_default())
+        let Some(print) = &self.print else { return Ok(Vec::new()) };
+        Ok(print.differing(&Print::take(&mut self.socket)?))
     }
 
     /// What is not as it should be.
     pub fn harm(&mut self) -> Result<Harm, NftError> {
-        let rules = self.changed_rules()?;
-        let present: HashSet<SetElement> = self.found()?.into_iter().collect();
-        let wanted: HashSet<SetElement> = self.wanted().into_iter().collect();
-        Ok(Harm {
-            rules,
-            lacking: wanted.difference(&present).cloned().collect(),
-            strange: strange(&present, &wanted),
-        })
+        Ok(Harm { rules: self.changed_rules()?, elements: self.difference()? })
     }
 
     /// Puts all of it right.
     pub fn undo(&mut self, harm: &Harm) -> Result<(), NftError> {
-        self.take(&harm.strange)?;
-        if harm.rules.is_empty() && self.print.is_some() {
-            self.transact(Verb::Add, &harm.lacking).map_err(sort)
+        self.take(&harm.elements.strange)?;
+        if harm.rules.is_empty() && self.is_made() {
+            self.transact(Verb::Add, &harm.elements.lacking).map_err(sort)
         } else {
             self.heal()
         }

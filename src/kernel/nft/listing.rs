@@ -4,7 +4,9 @@
 use nix::errno::Errno;
 
 use super::NftError;
-use crate::kernel::netfilter::{NetfilterSocket, attributes};
+use crate::kernel::netfilter::{
+    Message, NLMSG_HEADER, NetfilterSocket, attribute, attributes, messages,
+};
 
 // include/uapi/linux/netfilter/nf_tables.h
 const SUBSYSTEM: u16 = 10 << 8;
@@ -18,7 +20,6 @@ const TABLE: u16 = 1;
 /// The set, in those of elements.
 const SET: u16 = 2;
 // include/uapi/linux/netlink.h
-const HEADER: usize = 16;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const REQUEST_DUMP: u16 = 0x301;
@@ -36,6 +37,31 @@ pub(super) mod family {
     pub(in super::super) const IPV6: u8 = 10;
 }
 
+/// Attributes of a table.
+pub(super) mod table {
+    pub(in super::super) const NAME: u16 = 1;
+    pub(in super::super) const FLAGS: u16 = 2;
+}
+
+/// Attributes of a chain.
+pub(super) mod chain {
+    pub(in super::super) const TABLE: u16 = 1;
+    pub(in super::super) const NAME: u16 = 3;
+    pub(in super::super) const HOOK: u16 = 4;
+    pub(in super::super) const POLICY: u16 = 5;
+    pub(in super::super) const TYPE: u16 = 7;
+    pub(in super::super) const FLAGS: u16 = 10;
+}
+
+/// Attributes of a rule.
+pub(super) mod rule {
+    pub(in super::super) const CHAIN: u16 = 2;
+    pub(in super::super) const EXPRESSIONS: u16 = 4;
+}
+
+/// An element of a list, whatever it is a list of.
+pub(super) const LIST_ELEM: u16 = 1;
+
 /// An object that was listed.
 #[derive(Debug)]
 pub(super) struct Object {
@@ -50,7 +76,7 @@ impl Object {
 
     /// The value of an attribute; empty if there is none.
     pub(super) fn get(&self, wanted: u16) -> &[u8] {
-        self.attributes().find(|(kind, _)| *kind == wanted).map(|(_, v)| v).unwrap_or_default()
+        attribute(&self.bytes, wanted).unwrap_or_default()
     }
 
     /// The same as a name.
@@ -145,7 +171,7 @@ fn list(
 }
 
 fn request(get: u16, family: u8, of: &[(u16, &str)], number: u32) -> Vec<u8> {
-    let mut bytes = vec![0; HEADER];
+    let mut bytes = vec![0; NLMSG_HEADER];
     bytes.extend([family, 0, 0, 0]);
     for (kind, name) in of {
         let length = 4 + name.len() + 1;
@@ -172,12 +198,8 @@ struct Listing {
 }
 
 impl Listing {
-    fn read(&mut self, mut datagram: &[u8]) {
-        while let Some((header, _)) = datagram.split_first_chunk::<HEADER>() {
-            let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
-            let kind = u16::from_ne_bytes([header[4], header[5]]);
-            let flags = u16::from_ne_bytes([header[6], header[7]]);
-            let Some(body) = datagram.get(HEADER..length) else { return };
+    fn read(&mut self, datagram: &[u8]) {
+        for Message { kind, flags, body } in messages(datagram) {
             self.is_torn |= flags & DUMP_INTR != 0;
             match kind {
                 DONE | ERROR => {
@@ -191,7 +213,6 @@ impl Listing {
                     }
                 }
             }
-            datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
     }
 }

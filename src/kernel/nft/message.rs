@@ -14,10 +14,8 @@ use netlink_packet_netfilter::{
 };
 use nix::errno::Errno;
 
-use super::sets::{Family, Set, SetElement};
+use super::sets::{Family, Set, SetElement, TABLE};
 use crate::kernel::netfilter::{NFNETLINK_V0, append};
-
-const TABLE: &str = "quantum";
 
 // include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h
 const NFNL_SUBSYS_NFTABLES: u16 = 10;

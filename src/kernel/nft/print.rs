@@ -8,29 +8,11 @@
 use std::collections::BTreeMap;
 
 use super::NftError;
-use super::listing::{self, Object, family, text};
-use crate::kernel::netfilter::{NetfilterSocket, attributes};
-
-const TABLE: &str = "quantum";
+use super::listing::{self, LIST_ELEM, Object, chain, family, rule, table, text};
+use super::sets::TABLE;
+use crate::kernel::netfilter::{NetfilterSocket, attribute, attributes};
 
 // include/uapi/linux/netfilter/nf_tables.h
-mod table {
-    pub(super) const NAME: u16 = 1;
-    pub(super) const FLAGS: u16 = 2;
-}
-mod chain {
-    pub(super) const TABLE: u16 = 1;
-    pub(super) const NAME: u16 = 3;
-    pub(super) const HOOK: u16 = 4;
-    pub(super) const POLICY: u16 = 5;
-    pub(super) const TYPE: u16 = 7;
-    pub(super) const FLAGS: u16 = 10;
-}
-mod rule {
-    pub(super) const CHAIN: u16 = 2;
-    pub(super) const EXPRESSIONS: u16 = 4;
-}
-const LIST_ELEM: u16 = 1;
 const EXPR_NAME: u16 = 1;
 const EXPR_DATA: u16 = 2;
 const LOOKUP_SET: u16 = 1;
@@ -95,9 +77,8 @@ fn kind_of(chain: &Object) -> Vec<u8> {
 /// An expression of a rule: its name and its data.
 pub(super) fn expressions(list: &[u8]) -> impl Iterator<Item = (String, &[u8])> {
     attributes(list).filter(|(kind, _)| *kind == LIST_ELEM).map(|(_, expression)| {
-        let get = |wanted| attributes(expression).find(|(kind, _)| *kind == wanted);
-        let name = get(EXPR_NAME).map(|(_, value)| text(value)).unwrap_or_default();
-        (name, get(EXPR_DATA).map(|(_, value)| value).unwrap_or_default())
+        let name = attribute(expression, EXPR_NAME).map(text).unwrap_or_default();
+        (name, attribute(expression, EXPR_DATA).unwrap_or_default())
     })
 }
 

@@ -16,7 +16,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use quantum_config::cni::Transport;
 use quantum_config::ids::{IFNAME_MAX, IfName, Mac};
 
-/// The two tables, which have the same name.
+/// The name of both tables.
+pub(super) const TABLE: &str = "quantum";
+
+/// The two tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Family {
     /// Packets.

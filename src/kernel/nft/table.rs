@@ -31,6 +31,16 @@ impl Kept {
     }
 }
 
+/// How our sets differ from what they are to hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// Elements that are gone.
+    pub(super) lacking: Vec<SetElement>,
+    /// Elements that we did not put there: they may well let somebody pass. What networks left in a set
+    /// that does not tell whose it is stays: they are prepared when they are used.
+    pub(super) strange: Vec<SetElement>,
+}
+
 /// The door to the elements of our tables in one network namespace. Blocks, but for no longer than the
 /// kernel needs: writers of one namespace wait for each other there.
 #[derive(Debug)]
@@ -118,11 +128,21 @@ impl Table {
         let networks = networks.filter(of_networks);
         self.kept.with(|kept| *kept = wanted.into_iter().chain(networks).collect());
         self.make()?;
+        let Difference { lacking, strange } = self.difference()?;
+        self.take(&strange)?;
+        self.transact(Verb::Add, &lacking).map_err(sort)
+    }
+
+    /// How our sets differ from what is kept.
+    pub(super) fn difference(&mut self) -> Result<Difference, NftError> {
         let present: HashSet<SetElement> = self.found()?.into_iter().collect();
         let wanted: HashSet<SetElement> = self.wanted().into_iter().collect();
-        self.take(&strange(&present, &wanted))?;
-        let lacking: Vec<_> = wanted.difference(&present).cloned().collect();
-        self.transact(Verb::Add, &lacking).map_err(sort)
+        let strange = present.difference(&wanted);
+        let strange = strange.filter(|e| !e.set.is_networks || is_told(e.set));
+        Ok(Difference {
+            lacking: wanted.difference(&present).cloned().collect(),
+            strange: strange.cloned().collect(),
+        })
     }
 
     /// Makes the tables again, with all that is kept.
@@ -157,7 +177,7 @@ impl Table {
         self.kept.with(|kept| at(kept))
     }
 
-    pub(super) fn wanted(&self) -> Vec<SetElement> {
+    fn wanted(&self) -> Vec<SetElement> {
         let all: Vec<Element> = self.kept.with(|kept| kept.iter().cloned().collect());
         self.seen(&all)
     }
@@ -183,7 +203,7 @@ impl Table {
     }
 
     /// Every element of our sets; none of those that are not there.
-    pub(super) fn found(&mut self) -> Result<Vec<SetElement>, NftError> {
+    fn found(&mut self) -> Result<Vec<SetElement>, NftError> {
         let mut found = Vec::new();
         for set in known::ALL {
             match self.elements(set) {
@@ -263,16 +283,6 @@ impl Table {
     }
 }
 
-/// What is there and we did not put there. What networks left in a set that does not tell whose it is
-/// stays: they are prepared when they are used.
-pub(super) fn strange(
-    present: &HashSet<SetElement>,
-    wanted: &HashSet<SetElement>,
-) -> Vec<SetElement> {
-    let others = present.difference(wanted);
-    others.filter(|element| !element.set.is_networks || is_told(element.set)).cloned().collect()
-}
-
 /// None if something is not there.
 fn forgive<T>(outcome: Result<T, NftError>) -> Result<Option<T>, NftError> {
     match outcome {
@@ -305,8 +315,8 @@ mod tests {
 
     #[test]
     fn other_data_under_the_same_key_is_a_conflict() {
-        // Only maps have data, and there are none yet.
-        let doing = "add element 8080 in set ports".to_owned();
+        // Only maps have data.
+        let doing = "add element 8080 in map ports".to_owned();
         let error = NftError::Kernel { doing, errno: Errno::EEXIST, explanation: None };
         let error = sort(error);
         assert!(matches!(error, NftError::Conflict { .. }), "{error}");

@@ -12,11 +12,7 @@ pub(super) async fn filter_vlans(
     plan: &BridgePlan,
     bridge: &Link,
 ) -> Result<(), BridgeError> {
-    let info = LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(true)]));
-    let change = LinkUnspec::new_with_index(bridge.index.0).append_extra_attribute(
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), info]),
-    );
-    match handle.link().change(change.build()).execute().await {
+    match change(handle, bridge, vec![InfoBridge::VlanFiltering(true)]).await {
         Ok(()) => Ok(()),
         Err(error) if is_unsupported(&error) => {
             Err(BridgeError::NoVlanFiltering { name: plan.name.clone() })
@@ -33,16 +29,22 @@ pub(super) async fn filter_packets(
     bridge: &Link,
 ) -> Result<(), BridgeError> {
     let wanted = plan.filters_packets;
-    let info = LinkInfo::Data(InfoData::Bridge(vec![
-        InfoBridge::NfCallIpTables(wanted),
-        InfoBridge::NfCallIp6Tables(wanted),
-    ]));
-    let change = LinkUnspec::new_with_index(bridge.index.0).append_extra_attribute(
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), info]),
-    );
-    match handle.link().change(change.build()).execute().await {
+    let attributes = vec![InfoBridge::NfCallIpTables(wanted), InfoBridge::NfCallIp6Tables(wanted)];
+    match change(handle, bridge, attributes).await {
         Ok(()) => Ok(()),
         Err(error) if is_unsupported(&error) => Ok(()),
         Err(error) => Err(refused("filter the packets of", &plan.name)(error)),
     }
+}
+
+async fn change(
+    handle: &Handle,
+    bridge: &Link,
+    attributes: Vec<InfoBridge>,
+) -> Result<(), rtnetlink::Error> {
+    let info = LinkInfo::Data(InfoData::Bridge(attributes));
+    let change = LinkUnspec::new_with_index(bridge.index.0).append_extra_attribute(
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), info]),
+    );
+    handle.link().change(change.build()).execute().await
 }

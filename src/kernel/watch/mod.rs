@@ -7,8 +7,9 @@
 //!                                       nothing for 30 s ─────────────►
 //! ```
 //!
-//! It looks at once, and then rests: at least `REST`, and longer where looking took long. Somebody who commits five hundred times a second costs five looks. What comes meanwhile waits
-//! in the sockets, and what is lost there counts as anything.
+//! It looks at once, and then rests: at least `REST`, and longer where looking took long. Somebody who
+//! commits five hundred times a second costs five looks. What comes meanwhile waits in the sockets, and
+//! what is lost there counts as anything.
 
 mod filter;
 
@@ -24,6 +25,8 @@ use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
+
+use super::netfilter::{Message, attributes, messages};
 
 /// How long it rests after a look, at least.
 const REST: Duration = Duration::from_millis(200);
@@ -48,8 +51,6 @@ const RT_SCOPE_LINK: u8 = 253;
 // include/uapi/linux/if_addr.h
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
-// include/uapi/linux/netlink.h
-const HEADER: usize = 16;
 
 /// What has happened since the last look.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -152,17 +153,13 @@ fn drain(socket: &Socket, heard: &mut Heard) -> bool {
 
 /// Reads what the filters let through. What cannot be read is passed over: that something came is
 /// enough to look.
-fn read(mut datagram: &[u8], heard: &mut Heard) {
-    while let Some((header, _)) = datagram.split_at_checked(HEADER) {
-        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
-        let kind = u16::from_ne_bytes([header[4], header[5]]);
-        let Some(body) = datagram.get(HEADER..length) else { return };
+fn read(datagram: &[u8], heard: &mut Heard) {
+    for Message { kind, body, .. } in messages(datagram) {
         match kind {
             NEWGEN => heard.committer = committer(body).or(heard.committer.take()),
             RTM_DELADDR => heard.addresses.extend(address(body)),
             _ => {}
         }
-        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
 }
 
@@ -195,10 +192,6 @@ fn address(body: &[u8]) -> Option<IpAddr> {
         }
     }
     local.or(peer)
-}
-
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    super::netfilter::attributes(bytes)
 }
 
 #[cfg(test)]
