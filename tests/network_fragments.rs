@@ -13,8 +13,12 @@ use crate::support::frames::{
     IP4, IP6, Wire, frame, icmp4, icmp6, ip4, ip6, mac, mark, protocol, udp,
 };
 use crate::support::netns::Netns;
-use crate::support::traffic::{PATIENCE, SILENCE};
+use crate::support::traffic::SILENCE;
 use crate::support::world::{OUTSIDE, UPLINK, World};
+
+/// How long it may take until all parts of one datagram have come: each try is lost as a whole when
+/// one part is, and a busy machine loses some.
+const LONG: Duration = Duration::from_secs(20);
 
 /// Whether a datagram of 3000 bytes, which is three fragments, comes from one to the other.
 fn carries(from: &Netns, netns: &Netns, to: &str, within: Duration) -> bool {
@@ -34,6 +38,23 @@ fn carries(from: &Netns, netns: &Netns, to: &str, within: Duration) -> bool {
     false
 }
 
+/// That it comes, and where it was lost if it does not.
+#[track_caller]
+fn arrives(from: &Netns, netns: &Netns, to: &str, what: &str) {
+    let lost = |of: &Netns| {
+        let counted = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+        of.run(|| {
+            let all = counted("/proc/net/snmp") + &counted("/proc/net/snmp6");
+            let lines = all.lines().filter(|l| l.starts_with("Ip") || l.starts_with("Udp"));
+            let counters = lines.filter(|l| !l.ends_with("\t0")).collect::<Vec<_>>().join("\n");
+            counters + "\n" + &counted("/proc/net/stat/nf_conntrack")
+        })
+    };
+    if !carries(from, netns, to, LONG) {
+        panic!("{what} ({to}); sender:\n{}\nreceiver:\n{}", lost(from), lost(netns));
+    }
+}
+
 #[test]
 fn fragments_are_judged_as_what_they_are_part_of() {
     let world = world!();
@@ -46,10 +67,10 @@ fn fragments_are_judged_as_what_they_are_part_of() {
     let outside = [OUTSIDE, OUTSIDE6].map(str::to_owned);
     let mut there = Wire::on(&c3.netns, "eth0");
     for (family, far) in outside.iter().enumerate() {
-        assert!(carries(&c1.netns, &c2.netns, &c2.addresses[family], PATIENCE), "to the neighbour");
-        assert!(carries(&c1.netns, &world.host, &c1.gateways[family], PATIENCE), "to the host");
-        assert!(carries(&c1.netns, &world.outside, far, PATIENCE), "to the world");
-        assert!(carries(&world.host, &c1.netns, &c1.addresses[family], PATIENCE), "from the host");
+        arrives(&c1.netns, &c2.netns, &c2.addresses[family], "to the neighbour");
+        arrives(&c1.netns, &world.host, &c1.gateways[family], "to the host");
+        arrives(&c1.netns, &world.outside, far, "to the world");
+        arrives(&world.host, &c1.netns, &c1.addresses[family], "from the host");
         assert!(
             !carries(&c1.netns, &c3.netns, &c3.addresses[family], SILENCE),
             "to another network"
