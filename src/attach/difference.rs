@@ -66,6 +66,8 @@ pub enum Difference {
     NotPublished(String),
     /// Its network is not kept apart from others any more.
     NotIsolated(String),
+    /// What policy says of an address is not held to any more.
+    NotJudged(String),
     /// Rules of ours are gone or others: of which chain or table.
     RulesChanged(String),
 }
@@ -134,6 +136,7 @@ impl fmt::Display for Difference {
             Self::NotIsolated(bridge) => {
                 write!(f, "the network of bridge {bridge} is not kept apart any more")
             }
+            Self::NotJudged(who) => write!(f, "policy for {who} is not in the rules any more"),
             Self::RulesChanged(of) => write!(f, "the rules of {of} are not as they should be"),
         }
     }
@@ -156,6 +159,10 @@ impl Difference {
                 Self::NotIsolated(bridge.to_string())
             }
             Element::Strangers { mac } => Self::NotIsolated(mac.to_string()),
+            Element::Judged { address, .. }
+            | Element::Member { address, .. }
+            | Element::Named { address, .. } => Self::NotJudged(address.to_string()),
+            Element::Epoch(_) => Self::NotJudged("everybody".to_owned()),
         }
     }
 }

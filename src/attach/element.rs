@@ -7,6 +7,7 @@ use quantum_config::cni::{Definition, Family, Genuine, PortMapping, Posture, Tra
 use quantum_config::ids::{IfName, Mac};
 
 use super::{Assigned, Record, naming};
+use crate::policy::{ChainName, SetName, Way};
 
 /// Something in our nftables sets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -80,6 +81,35 @@ pub enum Element {
         /// Frames that ask for it from elsewhere are dropped.
         strict: bool,
     },
+    /// The rules of a chain judge some of an endpoint's connections.
+    Judged {
+        /// Which.
+        way: Way,
+        /// One of its addresses.
+        address: IpAddr,
+        /// The link that the host reaches it by.
+        bridge: IfName,
+        /// The chain.
+        chain: ChainName,
+    },
+    /// An endpoint is among those that a selector of policy names.
+    Member {
+        /// The selector's set.
+        set: SetName,
+        /// One of its addresses.
+        address: IpAddr,
+    },
+    /// What a port's name means at an endpoint.
+    Named {
+        /// The name's set.
+        set: SetName,
+        /// One of its addresses.
+        address: IpAddr,
+        /// The port's number.
+        port: u16,
+    },
+    /// Connections with this mark were judged under what holds now.
+    Epoch(u32),
 }
 
 /// Where a port is published.

@@ -54,7 +54,11 @@ impl Traces {
                 | Element::Hairpin { .. }
                 | Element::Network { .. }
                 | Element::Strangers { .. }
-                | Element::Gateway { .. } => {}
+                | Element::Gateway { .. }
+                | Element::Judged { .. }
+                | Element::Member { .. }
+                | Element::Named { .. }
+                | Element::Epoch(_) => {}
             }
         }
         traces

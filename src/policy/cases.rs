@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quantum_config::cni::Transport;
+use quantum_config::ids::IfName;
 use quantum_config::policy::{Document, Labels, Namespace, read};
 use serde_json::Value;
 
@@ -29,6 +30,10 @@ fn endpoint(name: &str, labels: Labels, addresses: &Value) -> Endpoint {
         })
     });
     Endpoint {
+        key: format!("grid/{namespace}-{pod}/eth0").parse().expect("a key"),
+        bridge: IfName::new("grid0").expect("a name"),
+        link_local: None,
+        audit: false,
         namespace: namespace.to_owned(),
         name: pod.to_owned(),
         network: "grid".to_owned(),

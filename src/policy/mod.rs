@@ -8,6 +8,7 @@
 //! | `matching` | whether a rule's peers and ports are those of a connection          |
 //! | `standing` | what holds for an endpoint that no document speaks of               |
 //! | `decision` | what was decided, and by which rule of which document               |
+//! | `names`    | what of it has a name in our nftables table                         |
 //!
 //! A connection is allowed if its sender may send it and its receiver may receive it. Each side is asked
 //! on its own: first the ClusterNetworkPolicies of the tier Admin, then the NetworkPolicies, then those of
@@ -20,6 +21,7 @@ mod decision;
 mod evaluate;
 mod flow;
 mod matching;
+mod names;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -28,5 +30,6 @@ mod world;
 pub use decision::{Because, ByRule, Decision, Tier, Verdict};
 pub use evaluate::evaluate;
 pub use flow::{Flow, Side, Traffic};
+pub use names::{ChainName, SetName, Way};
 pub use standing::{Custom, Standing};
 pub use world::{Endpoint, NamedPort, World};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use quantum_config::cni::Transport;
+use quantum_config::ids::IfName;
 use quantum_config::policy::{Document, Labels, read};
 use serde_json::{Value, json};
 
@@ -23,6 +24,10 @@ fn ip(text: &str) -> IpAddr {
 
 fn endpoint(namespace: &str, name: &str, address: &str, web: u16) -> Endpoint {
     Endpoint {
+        key: format!("net-{namespace}/{namespace}-{name}/eth0").parse().expect("a key"),
+        bridge: IfName::new(&format!("{namespace}0")).expect("a name"),
+        link_local: None,
+        audit: false,
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         network: format!("net-{namespace}"),

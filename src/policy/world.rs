@@ -2,9 +2,10 @@
 //! API server.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use quantum_config::cni::Transport;
+use quantum_config::ids::{AttachmentKey, IfName};
 use quantum_config::policy::{
     ClusterPolicy, ClusterTier, Document, Labels, Namespace, NetworkPolicy,
 };
@@ -25,6 +26,14 @@ pub struct NamedPort {
 /// An attachment, as policy sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
+    /// Which attachment it is.
+    pub key: AttachmentKey,
+    /// The link that the host reaches it by.
+    pub bridge: IfName,
+    /// The address that it gave itself on that link. Nobody is named by it.
+    pub link_local: Option<Ipv6Addr>,
+    /// What would be denied is noted and let through.
+    pub audit: bool,
     /// Its namespace.
     pub namespace: String,
     /// Its name there.

@@ -71,6 +71,10 @@ pub(super) fn expand(element: &Element) -> Vec<SetElement> {
             let own = SetElement::new(own, &[ip, Value::Name(bridge.clone())]);
             [gate, own].into_iter().chain(asked).collect()
         }
+        Element::Judged { .. }
+        | Element::Member { .. }
+        | Element::Named { .. }
+        | Element::Epoch(_) => Vec::new(),
     }
 }
 
