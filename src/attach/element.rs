@@ -136,10 +136,22 @@ pub enum Trait {
     Inward,
     /// They are reached by their addresses.
     Direct,
+    /// Nothing is allowed that no policy allows.
+    Denied,
+    /// Nor does the host reach its containers to probe them.
+    Unprobed,
 }
 
 impl Trait {
-    const ALL: [Self; 5] = [Self::Ours, Self::Closed, Self::Strict, Self::Inward, Self::Direct];
+    const ALL: [Self; 7] = [
+        Self::Ours,
+        Self::Closed,
+        Self::Strict,
+        Self::Inward,
+        Self::Direct,
+        Self::Denied,
+        Self::Unprobed,
+    ];
 
     /// Whether a network that stands so has it.
     fn is_of(self, posture: &Posture) -> bool {
@@ -149,6 +161,8 @@ impl Trait {
             Self::Strict => posture.is_strict(),
             Self::Inward => !posture.alone,
             Self::Direct => posture.direct,
+            Self::Denied => posture.is_zero_trust(),
+            Self::Unprobed => posture.denies_probes(),
         }
     }
 }
@@ -178,7 +192,7 @@ pub fn elements(record: &Record) -> Vec<Element> {
 
 /// The same, and what its network has to have for it.
 pub fn expected_elements(record: &Record) -> Vec<Element> {
-    let traits = [Trait::Closed, Trait::Strict].into_iter();
+    let traits = [Trait::Closed, Trait::Strict, Trait::Denied, Trait::Unprobed].into_iter();
     let of_network = traits
         .filter(|trait_| trait_.is_of(&record.posture))
         .map(|trait_| Element::Network { bridge: record.home().clone(), trait_ });
@@ -261,6 +275,8 @@ pub fn network_remains(network: &Definition) -> Vec<Element> {
 
 #[cfg(test)]
 mod tests {
+    use quantum_config::cni::Stance;
+
     use super::super::Traces;
     use super::super::plan::tests::sample;
     use super::*;
@@ -276,6 +292,26 @@ mod tests {
         else {
             panic!("{found:?}")
         };
+    }
+
+    #[test]
+    fn zero_trust_is_more_than_closed() {
+        let mut plan = sample("");
+        let traits = |record: &Record| -> Vec<Trait> {
+            let of = |element| match element {
+                Element::Network { trait_, .. } => Some(trait_),
+                _ => None,
+            };
+            expected_elements(record).into_iter().filter_map(of).collect()
+        };
+        assert_eq!(traits(&plan.record), [Trait::Closed, Trait::Strict]);
+        plan.record.posture.unprobed = true;
+        assert_eq!(traits(&plan.record), [Trait::Closed, Trait::Strict], "only zero trust denies");
+        plan.record.posture.stance = Stance::ZeroTrust;
+        let all = [Trait::Closed, Trait::Strict, Trait::Denied, Trait::Unprobed];
+        assert_eq!(traits(&plan.record), all);
+        plan.record.posture.unprobed = false;
+        assert_eq!(traits(&plan.record), all[..3]);
     }
 
     #[test]

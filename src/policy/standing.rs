@@ -34,6 +34,7 @@ impl From<&Posture> for Standing {
             // configures that.
             Stance::Open => Self::Open,
             Stance::Isolated => Self::Isolated { alone: posture.alone, direct: posture.direct },
+            Stance::ZeroTrust => Self::ZeroTrust { probes: !posture.denies_probes() },
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum Stance {
     Open,
     /// The world is reached; from elsewhere nothing comes but to published ports.
     Isolated,
+    /// Nothing is allowed, in or out, that no policy allows.
+    ZeroTrust,
 }
 
 /// What is looked at in the frames that a container sends.
@@ -71,6 +73,9 @@ pub struct Posture {
     pub loopback: bool,
     /// How packets on the bridge come before the rules.
     pub enforcement: Enforcement,
+    /// Under zero trust the host does not reach its containers either, which it otherwise may so that
+    /// their health can be probed.
+    pub unprobed: bool,
 }
 
 /// The object `policy` as it arrives.
@@ -161,17 +166,28 @@ impl Posture {
             demands_genuine: raw.anti_spoof == Some(true) || conf.macspoofchk,
             loopback: raw.publish_loopback,
             enforcement,
+            unprobed: false,
         })
     }
 
     /// Nothing comes from elsewhere.
     pub fn is_closed(&self) -> bool {
-        self.stance == Stance::Isolated
+        self.stance != Stance::Open
     }
 
     /// Nothing comes from or goes to an address that is not a container's.
     pub fn is_strict(&self) -> bool {
-        self.is_closed() && self.genuine == Genuine::Addresses
+        self.is_zero_trust() || self.is_closed() && self.genuine == Genuine::Addresses
+    }
+
+    /// Nothing is allowed that no policy allows.
+    pub fn is_zero_trust(&self) -> bool {
+        self.stance == Stance::ZeroTrust
+    }
+
+    /// And the host does not reach its containers to probe them.
+    pub fn denies_probes(&self) -> bool {
+        self.is_zero_trust() && self.unprobed
     }
 }
 
@@ -241,6 +257,7 @@ mod tests {
             demands_genuine: false,
             loopback: true,
             enforcement: Enforcement::None,
+            unprobed: false,
         };
         assert_eq!(all.expect("valid"), expected);
     }

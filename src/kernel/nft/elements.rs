@@ -52,6 +52,8 @@ pub(super) fn expand(element: &Element) -> Vec<SetElement> {
                 Trait::Strict => SetElement::new(&known::STRICT, &[name()]),
                 Trait::Inward => SetElement::new(&known::INWARD, &[name(), name()]),
                 Trait::Direct => SetElement::new(&known::DIRECT, &[name()]),
+                Trait::Denied => SetElement::new(&known::ZERO, &[name()]),
+                Trait::Unprobed => SetElement::new(&known::UNPROBED, &[name()]),
             }]
         }
         Element::Strangers { mac } => {
@@ -170,6 +172,8 @@ fn trait_of(set: &str) -> Option<Trait> {
         "strict" => Trait::Strict,
         "inward" => Trait::Inward,
         "direct" => Trait::Direct,
+        "zero" => Trait::Denied,
+        "unprobed" => Trait::Unprobed,
         _ => return None,
     })
 }
@@ -216,6 +220,8 @@ mod tests {
         let told = [
             Element::Network { bridge: name(), trait_: Trait::Closed },
             Element::Network { bridge: name(), trait_: Trait::Inward },
+            Element::Network { bridge: name(), trait_: Trait::Denied },
+            Element::Network { bridge: name(), trait_: Trait::Unprobed },
             Element::Strangers { mac: Mac([2; 6]) },
             Element::Home { address: ip("10.0.0.2"), bridge: name() },
             Element::Masquerade { address: ip("fd00::2") },

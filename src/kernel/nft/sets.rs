@@ -137,6 +137,8 @@ pub(super) mod known {
     pub(in super::super) static STRICT: Set = of_networks(Inet, "strict", &[Name]);
     pub(in super::super) static INWARD: Set = of_networks(Inet, "inward", &[Name, Name]);
     pub(in super::super) static DIRECT: Set = of_networks(Inet, "direct", &[Name]);
+    pub(in super::super) static ZERO: Set = of_networks(Inet, "zero", &[Name]);
+    pub(in super::super) static UNPROBED: Set = of_networks(Inet, "unprobed", &[Name]);
     pub(in super::super) static GATE4: Set = of_networks(Inet, "gate4", &[Ip4]);
     pub(in super::super) static GATE6: Set = of_networks(Inet, "gate6", &[Ip6]);
     pub(in super::super) static OWN4: Set = of_networks(Inet, "own4", &[Ip4, Name]);
@@ -164,10 +166,11 @@ pub(super) mod known {
     pub(in super::super) static ASKED4: Set = of_networks(Bridge, "gate4", &[Ip4]);
     pub(in super::super) static ASKED6: Set = of_networks(Bridge, "gate6", &[Ip6]);
 
-    pub(in super::super) static ALL: [&Set; 29] = [
-        &BRIDGES, &CLOSED, &STRICT, &INWARD, &DIRECT, &GATE4, &GATE6, &OWN4, &OWN6, &HOME4, &HOME6,
-        &MASQ4, &MASQ6, &HAIR4, &HAIR6, &PORT4, &PORT6, &ADDRPORT4, &ADDRPORT6, &LOOPPORT4, &LOOSE,
-        &FRAMED, &GENUINE, &BOUND4, &BOUND6, &TARGET6, &GATEMAC, &ASKED4, &ASKED6,
+    pub(in super::super) static ALL: [&Set; 31] = [
+        &BRIDGES, &CLOSED, &STRICT, &INWARD, &DIRECT, &ZERO, &UNPROBED, &GATE4, &GATE6, &OWN4,
+        &OWN6, &HOME4, &HOME6, &MASQ4, &MASQ6, &HAIR4, &HAIR6, &PORT4, &PORT6, &ADDRPORT4,
+        &ADDRPORT6, &LOOPPORT4, &LOOSE, &FRAMED, &GENUINE, &BOUND4, &BOUND6, &TARGET6, &GATEMAC,
+        &ASKED4, &ASKED6,
     ];
 }
 
