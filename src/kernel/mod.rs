@@ -19,7 +19,7 @@ pub mod peer;
 pub mod route;
 pub mod sysctl;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod watch;
 
 pub use error::KernelError;

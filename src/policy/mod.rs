@@ -9,6 +9,7 @@
 //! | `standing` | what holds for an endpoint that no document speaks of               |
 //! | `decision` | what was decided, and by which rule of which document               |
 //! | `names`    | what of it has a name in our nftables table                         |
+//! | `compile`  | the same decision as what nftables judges by                        |
 //!
 //! A connection is allowed if its sender may send it and its receiver may receive it. Each side is asked
 //! on its own: first the ClusterNetworkPolicies of the tier Admin, then the NetworkPolicies, then those of
@@ -17,6 +18,7 @@
 
 #[cfg(test)]
 mod cases;
+mod compile;
 mod decision;
 mod evaluate;
 mod flow;
@@ -27,9 +29,12 @@ mod standing;
 mod tests;
 mod world;
 
+pub use compile::{
+    Chain, Compiled, Compiler, End, Match, Placed, Rule, Rules, SetKind, Then, compile,
+};
 pub use decision::{Because, ByRule, Decision, Tier, Verdict};
 pub use evaluate::evaluate;
 pub use flow::{Flow, Side, Traffic};
 pub use names::{ChainName, SetName, Way};
 pub use standing::{Custom, Standing};
-pub use world::{Endpoint, NamedPort, World};
+pub use world::{Documents, Endpoint, NamedPort, World};

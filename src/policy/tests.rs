@@ -12,7 +12,7 @@ use super::{Because, Endpoint, Flow, NamedPort, Side, Standing, Tier, Traffic, W
 
 const ISOLATED: Standing = Standing::Isolated { alone: false, direct: false };
 /// Endpoints in the namespaces `x` and `y`, with one network each.
-const XA: &str = "10.0.1.1";
+pub(super) const XA: &str = "10.0.1.1";
 const XB: &str = "10.0.1.2";
 const YA: &str = "10.0.2.1";
 const GATEWAY: &str = "10.0.1.254";
@@ -22,7 +22,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn endpoint(namespace: &str, name: &str, address: &str, web: u16) -> Endpoint {
+pub(super) fn endpoint(namespace: &str, name: &str, address: &str, web: u16) -> Endpoint {
     Endpoint {
         key: format!("net-{namespace}/{namespace}-{name}/eth0").parse().expect("a key"),
         bridge: IfName::new(&format!("{namespace}0")).expect("a name"),
@@ -48,16 +48,16 @@ fn world_of(x: Standing, y: Standing, policies: &[Value]) -> World {
     World::new(endpoints, networks, documents(policies))
 }
 
-fn open(policies: &[Value]) -> World {
+pub(super) fn open(policies: &[Value]) -> World {
     world_of(Standing::Open, Standing::Open, policies)
 }
 
-fn network(namespace: &str, name: &str, spec: &Value) -> Value {
+pub(super) fn network(namespace: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": name, "namespace": namespace}, "spec": spec})
 }
 
-fn cluster(name: &str, tier: &str, priority: u16, rules: &Value) -> Value {
+pub(super) fn cluster(name: &str, tier: &str, priority: u16, rules: &Value) -> Value {
     let mut spec = json!({"tier": tier, "priority": priority, "subject": {"namespaces": {}}});
     for (direction, listed) in rules.as_object().expect("rules") {
         spec[direction] = listed.clone();

@@ -1,8 +1,10 @@
 //! The snapshot that is decided upon. It says nothing of where it comes from: files, a runtime or an
 //! API server.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use quantum_config::cni::Transport;
 use quantum_config::ids::{AttachmentKey, IfName};
@@ -48,31 +50,31 @@ pub struct Endpoint {
     pub ports: Vec<NamedPort>,
 }
 
-/// All that a decision depends on.
+/// What was written about policy, in the order in which it is asked. Endpoints come and go without it.
 #[derive(Debug, Clone, Default)]
-pub struct World {
+pub struct Documents {
     namespaces: BTreeMap<String, Labels>,
-    endpoints: Vec<Endpoint>,
-    networks: BTreeMap<String, Standing>,
     network_policies: Vec<NetworkPolicy>,
     cluster_policies: Vec<ClusterPolicy>,
 }
 
-impl World {
-    /// Makes a snapshot. Of two documents of one kind and name the later one holds.
+/// All that a decision depends on.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    documents: Arc<Documents>,
+    /// Namespaces of endpoints that no document is about.
+    undeclared: BTreeMap<String, Labels>,
+    endpoints: Vec<Endpoint>,
+    networks: BTreeMap<String, Standing>,
+}
+
+impl Documents {
+    /// Of two documents of one kind and name the later one holds.
     ///
     /// Policies are put in the order in which they are asked, in which names decide between equal
     /// priorities: an order must never depend on which file was read first.
-    pub fn new(
-        endpoints: Vec<Endpoint>,
-        networks: BTreeMap<String, Standing>,
-        documents: Vec<Document>,
-    ) -> Self {
+    pub fn new(documents: Vec<Document>) -> Self {
         let mut namespaces = BTreeMap::new();
-        for endpoint in &endpoints {
-            let undeclared = Namespace::undeclared(&endpoint.namespace);
-            namespaces.insert(undeclared.name, undeclared.labels);
-        }
         let mut of_namespaces = BTreeMap::new();
         let mut of_cluster = BTreeMap::new();
         for document in documents {
@@ -92,7 +94,55 @@ impl World {
         // They are in the order of their names, and this keeps it.
         cluster_policies.sort_by_key(|policy| (policy.tier, policy.priority));
         let network_policies = of_namespaces.into_values().collect();
-        Self { namespaces, endpoints, networks, network_policies, cluster_policies }
+        Self { namespaces, network_policies, cluster_policies }
+    }
+
+    /// The labels of a namespace. One that nobody has written of has its name's.
+    pub(super) fn labels(&self, namespace: &str) -> Cow<'_, Labels> {
+        match self.namespaces.get(namespace) {
+            Some(labels) => Cow::Borrowed(labels),
+            None => Cow::Owned(Namespace::undeclared(namespace).labels),
+        }
+    }
+
+    /// The NetworkPolicies, by namespace and name.
+    pub(super) fn network_policies(&self) -> &[NetworkPolicy] {
+        &self.network_policies
+    }
+
+    /// The ClusterNetworkPolicies, by tier and in the order in which they are asked.
+    pub(super) fn cluster_policies(&self) -> &[ClusterPolicy] {
+        &self.cluster_policies
+    }
+}
+
+impl World {
+    /// Makes a snapshot.
+    pub fn new(
+        endpoints: Vec<Endpoint>,
+        networks: BTreeMap<String, Standing>,
+        documents: Vec<Document>,
+    ) -> Self {
+        Self::of(Arc::new(Documents::new(documents)), endpoints, networks)
+    }
+
+    /// Makes a snapshot of documents that are at hand.
+    pub fn of(
+        documents: Arc<Documents>,
+        endpoints: Vec<Endpoint>,
+        networks: BTreeMap<String, Standing>,
+    ) -> Self {
+        let names = endpoints.iter().map(|endpoint| &endpoint.namespace);
+        let undeclared = names
+            .filter(|name| !documents.namespaces.contains_key(*name))
+            .map(|name| (name.clone(), Namespace::undeclared(name).labels))
+            .collect();
+        Self { documents, undeclared, endpoints, networks }
+    }
+
+    /// What was written.
+    pub fn documents(&self) -> &Arc<Documents> {
+        &self.documents
     }
 
     /// All endpoints.
@@ -114,7 +164,8 @@ impl World {
     /// has none, and is not left out for it: a rule that denies may be for everybody.
     pub(super) fn labels(&self, namespace: &str) -> &Labels {
         static NONE: Labels = Labels::new();
-        self.namespaces.get(namespace).unwrap_or(&NONE)
+        let declared = self.documents.namespaces.get(namespace);
+        declared.or_else(|| self.undeclared.get(namespace)).unwrap_or(&NONE)
     }
 
     /// How a network stands. Of one that nobody knows nothing good is assumed.
@@ -127,7 +178,7 @@ impl World {
         &self,
         tier: ClusterTier,
     ) -> impl Iterator<Item = &ClusterPolicy> {
-        self.cluster_policies.iter().filter(move |policy| policy.tier == tier)
+        self.documents.cluster_policies.iter().filter(move |policy| policy.tier == tier)
     }
 
     /// The NetworkPolicies of a namespace, by name.
@@ -135,6 +186,7 @@ impl World {
         &'w self,
         namespace: &'w str,
     ) -> impl Iterator<Item = &'w NetworkPolicy> {
-        self.network_policies.iter().filter(move |policy| policy.namespace == namespace)
+        let policies = self.documents.network_policies.iter();
+        policies.filter(move |policy| policy.namespace == namespace)
     }
 }

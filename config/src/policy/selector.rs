@@ -2,6 +2,7 @@
 //! them. An empty one matches everything; that one is absent is for its owner to interpret.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use super::PolicyError;
 use super::node::Node;
@@ -59,7 +60,34 @@ impl Selector {
     }
 }
 
+/// In the form in which `kubectl` writes it. Two that are written alike ask for the same, in whichever
+/// order their requirements stand.
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let written: BTreeSet<String> =
+            self.requirements.iter().map(Requirement::written).collect();
+        for (n, requirement) in written.iter().enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            write!(f, "{comma}{requirement}")?;
+        }
+        Ok(())
+    }
+}
+
 impl Requirement {
+    fn written(&self) -> String {
+        let key = &self.key;
+        let list = |values: &BTreeSet<String>| {
+            values.iter().map(String::as_str).collect::<Vec<_>>().join(",")
+        };
+        match &self.test {
+            Test::In(values) => format!("{key} in ({})", list(values)),
+            Test::NotIn(values) => format!("{key} notin ({})", list(values)),
+            Test::Exists => key.clone(),
+            Test::DoesNotExist => format!("!{key}"),
+        }
+    }
+
     /// The negative tests are met by what lacks the label.
     fn is_met(&self, value: Option<&String>) -> bool {
         match &self.test {
@@ -173,6 +201,20 @@ mod tests {
             assert!(all.is_everything() && all.matches(&labels(&[])));
             assert!(all.matches(&labels(&[("a", "b")])));
         }
+    }
+
+    #[test]
+    fn alike_are_written_alike() {
+        let a = selector(&json!({"matchLabels": {"b": "2", "a": "1"}})).expect("valid");
+        let b = selector(&json!({"matchExpressions": [
+            {"key": "a", "operator": "In", "values": ["1"]},
+            {"key": "b", "operator": "In", "values": ["2"]},
+        ]}));
+        assert_eq!(a.to_string(), "a in (1),b in (2)");
+        assert_eq!(b.expect("valid").to_string(), a.to_string());
+        let none = expression("DoesNotExist", &json!([])).to_string();
+        let not = expression("NotIn", &json!(["y", "x"])).to_string();
+        assert_eq!((none.as_str(), not.as_str()), ("!k", "k notin (x,y)"));
     }
 
     #[test]
