@@ -13,6 +13,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -196,7 +197,8 @@ async fn sweep(
     let hosts: HashSet<_> = known.chain(unknown).collect();
     let of_networks = networks.iter().flat_map(network_elements);
     let of_records = records.iter().flat_map(|s| elements(&s.record));
-    let scope = Scope::Host(of_networks.chain(of_records).collect());
+    let elements = of_networks.chain(of_records).collect();
+    let scope = Scope::Host { elements, rules: Arc::default() };
     let swept = ask(&graph.sweep, Sweep { hosts, scope }).await?.map_err(errors::kernel)?;
     for failure in &swept.failed {
         error!(log, "an interface without a record could not be removed"; "error" => failure);

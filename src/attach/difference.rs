@@ -161,8 +161,9 @@ impl Difference {
             Element::Strangers { mac } => Self::NotIsolated(mac.to_string()),
             Element::Judged { address, .. }
             | Element::Member { address, .. }
-            | Element::Named { address, .. } => Self::NotJudged(address.to_string()),
-            Element::Epoch(_) => Self::NotJudged("everybody".to_owned()),
+            | Element::Named { address, .. }
+            | Element::Audited { address } => Self::NotJudged(address.to_string()),
+            Element::Policed { .. } | Element::Epoch(_) => Self::NotJudged("everybody".to_owned()),
         }
     }
 }

@@ -92,6 +92,16 @@ pub enum Element {
         /// The chain.
         chain: ChainName,
     },
+    /// Some endpoint at this bridge is judged by rules of policy.
+    Policed {
+        /// The bridge.
+        bridge: IfName,
+    },
+    /// What would be denied to or from an endpoint is only noted.
+    Audited {
+        /// One of its addresses.
+        address: IpAddr,
+    },
     /// An endpoint is among those that a selector of policy names.
     Member {
         /// The selector's set.

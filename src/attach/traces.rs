@@ -58,6 +58,8 @@ impl Traces {
                 | Element::Judged { .. }
                 | Element::Member { .. }
                 | Element::Named { .. }
+                | Element::Policed { .. }
+                | Element::Audited { .. }
                 | Element::Epoch(_) => {}
             }
         }

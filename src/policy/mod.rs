@@ -35,6 +35,6 @@ pub use compile::{
 pub use decision::{Because, ByRule, Decision, Tier, Verdict};
 pub use evaluate::evaluate;
 pub use flow::{Flow, Side, Traffic};
-pub use names::{ChainName, SetName, Way};
+pub use names::{ChainName, SetName, Way, is_of_policy};
 pub use standing::{Custom, Standing};
 pub use world::{Documents, Endpoint, NamedPort, World};

@@ -23,6 +23,16 @@ pub struct ChainName(Arc<str>);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetName(Arc<str>);
 
+/// Whether a chain or set of our table is one that policy made: each is named for what it holds.
+pub fn is_of_policy(name: &str) -> bool {
+    const KINDS: [&str; 8] =
+        ["eg_", "in_", "host_", "sel4_", "sel6_", "named4_", "named6_", "ports_"];
+    let digest = KINDS.iter().find_map(|kind| name.strip_prefix(kind));
+    digest
+        .and_then(|digest| digest.get(..16))
+        .is_some_and(|digest| digest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 impl ChainName {
     /// A name that we gave, or that the kernel told.
     pub fn new(name: &str) -> Self {
@@ -56,5 +66,20 @@ impl fmt::Display for ChainName {
 impl fmt::Display for SetName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_policy_made_is_told_from_what_is_always_there() {
+        for name in ["eg_0123456789abcdef", "in_0123456789abcdef_n", "named6_00000000000000ff"] {
+            assert!(is_of_policy(name), "{name}");
+        }
+        for name in ["host_receiver", "host_default", "eg_", "port4", "ports_012", "across"] {
+            assert!(!is_of_policy(name), "{name}");
+        }
     }
 }

@@ -74,12 +74,16 @@ async fn prepare(
     let (element, has) = bridge_element(network, mac);
     // Last: what a network cannot have prepared keeps apart what was.
     let remains = network_remains(network);
+    let is_new = new.iter().any(is_trait);
     let stood = move |table: &mut Table| {
         match has {
             true => table.add(&[element])?,
             false => table.remove(&[element])?,
         }
-        table.remove(&remains)
+        let stood_otherwise = is_new || remains.iter().any(|remain| table.keeps(remain));
+        table.remove(&remains)?;
+        // Who spoke to whom before is not let on for it.
+        if stood_otherwise { table.judge_anew() } else { Ok(()) }
     };
     lanes.netfilter(stood).await??;
     Ok(BridgeEnd { index, mac, mtu, vlan_gateway, way })
@@ -96,6 +100,11 @@ fn vlan_gateway(host: &str, name: IfName, network: &Definition) -> Option<VlanGa
         name,
         port,
     })
+}
+
+/// Whether it is about how a network stands.
+fn is_trait(element: &Element) -> bool {
+    matches!(element, Element::Network { .. })
 }
 
 /// Before there is a bridge, so that no packet passes by it unseen. Gives what was not there before. Nothing

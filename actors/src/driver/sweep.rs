@@ -55,8 +55,9 @@ impl Handler<Sweep> for Driver {
             }
             let mut unruled = None;
             match scope {
-                Scope::Host(elements) => {
-                    let done = lanes.netfilter(move |table| table.reconcile(elements)).await?;
+                Scope::Host { elements, rules } => {
+                    let reconcile = move |table: &mut Table| table.reconcile(elements, rules);
+                    let done = lanes.netfilter(reconcile).await?;
                     // DELs are served all the same; an ADD tries again, and says why it cannot.
                     unruled = done.err().map(|e| e.to_string());
                     // Not before: until now nobody knew what our sets are to hold.

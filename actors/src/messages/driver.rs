@@ -8,6 +8,7 @@ use quantum_cni::attach::{BridgeEnd, Element, Observed, Plan, Record};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::route::OwnedLink;
+use quantum_cni::policy::Rules;
 use quantum_cni::publish::PortError;
 use quantum_config::cni::{Definition, PortMapping};
 use quantum_config::ids::{IfName, LinkIndex, NetworkName};
@@ -104,8 +105,13 @@ pub(crate) struct Sweep {
 /// How far a sweep goes.
 #[derive(Debug)]
 pub(crate) enum Scope {
-    /// Every link of ours, and our sets, which are to hold these elements. Only while no ADD runs.
-    Host(Vec<Element>),
+    /// Every link of ours, and our tables. Only while no ADD runs.
+    Host {
+        /// What our sets are to hold.
+        elements: Vec<Element>,
+        /// The chains and sets that policy needs.
+        rules: Arc<Rules>,
+    },
     /// The links of one network. Only while no ADD runs in it.
     Network(NetworkName),
 }

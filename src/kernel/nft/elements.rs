@@ -9,6 +9,11 @@ use quantum_config::ids::{IfName, Mac};
 
 use super::sets::{Set, SetElement, Value, known};
 use crate::attach::{Element, PublishedAt, Trait, naming};
+use crate::policy::Way;
+
+// include/uapi/linux/netfilter.h
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
 
 /// The set elements that an element of a plan is made of. Their order does not matter: a port is mute
 /// until it is genuine.
@@ -73,10 +78,37 @@ pub(super) fn expand(element: &Element) -> Vec<SetElement> {
             let own = SetElement::new(own, &[ip, Value::Name(bridge.clone())]);
             [gate, own].into_iter().chain(asked).collect()
         }
-        Element::Judged { .. }
-        | Element::Member { .. }
-        | Element::Named { .. }
-        | Element::Epoch(_) => Vec::new(),
+        Element::Policed { bridge } => {
+            vec![SetElement::new(&known::POLICED, &[Value::Name(bridge.clone())])]
+        }
+        Element::Judged { way, address, bridge, chain } => {
+            let (v4, v6) = match way {
+                Way::Egress => (&known::EGRESS4, &known::EGRESS6),
+                Way::Ingress => (&known::INGRESS4, &known::INGRESS6),
+                Way::FromHost => (&known::HOST4, &known::HOST6),
+            };
+            let key = [Value::Ip(*address), Value::Name(bridge.clone())];
+            vec![SetElement::going(either(*address, v4, v6), &key, chain)]
+        }
+        Element::Audited { address } => {
+            let set = either(*address, &known::AUDIT4, &known::AUDIT6);
+            vec![SetElement::new(set, &[Value::Ip(*address)])]
+        }
+        Element::Member { set, address } => {
+            let kind = either(*address, &known::MEMBERS4, &known::MEMBERS6);
+            vec![SetElement::of_one(kind, set, &[Value::Ip(*address)])]
+        }
+        Element::Named { set, address, port } => {
+            let kind = either(*address, &known::NAMED4, &known::NAMED6);
+            vec![SetElement::of_one(kind, set, &[Value::Ip(*address), Value::Port(*port)])]
+        }
+        Element::Epoch(mark) => {
+            let stamp = |family| {
+                SetElement::mapping(&known::STAMP, &[Value::Family(family)], &[Value::Mark(*mark)])
+            };
+            let epoch = SetElement::new(&known::EPOCH, &[Value::Mark(*mark)]);
+            vec![epoch, stamp(NFPROTO_IPV4), stamp(NFPROTO_IPV6)]
+        }
     }
 }
 
@@ -123,6 +155,7 @@ pub(super) fn collect(found: &[SetElement]) -> Vec<Element> {
                     things.push(Element::Network { bridge: bridge.clone(), trait_ });
                 }
             }
+            ("epoch", [Value::Mark(mark)], []) => things.push(Element::Epoch(*mark)),
             ("gatemac", [Value::Hardware(mac)], []) => {
                 things.push(Element::Strangers { mac: *mac });
             }

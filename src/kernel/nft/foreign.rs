@@ -22,7 +22,6 @@ const META_KEY: u16 = 2;
 const META_NAMES: [u32; 2] = [6, 7]; // of the interface it came in by, goes out by
 const CMP_DATA: u16 = 3;
 const DATA_VALUE: u16 = 1;
-const SET_NAME: u16 = 2;
 const SET_KEY_TYPE: u16 = 4;
 const ELEMENTS: u16 = 3;
 const ELEMENT_KEY: u16 = 1;
@@ -66,7 +65,7 @@ impl Table {
             if !number(set.get(SET_KEY_TYPE)).is_some_and(has_names) {
                 continue;
             }
-            let of = set.name(SET_NAME);
+            let of = set.name(listing::set::NAME);
             for list in listing::elements(&mut self.socket, family, table, &of)? {
                 let elements = attributes(list.get(ELEMENTS)).filter(|(k, _)| *k == LIST_ELEM);
                 for (_, element) in elements {

@@ -53,6 +53,11 @@ pub(super) mod chain {
     pub(in super::super) const FLAGS: u16 = 10;
 }
 
+/// Attributes of a set.
+pub(super) mod set {
+    pub(in super::super) const NAME: u16 = 2;
+}
+
 /// Attributes of a rule.
 pub(super) mod rule {
     pub(in super::super) const CHAIN: u16 = 2;

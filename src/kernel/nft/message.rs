@@ -6,7 +6,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
-    SetElementMessage,
+    SetElementMessage, Verdict, VerdictAttribute,
 };
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{
@@ -14,7 +14,7 @@ use netlink_packet_netfilter::{
 };
 use nix::errno::Errno;
 
-use super::sets::{Family, Set, SetElement, TABLE};
+use super::sets::{Family, Field, Set, SetElement, TABLE};
 use crate::kernel::netfilter::{NFNETLINK_V0, append};
 
 // include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h
@@ -38,21 +38,21 @@ pub(super) enum Verb {
     Get,
 }
 
-/// One transaction: every element in a message of its own, numbered from `number` + 1, so that a refusal
+/// One transaction: every change in a message of its own, numbered from `number` + 1, so that a refusal
 /// names its element. Only the last is acknowledged: refusals come without being asked for.
-pub(super) fn batch(verb: Verb, elements: &[SetElement], number: u32) -> Vec<u8> {
+pub(super) fn batch(changes: &[(Verb, &SetElement)], number: u32) -> Vec<u8> {
     let control = |message| {
         let header =
             NetfilterHeader::new(NetfilterProtoFamily::Unspec, NFNETLINK_V0, NFNL_SUBSYS_NFTABLES);
         NetfilterMessage::new(header, message)
     };
-    let mut bytes = Vec::with_capacity(64 + 96 * elements.len());
-    let end = number + 1 + elements.len() as u32;
+    let mut bytes = Vec::with_capacity(64 + 96 * changes.len());
+    let end = number + 1 + changes.len() as u32;
     append(&mut bytes, control(ControlMessage::BatchBegin), number, 0);
-    for (number, element) in (number + 1..).zip(elements) {
+    for (number, (verb, element)) in (number + 1..).zip(changes) {
         let ack = if number + 1 == end { NLM_F_ACK } else { 0 };
-        let create = if verb == Verb::Add { NLM_F_CREATE } else { 0 };
-        append(&mut bytes, request(verb, element), number, ack | create);
+        let create = if *verb == Verb::Add { NLM_F_CREATE } else { 0 };
+        append(&mut bytes, request(*verb, element), number, ack | create);
     }
     append(&mut bytes, control(ControlMessage::BatchEnd), end, 0);
     bytes
@@ -66,9 +66,8 @@ pub(super) fn get(element: &SetElement, number: u32) -> Vec<u8> {
 }
 
 /// Asks for all elements of a set.
-pub(super) fn dump(set: &Set, number: u32) -> Vec<u8> {
-    let attributes =
-        vec![SetElementList::Table(TABLE.into()), SetElementList::Set(set.name.into())];
+pub(super) fn dump(set: &Set, name: &str, number: u32) -> Vec<u8> {
+    let attributes = vec![SetElementList::Table(TABLE.into()), SetElementList::Set(name.into())];
     let message = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
     let mut bytes = Vec::new();
     append(&mut bytes, of_table(set.family, message), number, NLM_F_DUMP);
@@ -79,11 +78,17 @@ fn request(verb: Verb, element: &SetElement) -> NetfilterMessage {
     let mut parts = vec![SetElementAttribute::Key(DataAttribute::Value(element.key.clone()))];
     // To ask for an element or to remove it takes its key alone.
     if verb == Verb::Add && !element.value.is_empty() {
-        parts.push(SetElementAttribute::Data(DataAttribute::Value(element.value.clone())));
+        parts.push(SetElementAttribute::Data(match element.set.value {
+            [Field::Goto] => DataAttribute::Verdict(vec![
+                VerdictAttribute::Code(Verdict::Goto),
+                VerdictAttribute::Chain(String::from_utf8_lossy(&element.value).into_owned()),
+            ]),
+            _ => DataAttribute::Value(element.value.clone()),
+        }));
     }
     let attributes = vec![
         SetElementList::Table(TABLE.into()),
-        SetElementList::Set(element.set.name.into()),
+        SetElementList::Set(element.set_name().into()),
         SetElementList::Elements(vec![ListAttribute::Element(parts)]),
     ];
     of_table(
@@ -189,12 +194,27 @@ fn elements(message: NetfilterMessage) -> Vec<(Vec<u8>, Vec<u8>)> {
             match attribute {
                 SetElementAttribute::Key(DataAttribute::Value(bytes)) => key = Some(bytes),
                 SetElementAttribute::Data(DataAttribute::Value(bytes)) => value = bytes,
+                SetElementAttribute::Data(DataAttribute::Verdict(verdict)) => {
+                    value = chain(verdict)
+                }
                 _ => {}
             }
         }
         key.map(|key| (key, value))
     };
     elements.filter_map(read).collect()
+}
+
+/// The name of the chain that a verdict goes on with; empty, which no chain is called, if it does not.
+fn chain(verdict: Vec<VerdictAttribute>) -> Vec<u8> {
+    if !verdict.contains(&VerdictAttribute::Code(Verdict::Goto)) {
+        return Vec::new();
+    }
+    let names = verdict.into_iter().filter_map(|attribute| match attribute {
+        VerdictAttribute::Chain(name) => Some(name.into_bytes()),
+        _ => None,
+    });
+    names.last().unwrap_or_default()
 }
 
 fn explanation(extended: &[u8]) -> Option<String> {

@@ -13,6 +13,7 @@
 mod elements;
 mod error;
 mod foreign;
+mod govern;
 mod heal;
 mod listing;
 mod message;
@@ -20,12 +21,16 @@ mod print;
 mod sets;
 pub mod skeleton;
 mod table;
+mod value;
 
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_govern;
+#[cfg(test)]
 mod tests_packets;
 
 pub use error::NftError;
+pub use govern::Governing;
 pub use heal::Harm;
 pub use table::{Kept, Table};

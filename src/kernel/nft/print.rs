@@ -49,6 +49,15 @@ impl Print {
         Ok(Self(print))
     }
 
+    /// Takes from `now` what the chains in `new` look like, and forgets those in `old`.
+    pub(super) fn renew(&mut self, now: &Self, new: &[String], old: &[String]) {
+        for name in old {
+            self.0.remove(name);
+        }
+        let found = new.iter().filter_map(|name| now.0.get_key_value(name));
+        self.0.extend(found.map(|(name, rules)| (name.clone(), rules.clone())));
+    }
+
     /// What is gone or different in `now`: chains, or a whole table. What others put beside ours is
     /// theirs.
     pub(super) fn differing(&self, now: &Self) -> Vec<String> {
@@ -122,14 +131,14 @@ mod tests {
     fn the_same_text_has_the_same_print() {
         in_namespace(&["nft"], || {
             assert_eq!(take(), Print::default());
-            skeleton::apply().expect("the skeleton");
+            skeleton::apply("").expect("the skeleton");
             let first = take();
             let chains = skeleton::TEXT.matches("flush chain").count();
             let all = chains + skeleton::GUARD.matches("flush chain").count();
             assert_eq!(first.0.len(), all + 2, "and two tables");
             run("nft add table inet somebody");
             for _ in 0..12 {
-                skeleton::apply().expect("the skeleton");
+                skeleton::apply("").expect("the skeleton");
                 assert_eq!(take(), first);
             }
         });
@@ -146,13 +155,13 @@ mod tests {
                 ("add chain inet quantum forward { policy drop; }", "chain inet quantum forward"),
                 ("add table inet quantum { flags dormant; }", "table inet quantum"),
             ] {
-                skeleton::apply().expect("the skeleton");
+                skeleton::apply("").expect("the skeleton");
                 run("nft add chain inet quantum forward { policy accept; }");
                 let before = take();
                 run(&format!("nft {harm}"));
                 assert_eq!(before.differing(&take()), [lost], "{harm}");
             }
-            skeleton::apply().expect("the skeleton");
+            skeleton::apply("").expect("the skeleton");
             let before = take();
             run("nft add chain inet quantum theirs");
             assert_eq!(before.differing(&take()), [""; 0]);

@@ -11,10 +11,11 @@
 //! ```
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use quantum_config::cni::Transport;
-use quantum_config::ids::{IFNAME_MAX, IfName, Mac};
+use quantum_config::ids::Mac;
+
+pub(super) use super::value::{Field, Value};
+use crate::policy::{ChainName, SetName};
 
 /// The name of both tables.
 pub(super) const TABLE: &str = "quantum";
@@ -26,80 +27,6 @@ pub(super) enum Family {
     Inet,
     /// Frames.
     Bridge,
-}
-
-/// A field of a key or a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Field {
-    Ip4,
-    Ip6,
-    Name,
-    Hardware,
-    Transport,
-    Port,
-}
-
-impl Field {
-    fn length(self) -> usize {
-        match self {
-            Self::Ip4 | Self::Transport | Self::Port => 4,
-            Self::Ip6 => 16,
-            Self::Name => IFNAME_MAX + 1,
-            Self::Hardware => 8,
-        }
-    }
-}
-
-/// What a field holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
-    Ip(IpAddr),
-    Name(IfName),
-    Hardware(Mac),
-    Transport(Transport),
-    Port(u16),
-}
-
-impl Value {
-    fn write(&self, field: Field, bytes: &mut Vec<u8>) {
-        let end = bytes.len() + field.length();
-        match self {
-            Self::Ip(IpAddr::V4(ip)) => bytes.extend(ip.octets()),
-            Self::Ip(IpAddr::V6(ip)) => bytes.extend(ip.octets()),
-            Self::Name(name) => bytes.extend(name.as_str().as_bytes()),
-            Self::Hardware(mac) => bytes.extend(mac.0),
-            Self::Transport(transport) => bytes.push(transport.number()),
-            Self::Port(port) => bytes.extend(port.to_be_bytes()),
-        }
-        bytes.resize(end, 0);
-    }
-
-    /// None if we would not have written it.
-    fn read(field: Field, bytes: &[u8]) -> Option<Self> {
-        Some(match field {
-            Field::Ip4 => Self::Ip(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into()),
-            Field::Ip6 => Self::Ip(Ipv6Addr::from(*bytes.first_chunk::<16>()?).into()),
-            Field::Name => {
-                let end = bytes.iter().position(|b| *b == 0)?;
-                Self::Name(IfName::new(std::str::from_utf8(&bytes[..end]).ok()?).ok()?)
-            }
-            Field::Hardware => Self::Hardware(Mac(*bytes.first_chunk::<6>()?)),
-            Field::Transport => Self::Transport(Transport::from_number(*bytes.first()?)?),
-            Field::Port => Self::Port(u16::from_be_bytes(*bytes.first_chunk::<2>()?)),
-        })
-    }
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ip(ip) => ip.fmt(f),
-            Self::Name(name) => name.fmt(f),
-            Self::Hardware(mac) => mac.fmt(f),
-            Self::Transport(transport) => transport.fmt(f),
-            Self::Port(port) => port.fmt(f),
-        }
-    }
 }
 
 /// A set, or a map if it has values.
@@ -129,7 +56,7 @@ pub(super) mod known {
     //! Every one of them.
 
     use super::Family::{Bridge, Inet};
-    use super::Field::{Hardware, Ip4, Ip6, Name, Port, Transport};
+    use super::Field::{Family, Goto, Hardware, Ip4, Ip6, Mark, Name, Port, Transport};
     use super::{Set, map, of_networks, set};
 
     pub(in super::super) static BRIDGES: Set = of_networks(Inet, "bridges", &[Name]);
@@ -166,11 +93,30 @@ pub(super) mod known {
     pub(in super::super) static ASKED4: Set = of_networks(Bridge, "gate4", &[Ip4]);
     pub(in super::super) static ASKED6: Set = of_networks(Bridge, "gate6", &[Ip6]);
 
-    pub(in super::super) static ALL: [&Set; 31] = [
-        &BRIDGES, &CLOSED, &STRICT, &INWARD, &DIRECT, &ZERO, &UNPROBED, &GATE4, &GATE6, &OWN4,
-        &OWN6, &HOME4, &HOME6, &MASQ4, &MASQ6, &HAIR4, &HAIR6, &PORT4, &PORT6, &ADDRPORT4,
-        &ADDRPORT6, &LOOPPORT4, &LOOSE, &FRAMED, &GENUINE, &BOUND4, &BOUND6, &TARGET6, &GATEMAC,
-        &ASKED4, &ASKED6,
+    pub(in super::super) static POLICED: Set = set(Inet, "policed", &[Name]);
+    pub(in super::super) static EGRESS4: Set = map("egress4", &[Ip4, Name], &[Goto]);
+    pub(in super::super) static EGRESS6: Set = map("egress6", &[Ip6, Name], &[Goto]);
+    pub(in super::super) static INGRESS4: Set = map("ingress4", &[Ip4, Name], &[Goto]);
+    pub(in super::super) static INGRESS6: Set = map("ingress6", &[Ip6, Name], &[Goto]);
+    pub(in super::super) static HOST4: Set = map("host4", &[Ip4, Name], &[Goto]);
+    pub(in super::super) static HOST6: Set = map("host6", &[Ip6, Name], &[Goto]);
+    pub(in super::super) static AUDIT4: Set = set(Inet, "audit4", &[Ip4]);
+    pub(in super::super) static AUDIT6: Set = set(Inet, "audit6", &[Ip6]);
+    pub(in super::super) static EPOCH: Set = set(Inet, "epoch", &[Mark]);
+    pub(in super::super) static STAMP: Set = map("stamp", &[Family], &[Mark]);
+
+    // Of these there are as many as policy needs, each with a name of its own.
+    pub(in super::super) static MEMBERS4: Set = set(Inet, "members4", &[Ip4]);
+    pub(in super::super) static MEMBERS6: Set = set(Inet, "members6", &[Ip6]);
+    pub(in super::super) static NAMED4: Set = set(Inet, "named4", &[Ip4, Port]);
+    pub(in super::super) static NAMED6: Set = set(Inet, "named6", &[Ip6, Port]);
+
+    pub(in super::super) static ALL: [&Set; 42] = [
+        &POLICED, &EGRESS4, &EGRESS6, &INGRESS4, &INGRESS6, &HOST4, &HOST6, &AUDIT4, &AUDIT6,
+        &EPOCH, &STAMP, &BRIDGES, &CLOSED, &STRICT, &INWARD, &DIRECT, &ZERO, &UNPROBED, &GATE4,
+        &GATE6, &OWN4, &OWN6, &HOME4, &HOME6, &MASQ4, &MASQ6, &HAIR4, &HAIR6, &PORT4, &PORT6,
+        &ADDRPORT4, &ADDRPORT6, &LOOPPORT4, &LOOSE, &FRAMED, &GENUINE, &BOUND4, &BOUND6, &TARGET6,
+        &GATEMAC, &ASKED4, &ASKED6,
     ];
 }
 
@@ -178,32 +124,61 @@ pub(super) mod known {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct SetElement {
     pub(super) set: &'static Set,
+    /// Which set, where there are many of the kind.
+    pub(super) instance: Option<SetName>,
     pub(super) key: Vec<u8>,
-    /// Empty where the set is no map.
+    /// Empty where the set is no map. Where it leads to chains, the name of one.
     pub(super) value: Vec<u8>,
 }
 
 impl SetElement {
     /// An element of a set.
     pub(super) fn new(set: &'static Set, key: &[Value]) -> Self {
-        Self { set, key: write(set.key, key), value: Vec::new() }
+        Self::mapping(set, key, &[])
     }
 
     /// An element of a map.
     pub(super) fn mapping(set: &'static Set, key: &[Value], value: &[Value]) -> Self {
-        Self { set, key: write(set.key, key), value: write(set.value, value) }
+        let value = if value.is_empty() { Vec::new() } else { write(set.value, value) };
+        Self { set, instance: None, key: write(set.key, key), value }
+    }
+
+    /// An element of a map that leads to chains.
+    pub(super) fn going(set: &'static Set, key: &[Value], chain: &ChainName) -> Self {
+        Self { value: chain.as_str().as_bytes().to_vec(), ..Self::new(set, key) }
+    }
+
+    /// An element of one of many sets of a kind.
+    pub(super) fn of_one(set: &'static Set, instance: &SetName, key: &[Value]) -> Self {
+        Self { instance: Some(instance.clone()), ..Self::new(set, key) }
     }
 
     /// One that the kernel has: it may give it back without the last padding.
     pub(super) fn found(set: &'static Set, mut key: Vec<u8>, mut value: Vec<u8>) -> Self {
         key.resize(length(set.key), 0);
-        value.resize(length(set.value), 0);
-        Self { set, key, value }
+        if set.value != [Field::Goto] {
+            value.resize(length(set.value), 0);
+        }
+        Self { set, instance: None, key, value }
+    }
+
+    /// Another one of the same set that the kernel has.
+    pub(super) fn found_beside(&self, key: Vec<u8>, value: Vec<u8>) -> Self {
+        Self { instance: self.instance.clone(), ..Self::found(self.set, key, value) }
+    }
+
+    /// The name of its set.
+    pub(super) fn set_name(&self) -> &str {
+        self.instance.as_ref().map_or(self.set.name, SetName::as_str)
     }
 
     /// Its key and value; none if we would not have written them.
     pub(super) fn read(&self) -> Option<(Vec<Value>, Vec<Value>)> {
-        Some((read(self.set.key, &self.key)?, read(self.set.value, &self.value)?))
+        let value = match self.set.value {
+            [Field::Goto] => Vec::new(),
+            fields => read(fields, &self.value)?,
+        };
+        Some((read(self.set.key, &self.key)?, value))
     }
 }
 
@@ -213,12 +188,17 @@ impl fmt::Display for SetElement {
         let text = |values: &[Value]| {
             values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" . ")
         };
+        let name = self.set_name();
         let Some((key, value)) = self.read() else {
-            return write!(f, "{:02x?} in set {}", self.key, self.set.name);
+            return write!(f, "{:02x?} in set {name}", self.key);
         };
-        match value.is_empty() {
-            true => write!(f, "{} in set {}", text(&key), self.set.name),
-            false => write!(f, "{} : {} in map {}", text(&key), text(&value), self.set.name),
+        match (self.set.value, value.is_empty()) {
+            ([Field::Goto], _) => {
+                let chain = String::from_utf8_lossy(&self.value);
+                write!(f, "{} : goto {chain} in map {name}", text(&key))
+            }
+            (_, true) => write!(f, "{} in set {name}", text(&key)),
+            (_, false) => write!(f, "{} : {} in map {name}", text(&key), text(&value)),
         }
     }
 }
@@ -226,6 +206,7 @@ impl fmt::Display for SetElement {
 fn length(fields: &[Field]) -> usize {
     match fields {
         [Field::Hardware] => size_of::<Mac>(),
+        [Field::Family] => 1,
         _ => fields.iter().map(|field| field.length()).sum(),
     }
 }
@@ -251,6 +232,11 @@ fn read(fields: &[Field], mut bytes: &[u8]) -> Option<Vec<Value>> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use quantum_config::cni::Transport;
+    use quantum_config::ids::IfName;
+
     use super::super::skeleton;
     use super::*;
 
@@ -262,6 +248,9 @@ mod tests {
             Field::Hardware => "ether_addr",
             Field::Transport => "inet_proto",
             Field::Port => "inet_service",
+            Field::Mark => "mark",
+            Field::Family => "nf_proto",
+            Field::Goto => "verdict",
         };
         fields.iter().map(word).collect::<Vec<_>>().join(" . ")
     }

@@ -7,27 +7,46 @@ use nix::errno::Errno;
 
 use super::NftError;
 use super::elements::{collect, expand, is_told};
+use super::govern::sets_of;
 use super::message::{self, Answer, Refused, Verb};
 use super::print::Print;
 use super::sets::{Family, Set, SetElement, known};
 use super::skeleton::{self, Tables};
 use crate::attach::Element;
 use crate::kernel::netfilter::NetfilterSocket;
+use crate::policy::{Rules, SetName};
 
 /// How often a dump is repeated that somebody's change has torn.
 const DUMPS: usize = 8;
 /// How often our rules are applied at most until they look the same twice.
 const PRINTS: usize = 4;
 
-/// What our sets are to hold, whatever anybody does to them. It outlives the [`Table`] that fills them,
+/// What our tables are to hold, whatever anybody does to them. It outlives the [`Table`] that fills them,
 /// which a panic costs.
 #[derive(Debug, Clone, Default)]
-pub struct Kept(Arc<Mutex<HashSet<Element>>>);
+pub struct Kept(Arc<Mutex<Holding>>);
+
+/// What our tables are to hold besides what is the same everywhere.
+#[derive(Debug, Default)]
+pub(super) struct Holding {
+    /// Elements of our sets.
+    pub(super) elements: HashSet<Element>,
+    /// Chains and sets that policy needs.
+    pub(super) rules: Arc<Rules>,
+}
 
 impl Kept {
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut HashSet<Element>) -> T) -> T {
+        self.all(|holding| work(&mut holding.elements))
+    }
+
+    pub(super) fn all<T>(&self, work: impl FnOnce(&mut Holding) -> T) -> T {
         // Whoever panicked had at most not yet removed an element.
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        self.all(|holding| holding.rules.clone())
     }
 }
 
@@ -47,7 +66,7 @@ pub(super) struct Difference {
 pub struct Table {
     pub(super) socket: NetfilterSocket,
     /// What removes an element: destroying forgives absence, and older kernels cannot.
-    removal: Verb,
+    pub(super) removal: Verb,
     pub(super) kept: Kept,
     /// Which of the two tables there can be.
     tables: Tables,
@@ -106,7 +125,8 @@ impl Table {
             let asked = self.ask(&request, number, &|_| format!("get element {part}"));
             let Some(answer) = forgive(asked)? else { return Ok(false) };
             let found = answer.elements.into_iter();
-            if !found.map(|(k, v)| SetElement::found(part.set, k, v)).any(|found| found == part) {
+            let mut found = found.map(|(k, v)| part.found_beside(k, v));
+            if !found.any(|found| found == part) {
                 return Ok(false);
             }
         }
@@ -116,21 +136,6 @@ impl Table {
     /// What our sets tell of containers, in no order; nothing if they are not there.
     pub fn list(&mut self) -> Result<Vec<Element>, NftError> {
         Ok(collect(&self.found()?))
-    }
-
-    /// Makes the tables what they should be, and brings their sets to what is `wanted` by difference:
-    /// what stays is not touched. What networks have stays as well; they are prepared when they are
-    /// used.
-    pub fn reconcile(&mut self, wanted: Vec<Element>) -> Result<(), NftError> {
-        let networks = collect(&self.found()?).into_iter();
-        let of_networks =
-            |thing: &Element| matches!(thing, Element::Network { .. } | Element::Strangers { .. });
-        let networks = networks.filter(of_networks);
-        self.kept.with(|kept| *kept = wanted.into_iter().chain(networks).collect());
-        self.make()?;
-        let Difference { lacking, strange } = self.difference()?;
-        self.take(&strange)?;
-        self.transact(Verb::Add, &lacking).map_err(sort)
     }
 
     /// How our sets differ from what is kept.
@@ -154,9 +159,9 @@ impl Table {
 
     /// Applies the text and takes the print of it. If that is another than before, it is another `nft` or
     /// somebody came in between; what looks the same twice is ours.
-    fn make(&mut self) -> Result<(), NftError> {
+    pub(super) fn make(&mut self) -> Result<(), NftError> {
         for _ in 0..PRINTS {
-            self.tables = skeleton::apply()?;
+            self.tables = skeleton::apply(&self.kept.rules().text())?;
             let print = Some(Print::take(&mut self.socket)?);
             let is_known = self.print == print;
             self.print = print;
@@ -177,13 +182,13 @@ impl Table {
         self.kept.with(|kept| at(kept))
     }
 
-    fn wanted(&self) -> Vec<SetElement> {
+    pub(super) fn wanted(&self) -> Vec<SetElement> {
         let all: Vec<Element> = self.kept.with(|kept| kept.iter().cloned().collect());
         self.seen(&all)
     }
 
     /// The set elements, as far as the kernel can have them.
-    fn seen(&self, elements: &[Element]) -> Vec<SetElement> {
+    pub(super) fn seen(&self, elements: &[Element]) -> Vec<SetElement> {
         let all = elements.iter().flat_map(expand);
         all.filter(|e| e.set.family == Family::Inet || self.tables == Tables::Both).collect()
     }
@@ -203,10 +208,12 @@ impl Table {
     }
 
     /// Every element of our sets; none of those that are not there.
-    fn found(&mut self) -> Result<Vec<SetElement>, NftError> {
+    pub(super) fn found(&mut self) -> Result<Vec<SetElement>, NftError> {
         let mut found = Vec::new();
-        for set in known::ALL {
-            match self.elements(set) {
+        let of_policy = sets_of(&self.kept.rules());
+        let all = known::ALL.into_iter().map(|set| (set, None));
+        for (set, instance) in all.chain(of_policy) {
+            match self.elements(set, instance) {
                 Ok(elements) => found.extend(elements),
                 Err(NftError::SkeletonLost { .. }) => {}
                 Err(NftError::Kernel {
@@ -218,14 +225,22 @@ impl Table {
         Ok(found)
     }
 
-    fn elements(&mut self, set: &'static Set) -> Result<Vec<SetElement>, NftError> {
-        let doing = |_| format!("list set {}", set.name);
+    fn elements(
+        &mut self,
+        set: &'static Set,
+        instance: Option<SetName>,
+    ) -> Result<Vec<SetElement>, NftError> {
+        let name = instance.as_ref().map_or(set.name, SetName::as_str);
+        let doing = |_| format!("list set {name}");
         for _ in 0..DUMPS {
             let number = self.socket.numbers(1);
-            let dump = self.ask(&message::dump(set, number), number, &doing).map_err(sort)?;
+            let dump = self.ask(&message::dump(set, name, number), number, &doing).map_err(sort)?;
             if !dump.torn {
-                let found = dump.elements.into_iter();
-                return Ok(found.map(|(k, v)| SetElement::found(set, k, v)).collect());
+                let found = dump.elements.into_iter().map(|(k, v)| SetElement {
+                    instance: instance.clone(),
+                    ..SetElement::found(set, k, v)
+                });
+                return Ok(found.collect());
             }
         }
         Err(NftError::NoAnswer { doing: doing(0) })
@@ -243,21 +258,27 @@ impl Table {
     }
 
     pub(super) fn transact(&mut self, verb: Verb, elements: &[SetElement]) -> Result<(), NftError> {
-        if elements.is_empty() {
+        let changes: Vec<_> = elements.iter().map(|element| (verb, element)).collect();
+        self.change(&changes)
+    }
+
+    /// One transaction.
+    pub(super) fn change(&mut self, changes: &[(Verb, &SetElement)]) -> Result<(), NftError> {
+        if changes.is_empty() {
             return Ok(());
         }
-        let word = if verb == Verb::Add { "add" } else { "remove" };
-        let first = self.socket.numbers(elements.len() + 2);
-        let request = message::batch(verb, elements, first);
+        let first = self.socket.numbers(changes.len() + 2);
+        let request = message::batch(changes, first);
         // A refusal of a number that no element has is one of the transaction.
         let doing = |number: u32| {
             let at = number.checked_sub(first + 1).map(|at| at as usize);
-            match at.and_then(|at| elements.get(at)) {
-                Some(element) => format!("{word} element {element}"),
-                None => format!("{word} {} elements of our tables", elements.len()),
+            match at.and_then(|at| changes.get(at)) {
+                Some((Verb::Add, element)) => format!("add element {element}"),
+                Some((_, element)) => format!("remove element {element}"),
+                None => format!("change {} elements of our tables", changes.len()),
             }
         };
-        self.ask(&request, first + elements.len() as u32, &doing).map(drop)
+        self.ask(&request, first + changes.len() as u32, &doing).map(drop)
     }
 
     /// Asks and makes of the answer an error or a success. `last` is the number that is acknowledged,

@@ -44,7 +44,7 @@ fn elements(set: &str) -> Vec<String> {
 #[test]
 fn elements_come_and_go_and_nft_prints_them() {
     in_namespace(&["nft"], || {
-        skeleton::apply().expect("the skeleton");
+        skeleton::apply("").expect("the skeleton");
         let mut table = open();
         let all = [
             home("10.0.0.2", "quantum0"),
@@ -73,7 +73,7 @@ fn elements_come_and_go_and_nft_prints_them() {
 #[test]
 fn a_published_port_means_one_container() {
     in_namespace(&["nft"], || {
-        skeleton::apply().expect("the skeleton");
+        skeleton::apply("").expect("the skeleton");
         let mut table = open();
         let port = |at, address: &str, port| Element::Published {
             transport: Transport::Tcp,
@@ -110,14 +110,14 @@ fn a_published_port_means_one_container() {
 #[test]
 fn the_skeleton_can_be_applied_over_itself() {
     in_namespace(&["nft"], || {
-        skeleton::apply().expect("the skeleton");
+        skeleton::apply("").expect("the skeleton");
         let mut table = open();
         table.add(&[masquerade("10.0.0.2"), home("10.0.0.2", "quantum0")]).expect("added");
         let before = run("nft list ruleset");
-        skeleton::apply().expect("the skeleton again");
+        skeleton::apply("").expect("the skeleton again");
         assert_eq!(run("nft list ruleset"), before, "neither rules doubled nor elements lost");
         run("nft add table ip somebody");
-        skeleton::apply().expect("the skeleton again");
+        skeleton::apply("").expect("the skeleton again");
         assert!(run("nft list tables").contains("ip somebody"));
         assert!(before.contains("ip saddr . oifname @home4 accept"), "{before}");
     });
@@ -166,13 +166,15 @@ fn sets_are_brought_to_what_is_wanted() {
             (masquerade("10.0.0.2"), masquerade("10.0.0.3"), masquerade("10.0.0.4"));
         table.add(&[stays.clone(), goes, network(Trait::Closed)]).expect("added");
         let mut next = open();
-        next.reconcile(vec![stays.clone(), comes.clone()]).expect("reconciled");
+        next.reconcile(vec![stays.clone(), comes.clone()], std::sync::Arc::default())
+            .expect("reconciled");
         assert_eq!(elements("masq4"), ["10.0.0.2", "10.0.0.4"]);
         assert_eq!(elements("closed"), ["quantum0"], "a network stays closed until it is opened");
         run("nft add element inet quantum inward { quantum1 . quantum0 }");
-        next.reconcile(vec![stays.clone(), comes.clone()]).expect("reconciled");
+        next.reconcile(vec![stays.clone(), comes.clone()], std::sync::Arc::default())
+            .expect("reconciled");
         assert!(elements("inward").is_empty(), "no network has two bridges");
-        next.reconcile(vec![]).expect("reconciled");
+        next.reconcile(vec![], std::sync::Arc::default()).expect("reconciled");
         assert!(elements("masq4").is_empty());
         run("nft flush ruleset");
         next.heal().expect("healed");
@@ -183,7 +185,7 @@ fn sets_are_brought_to_what_is_wanted() {
 #[test]
 fn a_set_that_is_lost_voids_no_removal() {
     in_namespace(&["nft"], || {
-        skeleton::apply().expect("the skeleton");
+        skeleton::apply("").expect("the skeleton");
         let mut table = open();
         let elements_ = [masquerade("10.0.0.2"), home("10.0.0.2", "quantum0")];
         table.add(&elements_).expect("added");
@@ -197,7 +199,7 @@ fn a_set_that_is_lost_voids_no_removal() {
 #[test]
 fn a_kernel_without_destroying_is_served_as_well() {
     in_namespace(&["nft"], || {
-        skeleton::apply().expect("the skeleton");
+        skeleton::apply("").expect("the skeleton");
         let mut table = open();
         table.forget_destroying();
         let all = [masquerade("10.0.0.2"), masquerade("fd00::2")];

@@ -63,7 +63,7 @@ fn traffic_that_leaves_its_network_is_masqueraded_and_no_other() {
         container.connect("quantum0", "10.1.0.1", "10.1.0.2");
         server.connect("uplink", "10.2.0.1", "10.2.0.2");
         container.tell(|| run("ip route add default via 10.1.0.1")).recv().expect("a route");
-        skeleton::apply().expect("the skeleton");
+        skeleton::apply("").expect("the skeleton");
         let mut table = open();
 
         // Who the server thinks it hears.

@@ -1,0 +1,221 @@
+//! What policy puts into our tables, changed as a whole.
+//!
+//! ```text
+//!   new chains and sets       nft -f -     nobody goes there yet
+//!   elements, and the epoch   netlink      one transaction: from here on it holds
+//!   old chains and sets       nft -f -     nobody goes there any more
+//! ```
+//!
+//! A chain of another content has another name, so the middle is all that a packet can notice. The epoch
+//! is the mark of connections that were judged: when it changes, each of them is judged once more, at its
+//! next packet.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use quantum_config::cni::Family;
+
+use super::elements::collect;
+use super::listing::{self, family};
+use super::message::Verb;
+use super::print::Print;
+use super::sets::{Set, TABLE, known};
+use super::table::{Difference, Holding, sort};
+use super::{NftError, Table, skeleton};
+use crate::attach::Element;
+use crate::policy::{Chain, ChainName, Rules, SetKind, SetName, is_of_policy};
+
+/// Marks of ours begin so: a small number may be anybody's.
+const TAG: u32 = 0x5a00_0000;
+const COUNTED: u32 = 0x00ff_ffff;
+
+/// A change of what policy has in our tables.
+#[derive(Debug, Clone, Default)]
+pub struct Governing {
+    /// All chains and sets that there are to be.
+    pub rules: Arc<Rules>,
+    /// Elements that are to go.
+    pub remove: Vec<Element>,
+    /// Elements that are to come.
+    pub add: Vec<Element>,
+    /// What was judged is judged anew.
+    pub anew: bool,
+}
+
+impl Table {
+    /// Makes the tables what they should be, and brings their sets to what is `wanted` by difference:
+    /// what stays is not touched. What networks have stays as well; they are prepared when they are
+    /// used. If anything differs, connections are judged anew.
+    pub fn reconcile(&mut self, wanted: Vec<Element>, rules: Arc<Rules>) -> Result<(), NftError> {
+        let found = collect(&self.found()?);
+        let of_networks =
+            |thing: &Element| matches!(thing, Element::Network { .. } | Element::Strangers { .. });
+        let networks = found.iter().filter(|thing| of_networks(thing)).cloned();
+        let mut epochs = found.iter().filter_map(epoch_of);
+        let epoch = match (epochs.next(), epochs.next()) {
+            (Some(epoch), None) => epoch,
+            _ => random(),
+        };
+        self.kept.all(|holding| {
+            holding.elements = wanted.into_iter().chain(networks).collect();
+            holding.elements.insert(Element::Epoch(epoch));
+            holding.rules = rules;
+        });
+        self.make()?;
+        let mut differs = self.difference()?;
+        if differs != Difference::default() {
+            self.renew();
+            differs = self.difference()?;
+        }
+        self.settle(&differs)?;
+        self.leave_nothing_behind()
+    }
+
+    /// Carries a change out. When this returns, no connection goes on that is not allowed any more.
+    pub fn govern(&mut self, change: Governing) -> Result<(), NftError> {
+        let before = self.kept.rules();
+        let new = change.rules.difference(&before);
+        let old = before.difference(&change.rules);
+        if !new.is_empty() {
+            let mut all = (*before).clone();
+            all.extend(new.clone());
+            self.kept.all(|holding| holding.rules = Arc::new(all));
+            if let Err(error) = skeleton::run_text(&new.text()) {
+                self.kept.all(|holding| holding.rules = before);
+                return Err(error);
+            }
+        }
+        self.switch(&change)?;
+        self.kept.all(|holding| holding.rules = change.rules.clone());
+        if !old.is_empty() {
+            // What holds has changed already; what is not removed now is by the next daemon.
+            let _ = skeleton::run_text(&old.removal_text());
+        }
+        if !(new.is_empty() && old.is_empty()) {
+            let now = Print::take(&mut self.socket)?;
+            if let Some(print) = &mut self.print {
+                let names = |rules: &Rules| -> Vec<String> {
+                    rules.chains.keys().map(|chain| format!("inet {TABLE} {chain}")).collect()
+                };
+                print.renew(&now, &names(&new), &names(&old));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has every connection judged anew.
+    pub fn judge_anew(&mut self) -> Result<(), NftError> {
+        let rules = self.kept.rules();
+        self.switch(&Governing { rules, anew: true, ..Governing::default() })
+    }
+
+    /// The transaction. If it fails, what is kept is what it was.
+    fn switch(&mut self, change: &Governing) -> Result<(), NftError> {
+        let mut going: Vec<Element> = Vec::new();
+        let mut coming: Vec<Element> = Vec::new();
+        self.kept.all(|holding| {
+            let elements = &mut holding.elements;
+            going.extend(change.remove.iter().filter(|e| elements.remove(*e)).cloned());
+            let new = change.add.iter().filter(|e| elements.insert((*e).clone()));
+            coming.extend(new.cloned());
+            if change.anew {
+                let (old, new) = holding.next_epoch();
+                going.extend(old);
+                coming.push(new);
+            }
+        });
+        let (take, put) = (self.seen(&going), self.seen(&coming));
+        let removals = take.iter().map(|element| (self.removal, element));
+        let changes: Vec<_> =
+            removals.chain(put.iter().map(|element| (Verb::Add, element))).collect();
+        let mut done = self.change(&changes);
+        if let Err(NftError::Kernel { .. }) = done {
+            // Something is not there that should be: all of it is made again.
+            done = self.make().and_then(|()| self.difference()).and_then(|d| self.settle(&d));
+        }
+        if done.is_err() {
+            self.kept.all(|holding| {
+                coming.iter().for_each(|element| _ = holding.elements.remove(element));
+                holding.elements.extend(going);
+            });
+        }
+        done
+    }
+
+    /// Puts right how our sets differ from what is kept, in one transaction.
+    fn settle(&mut self, differs: &Difference) -> Result<(), NftError> {
+        let removals = differs.strange.iter().map(|element| (self.removal, element));
+        let additions = differs.lacking.iter().map(|element| (Verb::Add, element));
+        self.change(&removals.chain(additions).collect::<Vec<_>>()).map_err(sort)
+    }
+
+    fn renew(&self) {
+        self.kept.all(|holding| {
+            let (_, new) = holding.next_epoch();
+            holding.elements.insert(new);
+        });
+    }
+
+    /// Removes what a daemon before us had for policy and we have not.
+    fn leave_nothing_behind(&mut self) -> Result<(), NftError> {
+        let mut left = Rules::default();
+        for chain in listing::chains(&mut self.socket, family::INET)? {
+            let name = chain.name(listing::chain::NAME);
+            if chain.name(listing::chain::TABLE) == TABLE && is_of_policy(&name) {
+                left.chains.insert(ChainName::new(&name), Chain::from([]));
+            }
+        }
+        for set in listing::sets(&mut self.socket, family::INET, TABLE)? {
+            let name = set.name(listing::set::NAME);
+            if is_of_policy(&name) {
+                // Of which kind it is does not matter to whoever removes it.
+                left.sets.insert(SetName::new(&name), SetKind::Addresses(Family::V4));
+            }
+        }
+        let left = left.difference(&self.kept.rules());
+        if left.is_empty() {
+            return Ok(());
+        }
+        skeleton::run_text(&left.removal_text())
+    }
+}
+
+impl Holding {
+    /// Goes on to the next epoch: the elements of the old one and the new one's.
+    fn next_epoch(&mut self) -> (Vec<Element>, Element) {
+        let old: Vec<Element> =
+            self.elements.iter().filter(|e| epoch_of(e).is_some()).cloned().collect();
+        for element in &old {
+            self.elements.remove(element);
+        }
+        let last = old.iter().filter_map(epoch_of).next().unwrap_or_else(random);
+        let new = Element::Epoch(TAG | (last.wrapping_add(1) & COUNTED));
+        self.elements.insert(new.clone());
+        (old, new)
+    }
+}
+
+fn epoch_of(element: &Element) -> Option<u32> {
+    match element {
+        Element::Epoch(mark) => Some(*mark),
+        _ => None,
+    }
+}
+
+/// Where to begin: no connection must bear the mark of an epoch long ago.
+fn random() -> u32 {
+    TAG | (RandomState::new().hash_one(()) as u32 & COUNTED)
+}
+
+/// The sets that policy has besides, each with its kind.
+pub(super) fn sets_of(rules: &Rules) -> Vec<(&'static Set, Option<SetName>)> {
+    let kind = |kind: &SetKind| match kind {
+        SetKind::Addresses(Family::V4) => Some(&known::MEMBERS4),
+        SetKind::Addresses(Family::V6) => Some(&known::MEMBERS6),
+        SetKind::Named(Family::V4) => Some(&known::NAMED4),
+        SetKind::Named(Family::V6) => Some(&known::NAMED6),
+        SetKind::Ports(_) => None,
+    };
+    let all = rules.sets.iter();
+    all.filter_map(|(name, of)| Some((kind(of)?, Some(name.clone())))).collect()
+}
