@@ -79,7 +79,7 @@ fn bridge(error: &BridgeError) -> CniError {
         BridgeError::NotABridge { .. }
         | BridgeError::OtherAddress { .. }
         | BridgeError::NotAGateway { .. } => Code::InvalidNetworkConfig,
-        BridgeError::NoVlanFiltering { .. } | BridgeError::NoBrNetfilter(_) => {
+        BridgeError::NoVlanFiltering { .. } | BridgeError::NoWayToRules(_) => {
             Code::UnsupportedField
         }
         BridgeError::Vanished { .. } | BridgeError::Socket(_) => Code::TryAgainLater,

@@ -169,7 +169,7 @@ impl Trait {
             Self::Ours => true,
             Self::Closed => posture.is_closed(),
             Self::Strict => posture.is_strict(),
-            Self::Inward => !posture.alone,
+            Self::Inward => !posture.alone && !posture.is_zero_trust(),
             Self::Direct => posture.direct,
             Self::Denied => posture.is_zero_trust(),
             Self::Unprobed => posture.denies_probes(),

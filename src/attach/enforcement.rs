@@ -9,6 +9,7 @@
 //! ```
 
 use quantum_config::cni::{Definition, Enforcement};
+use quantum_config::ids::IfName;
 
 /// How it is done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,13 +23,25 @@ pub enum WayToRules {
     Among,
 }
 
-/// The network asks for br_netfilter, and the kernel does not have it.
+/// The network asks for what this kernel does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "policy.enforcement=\"br_netfilter\" on {bridge} needs the module br_netfilter: load it ('modprobe br_netfilter'), or leave the key out"
-)]
-pub struct NoBrNetfilter {
-    bridge: String,
+pub enum NoWayToRules {
+    /// For br_netfilter by its name.
+    #[error(
+        "policy.enforcement=\"br_netfilter\" on {bridge} needs the module br_netfilter: load it ('modprobe br_netfilter'), or leave the key out"
+    )]
+    NoBrNetfilter {
+        /// The bridge.
+        bridge: IfName,
+    },
+    /// For zero trust, of which nothing would hold between the containers of the bridge.
+    #[error(
+        "policy.posture=\"zero-trust\" on {bridge} needs the module br_netfilter, as what one container sends to another passes no rule without it: load it ('modprobe br_netfilter'), or set isGateway=true so that the host routes"
+    )]
+    Unseen {
+        /// The bridge.
+        bridge: IfName,
+    },
 }
 
 /// Decides by what the network says and the kernel has. Only a gateway can route; who is in a VLAN of
@@ -36,15 +49,24 @@ pub struct NoBrNetfilter {
 pub fn way_to_rules(
     network: &Definition,
     has_br_netfilter: bool,
-) -> Result<WayToRules, NoBrNetfilter> {
+) -> Result<WayToRules, NoWayToRules> {
     let can_route = network.gateway && !network.port.vlans.is_used();
-    match network.posture.enforcement {
-        Enforcement::None => Ok(WayToRules::Among),
-        Enforcement::Routed => Ok(WayToRules::Routed),
-        Enforcement::Auto | Enforcement::BrNetfilter if has_br_netfilter => Ok(WayToRules::Bridge),
-        Enforcement::BrNetfilter => Err(NoBrNetfilter { bridge: network.bridge.to_string() }),
-        Enforcement::Auto if can_route => Ok(WayToRules::Routed),
-        Enforcement::Auto => Ok(WayToRules::Among),
+    let bridge = || network.bridge.clone();
+    let way = match network.posture.enforcement {
+        Enforcement::None => WayToRules::Among,
+        Enforcement::Routed => WayToRules::Routed,
+        Enforcement::Auto | Enforcement::BrNetfilter if has_br_netfilter => WayToRules::Bridge,
+        Enforcement::BrNetfilter => {
+            return Err(NoWayToRules::NoBrNetfilter { bridge: bridge() });
+        }
+        Enforcement::Auto if can_route => WayToRules::Routed,
+        Enforcement::Auto => WayToRules::Among,
+    };
+    match way {
+        WayToRules::Among if network.posture.is_zero_trust() => {
+            Err(NoWayToRules::Unseen { bridge: bridge() })
+        }
+        way => Ok(way),
     }
 }
 
@@ -54,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    fn way(keys: &str, has_br_netfilter: bool) -> Result<WayToRules, NoBrNetfilter> {
+    fn way(keys: &str, has_br_netfilter: bool) -> Result<WayToRules, NoWayToRules> {
         let text = format!(
             r#"{{"name":"n","bridge":"b","ipam":{{"type":"host-local","subnet":"10.0.0.0/24"}}{keys}}}"#
         );
@@ -69,6 +91,17 @@ mod tests {
         assert_eq!(way("", false), Ok(WayToRules::Among), "nobody is there to route");
         let tagged = r#","isGateway":true,"vlan":7"#;
         assert_eq!(way(tagged, false), Ok(WayToRules::Among));
+    }
+
+    #[test]
+    fn zero_trust_is_refused_where_no_rule_would_see_anything() {
+        let zero = r#","policy":{"posture":"zero-trust"}"#;
+        assert_eq!(way(zero, true), Ok(WayToRules::Bridge));
+        let routed = format!(r#"{zero},"isGateway":true"#);
+        assert_eq!(way(&routed, false), Ok(WayToRules::Routed));
+        let error = way(zero, false).expect_err("nothing is seen").to_string();
+        assert!(error.contains("zero-trust") && error.contains("on b "), "{error}");
+        assert!(error.contains("modprobe br_netfilter") && error.contains("isGateway"), "{error}");
     }
 
     #[test]

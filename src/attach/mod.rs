@@ -51,7 +51,7 @@ pub use element::{
     Element, PublishedAt, Trait, bridge_element, elements, expected_elements, network_elements,
     network_remains,
 };
-pub use enforcement::{NoBrNetfilter, WayToRules, way_to_rules};
+pub use enforcement::{NoWayToRules, WayToRules, way_to_rules};
 pub use foreign::Dropping;
 pub use loopback::{publishes_at_loopback, serves_loopback};
 pub use observed::{

@@ -1,17 +1,23 @@
 //! How a network stands towards others: the object `policy` of its configuration, and the key
 //! `ingressPolicy` of the reference plugin `firewall`, checked.
 //!
-//! | posture    | same network      | other networks, direct routing | published ports |
-//! |------------|-------------------|--------------------------------|-----------------|
-//! | `open`     | reachable         | reachable                      | reachable       |
-//! | `isolated` | reachable         | not                            | reachable       |
+//! | posture      | same network      | other networks, direct routing | published ports |
+//! |--------------|-------------------|--------------------------------|-----------------|
+//! | `open`       | reachable         | reachable                      | reachable       |
+//! | `isolated`   | reachable         | not                            | reachable       |
+//! | `zero-trust` | not               | not                            | not             |
+//!
+//! Under zero trust policies say what is reachable all the same, and who sends must be known: what an
+//! address says of its owner has to be true before a policy may go by it.
 //!
 //! What an earlier release has stored knows nothing of this and is `open`, as it was then.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::netconf::invalid;
-use super::{CniError, Code, NetConf};
+use super::{CniError, NetConf};
 
 /// Whom a network's containers reach, and who reaches them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +82,8 @@ pub struct Posture {
     /// Under zero trust the host does not reach its containers either, which it otherwise may so that
     /// their health can be probed.
     pub unprobed: bool,
+    /// What policy would deny is noted and let through.
+    pub audit: bool,
 }
 
 /// The object `policy` as it arrives.
@@ -87,6 +95,17 @@ pub(super) struct RawPolicy {
     direct_access: bool,
     publish_loopback: bool,
     enforcement: String,
+    mode: String,
+    host: RawHost,
+    /// What its containers are called by policy, unless somebody says otherwise.
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+/// What is between the host and its containers.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawHost {
+    to_endpoint: String,
 }
 
 impl Posture {
@@ -104,11 +123,11 @@ impl Posture {
             ("isolated" | "", "isolated") => (Stance::Isolated, true),
             ("", "") if has_ipam => (Stance::Isolated, false),
             ("", "") => (Stance::Open, false),
-            ("zero-trust", _) => {
-                return Err(CniError::new(
-                    Code::UnsupportedField,
-                    "policy.posture=\"zero-trust\" is not supported; use isolated or open",
-                ));
+            ("zero-trust", "") => (Stance::ZeroTrust, false),
+            ("zero-trust", said) => {
+                return Err(invalid(format!(
+                    "ingressPolicy {said:?} does not go with policy.posture=\"zero-trust\", under which only policies let through; leave it out"
+                )));
             }
             ("open" | "isolated", "open" | "same-bridge" | "isolated") => {
                 return Err(invalid(format!(
@@ -122,9 +141,15 @@ impl Posture {
                 )));
             }
             (other, _) => {
-                return Err(invalid(format!("policy.posture {other:?} is not open or isolated")));
+                return Err(invalid(format!(
+                    "policy.posture {other:?} is not open, isolated or zero-trust"
+                )));
             }
         };
+        let is_zero_trust = stance == Stance::ZeroTrust;
+        if is_zero_trust {
+            zero_trust_can_be(raw, has_ipam, has_vlans)?;
+        }
         if raw.anti_spoof == Some(true) && !has_ipam {
             return Err(invalid(
                 "policy.antiSpoof=true needs an ipam: without one nobody knows which addresses are genuine",
@@ -136,6 +161,7 @@ impl Posture {
             ));
         }
         let genuine = match raw.anti_spoof {
+            _ if is_zero_trust => Genuine::Addresses,
             Some(true) => Genuine::Addresses,
             None if has_ipam && !has_vlans => Genuine::Addresses,
             _ if conf.macspoofchk => Genuine::Hardware,
@@ -152,6 +178,28 @@ impl Posture {
                 )));
             }
         };
+        let audit = match raw.mode.as_str() {
+            "" | "enforce" => false,
+            "audit" => true,
+            other => {
+                return Err(invalid(format!("policy.mode {other:?} is not enforce or audit")));
+            }
+        };
+        let unprobed = match raw.host.to_endpoint.as_str() {
+            "" => false,
+            said if !is_zero_trust => {
+                return Err(invalid(format!(
+                    "policy.host.toEndpoint {said:?} has a meaning with policy.posture=\"zero-trust\" only; leave it out"
+                )));
+            }
+            "probe" => false,
+            "deny" => true,
+            other => {
+                return Err(invalid(format!(
+                    "policy.host.toEndpoint {other:?} is not probe or deny"
+                )));
+            }
+        };
         let is_gateway = conf.is_gateway || conf.is_default_gateway;
         if enforcement == Enforcement::Routed && (!is_gateway || has_vlans) {
             return Err(invalid(
@@ -163,10 +211,11 @@ impl Posture {
             alone,
             direct: raw.direct_access,
             genuine,
-            demands_genuine: raw.anti_spoof == Some(true) || conf.macspoofchk,
+            demands_genuine: is_zero_trust || raw.anti_spoof == Some(true) || conf.macspoofchk,
             loopback: raw.publish_loopback,
             enforcement,
-            unprobed: false,
+            unprobed,
+            audit,
         })
     }
 
@@ -191,9 +240,27 @@ impl Posture {
     }
 }
 
+/// Refuses what would leave open, without saying so, what zero trust closes.
+fn zero_trust_can_be(raw: &RawPolicy, has_ipam: bool, has_vlans: bool) -> Result<(), CniError> {
+    let why = if !has_ipam {
+        "needs an ipam: without one nobody knows which addresses are genuine"
+    } else if has_vlans {
+        "does not go with vlan or vlanTrunk, where nobody sees which addresses are genuine"
+    } else if raw.anti_spoof == Some(false) {
+        "does not go with policy.antiSpoof=false: policies go by addresses"
+    } else if raw.direct_access {
+        "does not go with policy.directAccess=true; allow it by a policy"
+    } else if raw.enforcement == "none" {
+        "does not go with policy.enforcement=\"none\": no policy would see what passes on the bridge"
+    } else {
+        return Ok(());
+    };
+    Err(invalid(format!("policy.posture=\"zero-trust\" {why}")))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::Call;
+    use super::super::{Call, Code};
     use super::*;
 
     const IPAM: &str = r#","ipam":{"type":"host-local","subnet":"10.0.0.0/24"}"#;
@@ -245,9 +312,51 @@ mod tests {
     }
 
     #[test]
+    fn zero_trust_lets_nothing_through_by_itself() {
+        let zero =
+            |keys: &str| posture(&format!(r#"{IPAM},"policy":{{"posture":"zero-trust"{keys}}}"#));
+        let usual = zero("").expect("valid");
+        assert!(usual.is_zero_trust() && usual.is_closed() && usual.is_strict());
+        assert!(usual.demands_genuine && usual.genuine == Genuine::Addresses);
+        assert!(!usual.denies_probes() && !usual.direct && !usual.audit);
+        assert_eq!(zero(r#","host":{"toEndpoint":"probe"},"antiSpoof":true"#), Ok(usual));
+        assert!(zero(r#","host":{"toEndpoint":"deny"}"#).expect("valid").denies_probes());
+        assert!(zero(r#","mode":"audit""#).expect("valid").audit);
+        assert!(!zero(r#","mode":"enforce""#).expect("valid").audit);
+        for (keys, named) in [
+            (r#","antiSpoof":false"#, "antiSpoof=false"),
+            (r#","directAccess":true"#, "directAccess=true"),
+            (r#","enforcement":"none""#, "enforcement"),
+            (r#","host":{"toEndpoint":"allow"}"#, "\"allow\""),
+            (r#","mode":"off""#, "\"off\""),
+        ] {
+            let error = zero(keys).expect_err(keys);
+            assert_eq!(error.code, Code::InvalidNetworkConfig, "{keys}");
+            assert!(error.msg.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn zero_trust_knows_who_sends_and_agrees_with_nothing_else() {
+        let zero = r#","policy":{"posture":"zero-trust"}"#;
+        for (keys, named) in [
+            (zero.to_owned(), "needs an ipam"),
+            (format!(r#"{IPAM}{zero},"vlan":7"#), "vlan"),
+            (format!(r#"{IPAM}{zero},"ingressPolicy":"open""#), "ingressPolicy \"open\""),
+            (format!(r#"{IPAM}{zero},"ingressPolicy":"same-bridge""#), "ingressPolicy"),
+            (format!(r#"{IPAM}{zero},"ingressPolicy":"isolated""#), "ingressPolicy"),
+            (format!(r#"{IPAM},"policy":{{"host":{{"toEndpoint":"deny"}}}}"#), "toEndpoint"),
+        ] {
+            let error = posture(&keys).expect_err(&keys);
+            assert_eq!(error.code, Code::InvalidNetworkConfig, "{keys}");
+            assert!(error.msg.contains(named), "{error}");
+        }
+    }
+
+    #[test]
     fn every_key_is_read() {
         let all = posture(&format!(
-            r#"{IPAM},"policy":{{"posture":"open","antiSpoof":false,"directAccess":true,"publishLoopback":true,"enforcement":"none"}}"#
+            r#"{IPAM},"policy":{{"posture":"open","antiSpoof":false,"directAccess":true,"publishLoopback":true,"enforcement":"none","mode":"audit"}}"#
         ));
         let expected = Posture {
             stance: Stance::Open,
@@ -258,6 +367,7 @@ mod tests {
             loopback: true,
             enforcement: Enforcement::None,
             unprobed: false,
+            audit: true,
         };
         assert_eq!(all.expect("valid"), expected);
     }

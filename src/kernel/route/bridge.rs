@@ -22,7 +22,7 @@ use super::gateway::{self, VlanGateway};
 use super::look::{Link, read_address};
 use super::message::address_message;
 use super::routed;
-use crate::attach::{GatewayEnd, NoBrNetfilter};
+use crate::attach::{GatewayEnd, NoWayToRules};
 use crate::kernel::sysctl::{Setting, has_ipv6};
 
 /// A bridge as a network wants it.
@@ -114,7 +114,7 @@ pub enum BridgeError {
     },
     /// The kernel lacks what the network asks for.
     #[error(transparent)]
-    NoBrNetfilter(#[from] NoBrNetfilter),
+    NoWayToRules(#[from] NoWayToRules),
     /// Somebody deleted it while it was set up.
     #[error("{name} was deleted while it was set up")]
     Vanished {
