@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Uid;
 use quantum_cni::attach::{Assigned, BridgeEnd, Element, NetnsId, Plan, Target, WayToRules};
 use quantum_cni::kernel::nft::{Kept, Table};
-use quantum_config::cni::{Call, Definition, PortMapping, Transport};
+use quantum_config::cni::{Call, Definition, Identity, PortMapping, Transport};
 use quantum_config::ids::{LinkIndex, Mac};
 
 /// Both families, masquerade, isolation and anti-spoofing, which are what a network has by default.
@@ -78,6 +78,7 @@ fn timed(work: impl FnOnce()) -> Duration {
 fn elements(network: &Definition, n: u16) -> Vec<Element> {
     let target = Target {
         key: format!("net/c{n}/eth0").parse().expect("a key"),
+        identity: Identity::unknown(),
         netns: NetnsId { dev: 4, ino: 7 },
         sandbox: "/run/netns/x".into(),
         mac: None,

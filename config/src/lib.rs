@@ -9,6 +9,8 @@
 
 pub mod cni;
 pub mod ids;
+#[cfg(feature = "netconf")]
+pub mod labels;
 #[cfg(feature = "policy")]
 pub mod policy;
 #[cfg(feature = "settings")]

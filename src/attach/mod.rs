@@ -10,6 +10,7 @@
 //! | `traces`  | what do the elements tell of containers whose records were lost?    |
 //! | `shape`   | what in the kernel holds it to its limits?                          |
 //! | `record`  | what do we know of an attachment that exists?                        |
+//! | `identity`| as whom does policy know it?                                        |
 //! | `enforcement` | how do packets between containers come before the rules?         |
 //! | `naming`  | what are its link, its alias and its indexes called?                 |
 //! | `repeat`  | what does an ADD mean for a key that is attached already?            |
@@ -30,6 +31,7 @@ mod door;
 mod element;
 mod enforcement;
 mod foreign;
+mod identity;
 mod loopback;
 pub mod naming;
 mod observed;
@@ -53,6 +55,7 @@ pub use element::{
 };
 pub use enforcement::{NoWayToRules, WayToRules, way_to_rules};
 pub use foreign::Dropping;
+pub use identity::endpoint;
 pub use loopback::{publishes_at_loopback, serves_loopback};
 pub use observed::{
     BridgeSeen, BucketSeen, HostSeen, InsideSeen, Observed, RouteSeen, ShapeSeen, VlansSeen,

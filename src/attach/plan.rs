@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use quantum_config::cni::{
-    CniResult, Definition, Interface, IpConfig, PortMapping, Route, Shaping, Tuning, Vlans,
+    CniResult, Definition, Identity, Interface, IpConfig, PortMapping, Route, Shaping, Tuning,
+    Vlans,
 };
 use quantum_config::ids::{AttachmentKey, IfName, InvalidId, LinkIndex, Mac};
 
@@ -81,6 +82,8 @@ pub struct InsidePlan {
 pub struct Target {
     /// Whose it is.
     pub key: AttachmentKey,
+    /// Who it is, for policy.
+    pub identity: Identity,
     /// The container's namespace.
     pub netns: NetnsId,
     /// `CNI_NETNS` as it was given.
@@ -197,6 +200,7 @@ impl Plan {
         };
         let record = Record {
             key: key.clone(),
+            identity: target.identity.clone(),
             netns: target.netns,
             sandbox: target.sandbox.clone(),
             host,
@@ -269,7 +273,7 @@ fn resolved(route: &Route, addresses: &[Assigned]) -> Route {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use quantum_config::cni::Call;
+    use quantum_config::cni::{Call, Environment};
 
     use super::*;
 
@@ -282,9 +286,13 @@ pub(super) mod tests {
             r#"{{"cniVersion":"1.0.0","name":"net","bridge":"br0","isGateway":true,"ipMasq":true,
             "ipam":{{"type":"host-local","subnet":"10.1.0.0/24","routes":[{{"dst":"0.0.0.0/0"}}]}}{extra}}}"#
         );
-        let network = Call::parse(text.as_bytes()).and_then(|c| c.definition()).expect("valid");
+        let call = Call::parse(text.as_bytes()).expect("readable");
+        let network = call.definition().expect("valid");
+        let args = "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=db-0".to_owned();
+        let env = Environment { args, ..Environment::default() };
         let target = Target {
             key: "net/c1/eth0".parse().expect("a key"),
+            identity: call.identity(&network, &env).expect("valid"),
             netns: NetnsId { dev: 4, ino: 7 },
             sandbox: "/run/netns/x".into(),
             mac: None,

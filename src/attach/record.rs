@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, PortMapping, PortOptions, Posture, Route, Shaping, Tuning};
+use quantum_config::cni::{
+    CniResult, Identity, PortMapping, PortOptions, Posture, Route, Shaping, Tuning,
+};
 use quantum_config::ids::{AttachmentKey, IfName, LinkIndex, Mac};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,9 @@ pub struct Assigned {
 pub struct Record {
     /// Whose it is.
     pub key: AttachmentKey,
+    /// Who it is, for policy.
+    #[serde(default)]
+    pub identity: Identity,
     /// The container's namespace.
     pub netns: NetnsId,
     /// `CNI_NETNS` as it was given; only for the result, never opened.

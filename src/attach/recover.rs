@@ -3,7 +3,7 @@
 //! its DEL.
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, PortOptions, RangeSet, Shaping, Tuning};
+use quantum_config::cni::{CniResult, Identity, PortOptions, RangeSet, Shaping, Tuning};
 use quantum_config::ids::{IfName, LinkIndex};
 
 use super::naming::{container_mac, host_mac, read_alias};
@@ -32,9 +32,10 @@ pub fn recover(
         // No namespace has inode 0: an ADD for this key will see another one, and replace.
         netns: NetnsId { dev: 0, ino: 0 },
         sandbox: String::new(),
+        identity: Identity::unknown(),
         mac: traces.mac(&host).unwrap_or_else(|| container_mac(&key)),
         host_mac: host_mac(&key),
-        posture: traces.posture(&host, own.clone()),
+        posture: traces.posture(&host, home.as_ref().unwrap_or(&bridge), own.clone()),
         host,
         index,
         masquerade: own.clone().any(|ip| traces.masquerades(ip)),
@@ -80,6 +81,7 @@ mod tests {
         );
         assert_eq!(back.addresses[0].address, plan.record.addresses[0].address);
         assert!(back.masquerade);
+        assert!(plan.record.identity.is_known() && !back.identity.is_known());
         assert_eq!((back.bridge.as_str(), back.home().as_str()), ("br0", "br0.7"));
         let name = IfName::new("x").expect("name");
         assert!(

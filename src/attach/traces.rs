@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use quantum_config::cni::{Family, Genuine, PortMapping, Posture};
+use quantum_config::cni::{Family, Genuine, PortMapping, Posture, Stance};
 use quantum_config::ids::{IfName, Mac};
 
-use super::{Element, PublishedAt, naming};
+use super::{Element, PublishedAt, Trait, naming};
 
 /// What the elements that were found tell of containers whose records were lost.
 #[derive(Debug, Default)]
@@ -18,6 +18,9 @@ pub struct Traces {
     published: HashMap<IpAddr, Vec<PortMapping>>,
     /// Addresses of containers whose ports are at 127.0.0.0/8, too.
     loopback: HashSet<IpAddr>,
+    /// Links at which nothing is allowed that no policy allows, and those that are not probed either.
+    zero_trust: HashSet<IfName>,
+    unprobed: HashSet<IfName>,
 }
 
 impl Traces {
@@ -49,6 +52,12 @@ impl Traces {
                 }
                 Element::Home { address, bridge } => {
                     traces.homes.entry(*address).or_default().push(bridge.clone());
+                }
+                Element::Network { bridge, trait_: Trait::Denied } => {
+                    traces.zero_trust.insert(bridge.clone());
+                }
+                Element::Network { bridge, trait_: Trait::Unprobed } => {
+                    traces.unprobed.insert(bridge.clone());
                 }
                 Element::Bound { .. }
                 | Element::Hairpin { .. }
@@ -83,11 +92,22 @@ impl Traces {
         self.ports.get(port).filter(|(_, g)| *g != Genuine::Unchecked).map(|(mac, _)| *mac)
     }
 
-    /// What of its network's posture shows at a port and its container's addresses.
-    pub fn posture(&self, port: &IfName, mut own: impl Iterator<Item = IpAddr>) -> Posture {
+    /// What of its network's posture shows at a port, its container's addresses, and the link that the
+    /// host reaches it by.
+    pub fn posture(
+        &self,
+        port: &IfName,
+        home: &IfName,
+        mut own: impl Iterator<Item = IpAddr>,
+    ) -> Posture {
         let genuine = self.ports.get(port).map(|(_, genuine)| *genuine).unwrap_or_default();
         let loopback = own.any(|address| self.loopback.contains(&address));
-        Posture { genuine, loopback, ..Posture::default() }
+        let mut posture = Posture { genuine, loopback, ..Posture::default() };
+        if self.zero_trust.contains(home) {
+            posture.stance = Stance::ZeroTrust;
+            posture.unprobed = self.unprobed.contains(home);
+        }
+        posture
     }
 
     /// The ports that lead to an address.
@@ -101,8 +121,22 @@ mod tests {
     use quantum_config::cni::Transport;
 
     use super::super::plan::tests::sample;
-    use super::super::{elements, recover};
+    use super::super::{elements, expected_elements, recover};
     use super::*;
+
+    #[test]
+    fn a_network_of_zero_trust_does_not_lose_it_with_the_store() {
+        let zero = r#","policy":{"posture":"zero-trust","host":{"toEndpoint":"deny"}}"#;
+        for (keys, trusts_nobody) in [(zero, true), ("", false)] {
+            let made = sample(keys);
+            let traces = Traces::read(&expected_elements(&made.record));
+            let (link, bridge) = (&made.link, made.record.bridge.clone());
+            let back = recover(link.host.clone(), link.index, &link.alias, bridge, &[], &traces)
+                .expect("recovered");
+            assert_eq!(back.posture.is_zero_trust(), trusts_nobody);
+            assert_eq!(back.posture.denies_probes(), trusts_nobody);
+        }
+    }
 
     #[test]
     fn only_what_was_at_127_0_0_1_is_there_again() {
@@ -134,6 +168,6 @@ mod tests {
             elements(record).into_iter().filter(|e| !elements(&back).contains(e)).collect();
         assert_eq!(lost, []);
         let own = [other.addresses[0].address.ip()];
-        assert!(!traces.posture(&other.host, own.into_iter()).loopback, "another's");
+        assert!(!traces.posture(&other.host, &other.bridge, own.into_iter()).loopback, "another's");
     }
 }

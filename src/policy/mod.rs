@@ -29,6 +29,8 @@ mod standing;
 mod tests;
 mod world;
 
+pub use quantum_config::cni::NamedPort;
+
 pub use compile::{
     Chain, Compiled, Compiler, End, Match, Placed, Rule, Rules, SetKind, Then, compile,
 };
@@ -37,4 +39,4 @@ pub use evaluate::evaluate;
 pub use flow::{Flow, Side, Traffic};
 pub use names::{ChainName, SetName, Way, is_of_policy};
 pub use standing::{Custom, Standing};
-pub use world::{Documents, Endpoint, NamedPort, World};
+pub use world::{Documents, Endpoint, World};

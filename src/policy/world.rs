@@ -6,24 +6,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use quantum_config::cni::Transport;
+use quantum_config::cni::NamedPort;
 use quantum_config::ids::{AttachmentKey, IfName};
 use quantum_config::policy::{
     ClusterPolicy, ClusterTier, Document, Labels, Namespace, NetworkPolicy,
 };
 
 use super::{Side, Standing};
-
-/// A port of an endpoint that has a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedPort {
-    /// Its name.
-    pub name: String,
-    /// What it is of.
-    pub transport: Transport,
-    /// Its number.
-    pub number: u16,
-}
 
 /// An attachment, as policy sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use quantum_config::cni::{
-    Call, CniResult, Definition, Dns, Interface, IpConfig, PortOptions, Posture, Route, Shaping,
-    Tuning,
+    Call, CniResult, Definition, Dns, Identity, Interface, IpConfig, PortOptions, Posture, Route,
+    Shaping, Tuning,
 };
 use quantum_config::ids::{AttachmentKey, LinkIndex, Mac, NetworkName};
 
@@ -49,6 +49,7 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
     let routes = vec![Route::new("0.0.0.0/0".parse().expect("dst"), None)];
     Record {
         key: key(name),
+        identity: Identity::unknown(),
         netns: NetnsId { dev: 4, ino: 4_026_532_999 },
         sandbox: sandbox.into(),
         index: LinkIndex(12),

@@ -104,8 +104,10 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     };
     definition.tuning.check_allowed(definition.name.as_str(), &house.sysctls)?;
     let shaping = call.conf.shaping(&definition)?;
+    let identity = call.conf.identity(&definition, &call.call.env)?;
     let target = Target {
         key: key.clone(),
+        identity,
         netns: netns.id(),
         sandbox: call.call.env.netns.clone(),
         mac,

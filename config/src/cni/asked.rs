@@ -1,11 +1,14 @@
-//! What one call asks for beyond what its network is: addresses, ranges, a resolver. It comes from
+//! What one call asks for beyond what its network is: addresses, ranges, a resolver. (What it says of
+//! its container to policy is `identity`'s business.) It comes from
 //! three places: `runtimeConfig` (the capabilities `ips`, `ipRanges` and `dns`), `args.cni.ips`, and
 //! `IP` and `GATEWAY` in `CNI_ARGS`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::addressing::{range_sets, static_address};
 use super::bandwidth::RawShaping;
@@ -24,6 +27,9 @@ pub(super) struct RuntimeConfig {
     dns: RuntimeDns,
     pub(super) bandwidth: RawShaping,
     pub(super) port_mappings: Vec<RawMapping>,
+    /// All annotations of the pod, most of which are others'.
+    #[serde(rename = "io.kubernetes.cri.pod-annotations")]
+    pub(super) pod_annotations: BTreeMap<String, Value>,
 }
 
 /// The capability `dns`, whose members have names of their own.
@@ -35,7 +41,7 @@ struct RuntimeDns {
     options: Vec<String>,
 }
 
-/// The members of `args` that concern addresses.
+/// The members of `args` that are served.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Args {
@@ -47,6 +53,15 @@ pub(super) struct Args {
 pub(super) struct CniArgs {
     ips: Vec<String>,
     pub(super) mac: String,
+    pub(super) labels: Vec<RawLabel>,
+}
+
+/// A label as CONVENTIONS.md has it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct RawLabel {
+    pub(super) key: String,
+    pub(super) value: String,
 }
 
 /// The addresses that a call wants.

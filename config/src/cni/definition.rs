@@ -4,12 +4,14 @@
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use super::identity::network_labels;
 use super::netconf::{self, Ipam};
 use super::{
     Addressing, Call, CniError, Code, Dns, IpamResult, PortOptions, Posture, RangeSet, Reservation,
     Route, Shaping, StaticAddress, Tuning,
 };
 use crate::ids::{IfName, InvalidId, NetworkName};
+use crate::labels::Labels;
 
 /// The reference plugin's default bridge.
 const DEFAULT_BRIDGE: &str = "cni0";
@@ -42,6 +44,9 @@ pub struct Definition {
     /// How it stands towards others.
     #[serde(default)]
     pub posture: Posture,
+    /// What policy calls its containers, unless somebody says otherwise.
+    #[serde(default)]
+    pub labels: Labels,
     /// MTU of both ends.
     pub mtu: Option<u32>,
     /// What containers are held to; none if the network does not say, so that a runtime may.
@@ -70,6 +75,7 @@ impl Definition {
         let conf = &call.conf;
         let port = PortOptions::new(conf).map_err(|e| of_network(call, e))?;
         let posture = Posture::new(conf).map_err(|e| of_network(call, e))?;
+        let labels = network_labels(conf).map_err(|e| of_network(call, e))?;
         let shaping = Shaping::of_network(conf).map_err(|e| of_network(call, e))?;
         let tuning = Tuning::new(conf).map_err(|e| of_network(call, e))?;
         if let Some(path) = call.resolv_conf().filter(|_| !call.is_operators) {
@@ -113,6 +119,7 @@ impl Definition {
             promisc: conf.promisc_mode,
             port,
             posture,
+            labels,
             mtu: Some(conf.mtu).filter(|m| *m != 0),
             shaping,
             tuning,
@@ -185,7 +192,7 @@ impl Definition {
     }
 
     /// True if a network that was prepared as `self` serves a call that means `other`: they differ, if
-    /// at all, in what concerns one container only (its resolver, its interface, its limits, its own
+    /// at all, in what concerns one container only (its resolver, its interface, its limits, its labels, its own
     /// static addresses, and the routes that may come with them).
     pub fn serves(&self, other: &Self) -> bool {
         let shared = |of: &Self| {
@@ -195,8 +202,8 @@ impl Definition {
                 }
                 pools => (pools.clone(), of.routes.clone()),
             };
-            let (dns, tuning) = (Dns::default(), Tuning::default());
-            Self { dns, addressing, routes, shaping: None, tuning, ..of.clone() }
+            let (dns, tuning, labels) = (Dns::default(), Tuning::default(), Labels::new());
+            Self { dns, addressing, routes, shaping: None, tuning, labels, ..of.clone() }
         };
         let prepared = self.gateway_addresses();
         shared(self) == shared(other)
@@ -281,6 +288,7 @@ mod tests {
         members.remove("port").expect("written");
         members.remove("shaping").expect("written");
         members.remove("tuning").expect("written");
+        members.remove("labels").expect("written");
         assert_eq!(serde_json::from_value::<Definition>(stored).expect("readable"), now);
     }
 

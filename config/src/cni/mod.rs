@@ -15,6 +15,8 @@ mod error;
 #[cfg(feature = "netconf")]
 mod gojson;
 #[cfg(feature = "netconf")]
+mod identity;
+#[cfg(feature = "netconf")]
 mod ipam_result;
 #[cfg(feature = "netconf")]
 mod mac;
@@ -52,6 +54,11 @@ pub use definition::Definition;
 pub use delegate::{delegate, handed_on};
 pub use env::{Command, Environment};
 pub use error::{CniError, Code};
+#[cfg(feature = "netconf")]
+pub use identity::{
+    IFNAME_LABEL, Identity, Label, LabelSource, MODE_LABEL, NETWORK_LABEL, NamedPort,
+    operators_label,
+};
 #[cfg(feature = "netconf")]
 pub use ipam_result::IpamResult;
 #[cfg(feature = "netconf")]

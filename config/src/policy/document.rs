@@ -3,9 +3,10 @@
 use serde_json::{Deserializer, Value};
 
 use super::node::Node;
-use super::selector::{is_dns_name, read_labels};
+use super::selector::read_labels;
 use super::unique::Unique;
 use super::{ClusterPolicy, Labels, NetworkPolicy, PolicyError};
+use crate::labels::is_dns_name;
 
 /// The label by which every namespace is known, whatever its document says.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";

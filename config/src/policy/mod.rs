@@ -29,4 +29,6 @@ pub use document::{Document, Namespace, read, read_each, read_each_yaml};
 pub use error::PolicyError;
 pub use network::{NetworkPolicy, NetworkRule};
 pub use rule::{Among, Block, Direction, Peer, Ports, Scope};
-pub use selector::{Labels, Selector};
+pub use selector::Selector;
+
+pub use crate::labels::Labels;

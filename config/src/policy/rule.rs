@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use super::node::Node;
 use super::{PolicyError, Selector};
 use crate::cni::Transport;
+use crate::labels::is_port_name;
 
 /// What a rule lists. That nothing is listed and that everything is meant are two things: a rule none
 /// of whose peers can be read must match nothing, and must not become one for everybody.
@@ -134,18 +135,13 @@ pub(super) fn read_cidr(node: &Node<'_>) -> Result<IpNetwork, PolicyError> {
         .ok_or_else(|| node.invalid("is not an address and the length of a prefix"))
 }
 
-/// The name of a port (RFC 6335): up to 15 small letters, digits and single hyphens within, at least
-/// one a letter.
+/// The name of a port.
 pub(super) fn read_port_name(node: &Node<'_>) -> Result<String, PolicyError> {
     let text = node.text()?;
-    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let is_name = text.len() <= 15
-        && text.chars().all(is_inner)
-        && text.chars().any(|c| c.is_ascii_lowercase())
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-        && !text.contains("--");
-    if is_name { Ok(text.to_owned()) } else { Err(node.invalid("is not the name of a port")) }
+    match is_port_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err(node.invalid("is not the name of a port")),
+    }
 }
 
 /// A port's number.

@@ -1,14 +1,12 @@
 //! Label selectors, as `podSelector`, `namespaceSelector` and the peers of a ClusterNetworkPolicy have
 //! them. An empty one matches everything; that one is absent is for its owner to interpret.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::PolicyError;
 use super::node::Node;
-
-/// The labels of a namespace or an endpoint.
-pub type Labels = BTreeMap<String, String>;
+use crate::labels::{Labels, is_label_key, is_label_value};
 
 /// A label selector: all its requirements must be met.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -130,48 +128,20 @@ pub(super) fn read_labels(node: &Node<'_>) -> Result<Labels, PolicyError> {
     entries.into_iter().map(read).collect()
 }
 
-/// A label's key: a name of up to 63 characters, behind a DNS name and a slash if it likes.
 fn checked_key(key: &str, node: &Node<'_>) -> Result<String, PolicyError> {
-    let (prefix, name) = match key.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, key),
-    };
-    if prefix.is_none_or(is_dns_name) && !name.is_empty() && is_label_text(name) {
-        Ok(key.to_owned())
-    } else {
-        Err(node.invalid("has a key that is not a label's"))
+    match is_label_key(key) {
+        true => Ok(key.to_owned()),
+        false => Err(node.invalid("has a key that is not a label's")),
     }
 }
 
 fn checked_value(node: &Node<'_>) -> Result<String, PolicyError> {
     let text = node.text()?;
-    if is_label_text(text) {
+    if is_label_value(text) {
         Ok(text.to_owned())
     } else {
         Err(node.invalid("is not a label's value: up to 63 letters, digits, '-', '_' and '.'"))
     }
-}
-
-fn is_label_text(text: &str) -> bool {
-    let is_inner = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
-    let is_outer = |c: Option<&u8>| c.is_none_or(u8::is_ascii_alphanumeric);
-    let bytes = text.as_bytes();
-    bytes.len() <= 63
-        && bytes.iter().copied().all(is_inner)
-        && is_outer(bytes.first())
-        && is_outer(bytes.last())
-}
-
-/// A DNS name of small letters, as names of objects and prefixes of keys are.
-pub(super) fn is_dns_name(text: &str) -> bool {
-    let is_part = |part: &str| {
-        let is_inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        !part.is_empty()
-            && part.bytes().all(is_inner)
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-    };
-    text.len() <= 253 && text.split('.').all(is_part)
 }
 
 #[cfg(test)]

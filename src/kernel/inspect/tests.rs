@@ -1,7 +1,7 @@
 //! Tests of looking: what is there, and what is not there any more.
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, PortOptions, Posture, Shaping};
+use quantum_config::cni::{CniResult, Identity, PortOptions, Posture, Shaping};
 use quantum_config::ids::LinkIndex;
 
 use super::*;
@@ -15,6 +15,7 @@ fn record(bridge: &Bridge, number: u8, netns: &Netns) -> Record {
     let (link, plan) = bridge.plan(number);
     Record {
         key: format!("net/c{number}/eth0").parse().unwrap(),
+        identity: Identity::unknown(),
         netns: netns.id(),
         sandbox: String::new(),
         host: link.host,
