@@ -10,6 +10,8 @@
 //! | `decision` | what was decided, and by which rule of which document               |
 //! | `names`    | what of it has a name in our nftables table                         |
 //! | `compile`  | the same decision as what nftables judges by                        |
+//! | `denial`   | what the kernel tells of a packet that was denied                   |
+//! | `denied`   | the bounded table of denied flows, and what the log has of them     |
 //!
 //! A connection is allowed if its sender may send it and its receiver may receive it. Each side is asked
 //! on its own: first the ClusterNetworkPolicies of the tier Admin, then the NetworkPolicies, then those of
@@ -20,6 +22,8 @@
 mod cases;
 mod compile;
 mod decision;
+mod denial;
+mod denied;
 mod evaluate;
 mod flow;
 mod matching;
@@ -35,6 +39,8 @@ pub use compile::{
     Chain, Compiled, Compiler, End, Match, Placed, Rule, Rules, SetKind, Then, compile,
 };
 pub use decision::{Because, ByRule, Decision, Tier, Verdict};
+pub use denial::{Denial, Spoken};
+pub use denied::{Denied, DeniedFlows, FLOWS, Told};
 pub use evaluate::evaluate;
 pub use flow::{Flow, Side, Traffic};
 pub use names::{ChainName, SetName, Way, is_of_policy};
