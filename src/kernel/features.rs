@@ -3,7 +3,9 @@
 //! patched differently.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
+use super::nflog;
 use super::nft::{Table, skeleton};
 use super::route::has_br_netfilter;
 
@@ -22,6 +24,11 @@ pub fn missing(table: &Table) -> Vec<String> {
     if !has_br_netfilter() {
         found.push(
             "br_netfilter: packets between containers of a bridge come before the rules by being routed between isolated ports, or in a network without gateway or with VLANs not at all; load the module",
+        );
+    }
+    if has_no_records() {
+        found.push(
+            "nfnetlink_log (CONFIG_NETFILTER_NETLINK_LOG): what policy denies is denied, but not listed, logged or counted; load the module and start the daemon again",
         );
     }
     if table.is_made() {
@@ -44,4 +51,10 @@ pub fn missing(table: &Table) -> Vec<String> {
         }
     }
     found.into_iter().map(str::to_owned).collect()
+}
+
+/// Asked once: where it is missing, the kernel looks for the module every time.
+fn has_no_records() -> bool {
+    static MISSING: OnceLock<bool> = OnceLock::new();
+    *MISSING.get_or_init(|| nflog::is_missing(nflog::GROUP))
 }

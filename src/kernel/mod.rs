@@ -14,6 +14,7 @@ pub mod lock;
 pub mod loopback;
 mod netfilter;
 pub mod netns;
+pub mod nflog;
 pub mod nft;
 pub mod peer;
 pub mod route;

@@ -146,3 +146,17 @@ pub(super) fn append(bytes: &mut Vec<u8>, message: NetfilterMessage, number: u32
     bytes.resize(start + message.buffer_len(), 0);
     message.serialize(&mut bytes[start..]);
 }
+
+/// Errors by which a kernel says that it has no such thing.
+pub(super) fn is_missing(errno: Option<i32>) -> bool {
+    matches!(
+        errno.map(Errno::from_raw),
+        Some(
+            Errno::EINVAL
+                | Errno::ENOENT
+                | Errno::EOPNOTSUPP
+                | Errno::EPROTONOSUPPORT
+                | Errno::EAFNOSUPPORT
+        )
+    )
+}

@@ -31,7 +31,7 @@ use self::message::{Answered, Entry};
 pub use self::sought::HostPort;
 use self::sought::{Look, Sought};
 use super::fault;
-use super::netfilter::{NetfilterSocket, SocketError};
+use super::netfilter::{NetfilterSocket, SocketError, is_missing};
 
 /// How many entries there are in the namespace of the thread that opens it.
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
@@ -197,18 +197,4 @@ impl Conntrack {
         }
         Ok(deleted)
     }
-}
-
-/// Errors by which a kernel says that it has no such thing.
-fn is_missing(errno: Option<i32>) -> bool {
-    matches!(
-        errno.map(Errno::from_raw),
-        Some(
-            Errno::EINVAL
-                | Errno::ENOENT
-                | Errno::EOPNOTSUPP
-                | Errno::EPROTONOSUPPORT
-                | Errno::EAFNOSUPPORT
-        )
-    )
 }
