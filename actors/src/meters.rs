@@ -35,6 +35,10 @@ pub(crate) struct Meters {
     pub(crate) published: IntGauge,
     /// What others took away or changed, and was put right.
     pub(crate) repairs: IntCounterVec,
+    /// Packets that policy denied, or would have denied, by direction and mode.
+    pub(crate) denied: IntCounterVec,
+    /// Records of those that were lost.
+    pub(crate) denied_lost: IntCounter,
     /// 1 while ADDs are served.
     pub(crate) ready: Gauge,
 }
@@ -94,6 +98,17 @@ impl Meters {
                 Opts::new("cni_repairs_total", "What others broke and was repaired."),
                 &["what"],
             )?,
+            denied: IntCounterVec::new(
+                Opts::new(
+                    "cni_denied_flows_total",
+                    "Recorded packets that policy denied, or would have denied (mode audit).",
+                ),
+                &["direction", "mode"],
+            )?,
+            denied_lost: IntCounter::new(
+                "cni_denied_records_lost_total",
+                "Records of denied packets that were lost or could not be read.",
+            )?,
             ready: Gauge::new("cni_ready", "1 while ADDs are served.")?,
         };
         registry.register(Box::new(meters.operations.clone()))?;
@@ -107,9 +122,16 @@ impl Meters {
         registry.register(Box::new(meters.free.clone()))?;
         registry.register(Box::new(meters.published.clone()))?;
         registry.register(Box::new(meters.repairs.clone()))?;
+        registry.register(Box::new(meters.denied.clone()))?;
+        registry.register(Box::new(meters.denied_lost.clone()))?;
         registry.register(Box::new(meters.ready.clone()))?;
         for what in ["rules", "address"] {
             meters.repairs.with_label_values(&[what]);
+        }
+        for direction in ["ingress", "egress"] {
+            for mode in ["enforce", "audit"] {
+                meters.denied.with_label_values(&[direction, mode]);
+            }
         }
         // Shown from the first scrape on, so that a rate over them is never undefined: each verb,
         // with the errors that an operator will first set an alarm on.
@@ -161,6 +183,9 @@ mod tests {
             "cni_operation_duration_seconds_count{command=\"ADD\"} 1",
             "cni_cache_hits_total 0",
             "cni_cache_misses_total 0",
+            "cni_denied_flows_total{direction=\"egress\",mode=\"audit\"} 0",
+            "cni_denied_flows_total{direction=\"ingress\",mode=\"enforce\"} 0",
+            "cni_denied_records_lost_total 0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
