@@ -7,6 +7,8 @@
 //! tombstones and the error object, and nothing that parses a network configuration.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "policy")]
+pub mod ask;
 pub mod cni;
 pub mod ids;
 #[cfg(feature = "netconf")]

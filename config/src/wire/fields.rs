@@ -45,6 +45,8 @@ pub enum Tag {
     Delegate = 34,
     /// Control: what is asked, `status` for one.
     Question = 64,
+    /// Control: what the question is about, in the form that the question has. Absent is empty.
+    Body = 65,
 }
 
 /// Writes fields.

@@ -41,6 +41,8 @@ pub struct Call {
 pub struct Control {
     /// What is asked: `status`.
     pub question: String,
+    /// What it is about, if the question needs more than its name.
+    pub body: Vec<u8>,
 }
 
 /// Either kind of request.
@@ -80,9 +82,13 @@ impl Call {
 }
 
 impl Control {
-    /// The whole frame.
+    /// The whole frame. Fails if the body were too long to be accepted.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
-        frame(Kind::Control, 0, &Writer::default().put_text(Tag::Question, &self.question).finish())
+        let mut fields = Writer::default().put_text(Tag::Question, &self.question);
+        if !self.body.is_empty() {
+            fields = fields.put(Tag::Body, &self.body);
+        }
+        frame(Kind::Control, 0, &fields.finish())
     }
 }
 
@@ -94,8 +100,12 @@ impl Request {
             Kind::Control => {
                 let mut control = Control::default();
                 read(body, |tag, value| {
-                    if tag == Tag::Question as u16 {
-                        control.question = text(Tag::Question, value)?;
+                    match tag {
+                        t if t == Tag::Question as u16 => {
+                            control.question = text(Tag::Question, value)?;
+                        }
+                        t if t == Tag::Body as u16 => control.body = value.to_vec(),
+                        _ => {}
                     }
                     Ok(())
                 })?;
@@ -204,8 +214,20 @@ mod tests {
 
     #[test]
     fn a_question_survives_the_wire() {
-        let control = Control { question: "status".into() };
-        assert_eq!(decode(&control.encode().expect("encoded")), Ok(Request::Control(control)));
+        let status = Control { question: "status".into(), ..Control::default() };
+        let apply = Control { question: "policy.apply".into(), body: b"kind: x\xff".to_vec() };
+        for control in [status, apply] {
+            assert_eq!(decode(&control.encode().expect("encoded")), Ok(Request::Control(control)));
+        }
+        let long = Control { question: String::new(), body: vec![b' '; MAX_BODY as usize] };
+        assert!(matches!(long.encode(), Err(WireError::Oversized(_))));
+    }
+
+    #[test]
+    fn a_question_without_a_body_is_what_it_was_before_there_were_any() {
+        let control = Control { question: "status".into(), ..Control::default() };
+        let old = [&[64, 0, 6, 0, 0, 0][..], b"status"].concat();
+        assert_eq!(control.encode().expect("encoded")[HEADER..], old);
     }
 
     #[test]

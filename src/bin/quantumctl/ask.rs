@@ -36,7 +36,7 @@ pub(crate) enum AskError {
 /// Asks; the answer is a JSON document.
 pub(crate) fn ask(question: &str) -> Result<String, AskError> {
     let socket = std::env::var(SOCKET_VARIABLE).unwrap_or_else(|_| DEFAULT_SOCKET.to_owned());
-    let frame = Control { question: question.to_owned() }.encode()?;
+    let frame = Control { question: question.to_owned(), ..Control::default() }.encode()?;
     let (header, body) =
         exchange(&socket, &frame).map_err(|source| AskError::NoAnswer { socket, source })?;
     let header = Header::decode(&header)?;
