@@ -12,6 +12,15 @@
 //! | `compile`  | the same decision as what nftables judges by                        |
 //! | `denial`   | what the kernel tells of a packet that was denied                   |
 //! | `denied`   | the bounded table of denied flows, and what the log has of them     |
+//! | `resolve`  | what an operator writes for an end of a connection and its traffic  |
+//! | `explain`  | why a connection is allowed or denied                               |
+//! | `terms`    | all by which policies tell connections apart                        |
+//! | `ends`     | endpoints to whom everything applies alike, and who else there is   |
+//! | `probes`   | the traffic that tells worlds apart                                 |
+//! | `matrix`   | who may speak to whom                                               |
+//! | `simulate` | what would change in another world                                  |
+//! | `live`     | a connection that is under way                                      |
+//! | `show`     | what is in force                                                    |
 //!
 //! A connection is allowed if its sender may send it and its receiver may receive it. Each side is asked
 //! on its own: first the ClusterNetworkPolicies of the tier Admin, then the NetworkPolicies, then those of
@@ -24,11 +33,20 @@ mod compile;
 mod decision;
 mod denial;
 mod denied;
+mod ends;
 mod evaluate;
+mod explain;
 mod flow;
+mod live;
 mod matching;
+mod matrix;
 mod names;
+mod probes;
+mod resolve;
+mod show;
+mod simulate;
 mod standing;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -42,7 +60,14 @@ pub use decision::{Because, ByRule, Decision, Tier, Verdict};
 pub use denial::{Denial, Spoken};
 pub use denied::{Denied, DeniedFlows, FLOWS, Told};
 pub use evaluate::evaluate;
+pub use explain::{explain, explain_flow, party};
 pub use flow::{Flow, Side, Traffic};
 pub use names::{ChainName, SetName, Way, is_of_policy};
+pub use live::LiveFlow;
+pub use matrix::matrix;
+pub use names::{ChainName, SetName, Way};
+pub use resolve::{ResolveError, Who, read_traffic, resolve, write_traffic};
+pub use show::show;
+pub use simulate::simulate;
 pub use standing::{Custom, Standing};
 pub use world::{Documents, Endpoint, World};

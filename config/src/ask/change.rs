@@ -45,6 +45,10 @@ pub struct Simulation {
     pub endpoints: usize,
     /// In how many groups, to each of which everything applies alike.
     pub groups: usize,
+    /// How many of those were not asked about, for there are too many.
+    pub groups_left_out: usize,
+    /// How many kinds of addresses elsewhere were not, likewise.
+    pub strangers_left_out: usize,
     /// The traffic that was asked about.
     pub traffic: Vec<String>,
     /// How many connections would become denied: pairs of ends, times kinds of traffic.
@@ -78,6 +82,9 @@ pub struct Shift {
     pub now: String,
     /// What would decide.
     pub then: String,
+    /// They are sent to a port that the host publishes.
+    #[serde(default)]
+    pub published: bool,
     /// Who is at the other end.
     pub others: Vec<String>,
     /// How many of those are left out.
