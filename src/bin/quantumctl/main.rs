@@ -3,12 +3,19 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod policy;
+mod render;
 mod status;
+mod table;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use structopt::StructOpt;
+use structopt::clap::ErrorKind;
+
+/// What is wrong with the command line or the answer, where 1 is an answer: as grep has it.
+const TROUBLE: u8 = 2;
 
 /// Asks the daemon of quantum-cni
 #[derive(Debug, StructOpt)]
@@ -16,11 +23,27 @@ use structopt::StructOpt;
 enum Command {
     /// How the daemon and its networks are
     Status(status::Options),
+    /// Who may speak to whom, why, and what to change about it
+    Policy(policy::Command),
 }
 
 fn main() -> ExitCode {
-    let outcome = match Command::from_args() {
-        Command::Status(options) => status::run(&options),
+    let command = match Command::from_args_safe() {
+        Ok(command) => command,
+        Err(error)
+            if matches!(error.kind, ErrorKind::HelpDisplayed | ErrorKind::VersionDisplayed) =>
+        {
+            let _ = writeln!(std::io::stdout(), "{}", error.message);
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{}", error.message);
+            return ExitCode::from(TROUBLE);
+        }
+    };
+    let (outcome, trouble) = match command {
+        Command::Status(options) => (status::run(&options), ExitCode::FAILURE),
+        Command::Policy(command) => (policy::run(&command), ExitCode::from(TROUBLE)),
     };
     match outcome {
         Ok((text, code)) => {
@@ -29,7 +52,7 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "quantumctl: {error}");
-            ExitCode::FAILURE
+            trouble
         }
     }
 }
