@@ -77,36 +77,50 @@ fn world(grid: &Value, step: &Value) -> World {
     World::new(endpoints, networks, documents)
 }
 
+/// All connections of a world's endpoints among each other.
+pub(super) fn flows(world: &World) -> impl Iterator<Item = Flow<'_>> {
+    let sides = || world.endpoints().iter().map(|endpoint| world.side(endpoint.addresses[0]));
+    let traffic = || {
+        let each = |(_, transport)| PORTS.map(|port| Traffic::Port(transport, port));
+        TRANSPORTS.into_iter().flat_map(each)
+    };
+    sides().flat_map(move |from| {
+        sides().flat_map(move |to| {
+            traffic().map(move |traffic| Flow { from, to, traffic, published: false })
+        })
+    })
+}
+
+/// Shows every world of the table.
+pub(super) fn each(mut look: impl FnMut(&World)) {
+    let table: Value = serde_json::from_str(CASES).expect("JSON");
+    for case in table["cases"].as_array().expect("cases") {
+        for step in case["steps"].as_array().expect("steps") {
+            look(&world(&table["grid"], step));
+        }
+    }
+}
+
 /// What is denied among all connections, and how many those are.
 fn denied(world: &World) -> (BTreeSet<String>, usize) {
-    let side = |endpoint: &Endpoint| world.side(endpoint.addresses[0]);
     let called = |side: &Side<'_>| {
         side.endpoint().map(|e| format!("{}/{}", e.namespace, e.name)).expect("an endpoint")
     };
     let (mut denied, mut asked) = (BTreeSet::new(), 0);
-    for from in world.endpoints().iter().map(side) {
-        for to in world.endpoints().iter().map(side) {
-            for (protocol, transport) in TRANSPORTS {
-                for port in PORTS {
-                    let traffic = Traffic::Port(transport, port);
-                    let flow = Flow { from, to, traffic, published: false };
-                    let verdict = evaluate(world, &flow);
-                    let both = verdict.egress.allowed && verdict.ingress.allowed;
-                    assert_eq!(verdict.allowed, both, "{verdict}");
-                    if flow.is_to_itself() {
-                        assert!(verdict.allowed, "{verdict}");
-                        continue;
-                    }
-                    asked += 1;
-                    if !verdict.allowed {
-                        denied.insert(format!(
-                            "{}>{}:{protocol}/{port}",
-                            called(&from),
-                            called(&to)
-                        ));
-                    }
-                }
-            }
+    for flow in flows(world) {
+        let verdict = evaluate(world, &flow);
+        let both = verdict.egress.allowed && verdict.ingress.allowed;
+        assert_eq!(verdict.allowed, both, "{verdict}");
+        if flow.is_to_itself() {
+            assert!(verdict.allowed, "{verdict}");
+            continue;
+        }
+        asked += 1;
+        let Traffic::Port(transport, port) = flow.traffic else { continue };
+        if !verdict.allowed {
+            let protocol = TRANSPORTS.iter().find(|(_, of)| *of == transport).expect("known").0;
+            let (from, to) = (called(&flow.from), called(&flow.to));
+            denied.insert(format!("{from}>{to}:{protocol}/{port}"));
         }
     }
     (denied, asked)
