@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::conf::{network, with};
+use crate::support::inventory::nft_elements;
 use crate::support::netns::Netns;
 use crate::support::ping::ping;
 use crate::support::plugin::Call;
@@ -40,6 +41,38 @@ fn refused(world: &World, conf: &Value, code: u64, named: &str) {
     let bridge = conf["bridge"].as_str().expect("a bridge");
     assert!(world.host.link(bridge).is_none(), "no bridge after {said}");
     assert!(container.link("eth0").is_none(), "no interface after {said}");
+}
+
+#[test]
+fn a_network_of_zero_trust_is_known_for_one() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = with(&network("zero", "zero0", "10.61.0.0/24"), json!({ "isGateway": true }));
+    let named = |set: &str| {
+        let (own, found) = (format!("inet quantum {set}: "), nft_elements(&world.host));
+        found.iter().any(|line| line.contains(&own) && line.contains("zero0"))
+    };
+    let container = world.container();
+    let sets = ["closed", "strict", "inward", "zero", "unprobed"];
+    for (policy, expected) in [
+        (json!({ "posture": "zero-trust" }), [true, true, false, true, false]),
+        (
+            json!({ "posture": "zero-trust", "host": { "toEndpoint": "deny" } }),
+            [true, true, false, true, true],
+        ),
+        (json!({}), [true, true, true, false, false]),
+    ] {
+        let conf = with(&conf, json!({ "policy": policy }));
+        let result = world.call(Call::add("c1", &container).conf(&conf)).succeeded();
+        assert_eq!(sets.map(named), expected, "{policy}");
+        world.call(check(&conf, &container, &result)).succeeded();
+        world.call(Call::del("c1", &container).conf(&conf)).succeeded();
+    }
+    let loose =
+        json!({ "bridge": "zero1", "policy": { "posture": "zero-trust", "antiSpoof": false } });
+    refused(&world, &with(&conf, loose), INVALID_CONFIG, "antiSpoof");
+    let apart = json!({ "bridge": "zero1", "ipam": null, "policy": { "posture": "zero-trust" } });
+    refused(&world, &with(&conf, apart), INVALID_CONFIG, "ipam");
 }
 
 #[test]

@@ -76,6 +76,31 @@ fn missing_variables_are_all_named() {
 }
 
 #[test]
+fn labels_that_are_forged_or_cannot_be_read() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let args = |key: &str| {
+        let labels = json!([{ "key": "app", "value": "web" }, { "key": key, "value": "x" }]);
+        json!({ "args": { "cni": { "labels": labels } } })
+    };
+    let pod = |name: &str, text: &str| json!({ "runtimeConfig": { "io.kubernetes.cri.pod-annotations": { name: text } } });
+    let (labels, ports) = ("policy.quantum/labels", "policy.quantum/named-ports");
+    for (keys, named) in [
+        (args("cni.quantum/network"), "cni.quantum/network"),
+        (args("kubernetes.io/metadata.name"), "kubernetes.io/metadata.name"),
+        (args("a b"), "a b"),
+        (pod(labels, "app=web,policy.quantum/mode=audit"), "policy.quantum/mode"),
+        (pod(labels, "{\"cni.quantum/network\":\"other\"}"), "cni.quantum/network"),
+        (pod(labels, "app=db,web"), "\"web\""),
+        (pod(ports, "http=eighty"), "eighty"),
+    ] {
+        let call = |_: &World, n: &Netns| Call::add("c1", n).conf(&with(&example(), keys.clone()));
+        let failure = refused(call, &world, 7);
+        assert!(failure.msg.contains(named), "{failure:?} should name {named}");
+    }
+}
+
+#[test]
 fn unknown_commands() {
     let world = world!();
     let _daemon = world.daemon();

@@ -77,6 +77,15 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_an_earlier_release_can_be_read() {
+        let mut record = sample("").record;
+        let mut stored = serde_json::to_value(&record).expect("json");
+        stored.as_object_mut().expect("an object").remove("identity").expect("written");
+        record.identity = Identity::unknown();
+        assert_eq!(serde_json::from_value::<Record>(stored).expect("readable"), record);
+    }
+
+    #[test]
     fn of_an_unknown_one_nothing_is_made_up() {
         let mut record = sample("").record;
         record.identity = Identity::unknown();

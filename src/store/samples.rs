@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use quantum_config::cni::{
-    Call, CniResult, Definition, Dns, Identity, Interface, IpConfig, PortOptions, Posture, Route,
-    Shaping, Tuning,
+    Call, CniResult, Definition, Dns, Environment, Identity, Interface, IpConfig, PortOptions,
+    Posture, Route, Shaping, Tuning,
 };
 use quantum_config::ids::{AttachmentKey, LinkIndex, Mac, NetworkName};
 
@@ -49,7 +49,7 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
     let routes = vec![Route::new("0.0.0.0/0".parse().expect("dst"), None)];
     Record {
         key: key(name),
-        identity: Identity::unknown(),
+        identity: identity(),
         netns: NetnsId { dev: 4, ino: 4_026_532_999 },
         sandbox: sandbox.into(),
         index: LinkIndex(12),
@@ -78,6 +78,18 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
         addresses,
         created: 1000,
     }
+}
+
+/// Everything that an identity can hold, as a pod's has it.
+fn identity() -> Identity {
+    let text = r#"{"name":"n","policy":{"labels":{"zone":"inner"}},
+        "runtimeConfig":{"io.kubernetes.cri.pod-annotations":{
+            "policy.quantum/labels":"app=db","policy.quantum/named-ports":"sql=5432"}}}"#;
+    let args = "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=db-0;K8S_POD_UID=u-1".to_owned();
+    let env = Environment { args, ..Environment::default() };
+    Call::parse(text.as_bytes())
+        .and_then(|call| call.identity(&call.definition()?, &env))
+        .expect("an identity")
 }
 
 pub(super) fn definition(name: &str) -> Definition {
