@@ -4,8 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use quantum_config::cni::{
-    Call, CniError, CniResult, Definition, Interface, IpConfig, Previous, Route, SUPPORTED_VERSIONS,
-    Version, peek,
+    Call, CniError, CniResult, Definition, Environment, Identity, Interface, IpConfig, LabelSource,
+    Previous, Route, SUPPORTED_VERSIONS, Version, peek,
 };
 use serde_json::{Value, json};
 
@@ -40,6 +40,10 @@ fuzz_target!(|stdin: &[u8]| {
     match call.definition() {
         Ok(definition) => {
             definition_survives(&definition);
+            match call.identity(&definition, &Environment::default()) {
+                Ok(identity) => identity_survives(&identity),
+                Err(error) => is_an_error_object(&error, &seen.version),
+            }
             // The same bytes as what an IPAM plugin prints.
             match call.ipam_result(stdin) {
                 Ok(said) => {
@@ -70,6 +74,18 @@ fn definition_survives(definition: &Definition) {
     let text = serde_json::to_string(definition).expect("a definition can be stored");
     let back: Definition = serde_json::from_str(&text).expect("a stored definition can be read");
     assert_eq!(back, *definition);
+}
+
+/// As a record keeps it; and who may not forge a label has not.
+fn identity_survives(identity: &Identity) {
+    let text = serde_json::to_string(identity).expect("an identity can be stored");
+    assert_eq!(serde_json::from_str::<Identity>(&text).expect("and read"), *identity);
+    let is_reserved =
+        |key: &str| ["cni.quantum/", "policy.quantum/"].iter().any(|p| key.starts_with(p));
+    for (key, label) in identity.labels.iter().filter(|(key, _)| is_reserved(key)) {
+        assert_eq!(label.source, LabelSource::Network, "{key} is reserved");
+        assert!(key.starts_with("policy.quantum/"), "{key} is the daemon's");
+    }
 }
 
 /// The result an ADD to this network would have: its first address of each set.
