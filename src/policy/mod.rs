@@ -28,6 +28,8 @@
 //! errors) follows it and is not asked about, and neither is neighbour discovery.
 
 #[cfg(test)]
+mod ask_tests;
+#[cfg(test)]
 mod cases;
 mod compile;
 mod decision;

@@ -226,3 +226,16 @@ fn dropping<'v, 'w>(verdict: &'v Verdict<'w>, flow: &Flow<'w>) -> Option<&'v Dec
     let mut denied = sides.into_iter().filter(|(d, own)| !d.allowed && !is_audited(d, own));
     denied.next().map(|(decision, _)| decision)
 }
+
+/// How many connections between endpoints would become denied, and how many allowed.
+#[cfg(test)]
+pub(super) fn between_endpoints(now: &World, then: &World) -> (u64, u64) {
+    let worlds = [now, then];
+    let terms = Terms::of(&worlds);
+    let ends = endpoints(&terms, now, then, false);
+    let sum = |became| {
+        let all = shifts(now, then, &ends, &probes(&terms, &worlds).0).into_iter();
+        all.filter(|(cause, _)| cause.became == became).map(|(_, effect)| effect.connections).sum()
+    };
+    (sum(Became::Denied), sum(Became::Allowed))
+}

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use netlink_packet_core::{
     DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NetlinkBuffer,
-    NlaBuffer, NlasIterator, parse_i32, parse_ip, parse_u8, parse_u16_be,
+    NlaBuffer, NlasIterator, parse_i32, parse_ip, parse_u8, parse_u16_be, parse_u32_be,
 };
 use netlink_packet_netfilter::conntrack::ConntrackMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
@@ -26,6 +26,7 @@ const DELETE: u8 = 2;
 const NFGENMSG: usize = 4;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_MARK: u16 = 8;
 pub(super) const CTA_ID: u16 = 12;
 pub(super) const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
@@ -36,7 +37,12 @@ const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
 const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
+const CTA_PROTO_ICMP_TYPE: u16 = 5;
+const CTA_PROTO_ICMP_CODE: u16 = 6;
+const CTA_PROTO_ICMPV6_TYPE: u16 = 8;
+const CTA_PROTO_ICMPV6_CODE: u16 = 9;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
 // Which parts of a tuple must be the same; bits that the kernel keeps in net/netfilter/nf_internals.h.
@@ -56,6 +62,8 @@ pub(super) struct Entry {
     pub(super) family: u8,
     pub(super) original: Tuple,
     pub(super) reply: Tuple,
+    /// What rules have written on it; 0 where the kernel has no marks.
+    pub(super) mark: u32,
     /// The attributes that name it and no other, as they were read.
     pub(super) name: Vec<DefaultNla>,
 }
@@ -65,8 +73,19 @@ pub(super) struct Entry {
 pub(super) struct Tuple {
     pub(super) source: Option<IpAddr>,
     pub(super) destination: Option<IpAddr>,
+    pub(super) protocol: u8,
+    /// The ports, if the protocol has such.
+    pub(super) source_port: Option<u16>,
+    pub(super) port: Option<u16>,
+    /// Type and code, if the protocol is ICMP.
+    pub(super) icmp: Option<(u8, u8)>,
+}
+
+impl Tuple {
     /// The destination's port, if the protocol is UDP.
-    pub(super) udp_port: Option<u16>,
+    pub(super) fn udp_port(&self) -> Option<u16> {
+        self.port.filter(|_| i32::from(self.protocol) == libc::IPPROTO_UDP)
+    }
 }
 
 /// Asks for entries. A kernel that does not know the filter (before 5.8) gives all of the family.
@@ -188,12 +207,14 @@ fn entry(payload: &[u8]) -> Result<Option<Entry>, DecodeError> {
         return Err("a message without its header".into());
     };
     let (mut original, mut reply, mut name) = (None, Tuple::default(), Vec::with_capacity(3));
+    let mut mark = 0;
     for attribute in NlasIterator::new(attributes) {
         let attribute = attribute?;
         let value = attribute.value();
         match attribute.kind() {
             CTA_TUPLE_ORIG => original = Some(tuple(value)?),
             CTA_TUPLE_REPLY => reply = tuple(value)?,
+            CTA_MARK => mark = parse_u32_be(value)?,
             _ => {}
         }
         if let kind @ (CTA_TUPLE_ORIG | CTA_ID | CTA_ZONE) = attribute.kind() {
@@ -201,12 +222,12 @@ fn entry(payload: &[u8]) -> Result<Option<Entry>, DecodeError> {
             name.push(DefaultNla::new(kind | mark, value.to_vec()));
         }
     }
-    Ok(original.map(|original| Entry { family: *family, original, reply, name }))
+    Ok(original.map(|original| Entry { family: *family, original, reply, mark, name }))
 }
 
 fn tuple(bytes: &[u8]) -> Result<Tuple, DecodeError> {
     let mut tuple = Tuple::default();
-    let (mut protocol, mut port) = (0, None);
+    let (mut kind, mut code) = (None, 0);
     for group in NlasIterator::new(bytes) {
         let group = group?;
         if !matches!(group.kind(), CTA_TUPLE_IP | CTA_TUPLE_PROTO) {
@@ -221,12 +242,23 @@ fn tuple(bytes: &[u8]) -> Result<Tuple, DecodeError> {
                 (CTA_TUPLE_IP, CTA_IP_V4_DST | CTA_IP_V6_DST) => {
                     tuple.destination = Some(parse_ip(part.value())?);
                 }
-                (CTA_TUPLE_PROTO, CTA_PROTO_NUM) => protocol = parse_u8(part.value())?,
-                (CTA_TUPLE_PROTO, CTA_PROTO_DST_PORT) => port = Some(parse_u16_be(part.value())?),
+                (CTA_TUPLE_PROTO, CTA_PROTO_NUM) => tuple.protocol = parse_u8(part.value())?,
+                (CTA_TUPLE_PROTO, CTA_PROTO_SRC_PORT) => {
+                    tuple.source_port = Some(parse_u16_be(part.value())?);
+                }
+                (CTA_TUPLE_PROTO, CTA_PROTO_DST_PORT) => {
+                    tuple.port = Some(parse_u16_be(part.value())?);
+                }
+                (CTA_TUPLE_PROTO, CTA_PROTO_ICMP_TYPE | CTA_PROTO_ICMPV6_TYPE) => {
+                    kind = Some(parse_u8(part.value())?);
+                }
+                (CTA_TUPLE_PROTO, CTA_PROTO_ICMP_CODE | CTA_PROTO_ICMPV6_CODE) => {
+                    code = parse_u8(part.value())?;
+                }
                 _ => {}
             }
         }
     }
-    tuple.udp_port = port.filter(|_| i32::from(protocol) == libc::IPPROTO_UDP);
+    tuple.icmp = kind.map(|kind| (kind, code));
     Ok(tuple)
 }

@@ -13,6 +13,7 @@
 //! a [`Conntrack`] and calls it.
 
 mod error;
+mod flows;
 mod local;
 mod message;
 mod sought;
@@ -135,14 +136,32 @@ impl Conntrack {
     /// The entries that are meant, as far as one look finds them. Two looks may find the same one.
     fn find(&mut self, look: Look, sought: &Sought) -> Result<Vec<Entry>, ConntrackError> {
         let doing = || format!("list the connections of {sought}");
+        let chosen = |entry: Entry| sought.matches(&entry).then_some(entry);
+        match self.list(look, doing, chosen) {
+            Err(ConntrackError::Refused { errno, .. })
+                if look.only.is_some() && is_missing(Some(errno as i32)) =>
+            {
+                // It knows no such filter.
+                self.find(Look { only: None, ..look }, sought)
+            }
+            listed => listed,
+        }
+    }
+
+    /// What `choose` makes of the entries that one look finds.
+    fn list<T>(
+        &mut self,
+        look: Look,
+        doing: impl Fn() -> String,
+        mut choose: impl FnMut(Entry) -> Option<T>,
+    ) -> Result<Vec<T>, ConntrackError> {
         let Some(socket) = &mut self.socket else { return Ok(Vec::new()) };
         for _ in 0..DUMPS {
             let number = socket.numbers(1);
             let (mut found, mut torn, mut ended) = (Vec::new(), false, None);
             socket.ask(&message::dump(look, number), |datagram| {
                 let read = message::read(datagram, |answered| match answered {
-                    Answered::Entry(entry) if sought.matches(&entry) => found.push(entry),
-                    Answered::Entry(_) => {}
+                    Answered::Entry(entry) => found.extend(choose(entry)),
                     Answered::Ended { result, .. } => ended = Some(result),
                 });
                 let read =
@@ -153,10 +172,6 @@ impl Conntrack {
             match ended {
                 Some(Ok(())) if torn => {}
                 Some(Ok(())) => return Ok(found),
-                Some(Err(errno)) if look.only.is_some() && is_missing(Some(errno as i32)) => {
-                    // It knows no such filter.
-                    return self.find(Look { only: None, ..look }, sought);
-                }
                 Some(Err(errno)) => return Err(ConntrackError::Refused { doing: doing(), errno }),
                 None => return Err(ConntrackError::NoAnswer { doing: doing() }),
             }

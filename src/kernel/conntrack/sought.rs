@@ -85,7 +85,7 @@ impl Sought {
     }
 
     fn has_port(&self, entry: &Entry, address: Option<IpAddr>) -> bool {
-        let port = entry.original.udp_port;
+        let port = entry.original.udp_port();
         port.is_some_and(|port| self.ports.contains(&HostPort { address, port }))
     }
 
@@ -157,11 +157,16 @@ mod tests {
     }
 
     fn entry(source: &str, destination: &str, reply_source: &str, udp_port: Option<u16>) -> Entry {
-        let original =
-            Tuple { source: Some(ip(source)), destination: Some(ip(destination)), udp_port };
-        let reply =
-            Tuple { source: Some(ip(reply_source)), destination: Some(ip(source)), udp_port: None };
-        Entry { family: 2, original, reply, name: Vec::new() }
+        let original = Tuple {
+            source: Some(ip(source)),
+            destination: Some(ip(destination)),
+            protocol: 17,
+            port: udp_port,
+            ..Tuple::default()
+        };
+        let (from, to) = (Some(ip(reply_source)), Some(ip(source)));
+        let reply = Tuple { source: from, destination: to, ..Tuple::default() };
+        Entry { family: 2, original, reply, mark: 0, name: Vec::new() }
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Instant;
 
 use netlink_packet_core::{DefaultNla, Nla};
-use quantum_config::cni::Family;
+use quantum_config::cni::{Family, Transport};
 
 use super::message::{self, Answered, CTA_ID, CTA_ZONE};
 use super::sought::{Look, Pattern, Sought};
 use super::{Conntrack, HostPort};
 use crate::kernel::testing::{in_namespace, in_private_netns, ip_batch, run};
+use crate::policy::{LiveFlow, Traffic};
 
 const US: &str = "10.9.0.2";
 const PEER: &str = "10.9.0.3";
@@ -257,6 +258,65 @@ fn where_nothing_is_tracked_nothing_is_asked() {
         conntrack.socket = None;
         assert_eq!(conntrack.count(), Some(0));
         assert_eq!(conntrack.purge(&[ip(US)]), Ok(0));
+    });
+}
+
+#[test]
+fn flows_are_told_as_policy_sees_them() {
+    tracked(|| {
+        run("nft add chain inet t nat { type nat hook output priority -100 ; }");
+        run(&format!("nft add rule inet t nat ip daddr {HOST} udp dport 80 dnat ip to {US}:53"));
+        run(&format!("nft add rule inet t nat ip daddr {HOST} udp dport 81 dnat ip to {HOST}:82"));
+        run("nft add rule inet t out udp dport 53 ct mark set 0x5a000001");
+        ip_batch("link add away type veth peer name gone\nlink set gone up\nlink set away up\n");
+        ip_batch("route add default dev away\n");
+        send(OTHER, 1001, HOST, 80);
+        send(OTHER, 1002, HOST, 81);
+        send(OTHER, 1003, "192.0.2.53", 54);
+        send("fd00:9::3", 1004, "fd00:9::4", 80);
+        let _listener = TcpListener::bind((HOST, 8080)).expect("a listener");
+        let _stream = TcpStream::connect((HOST, 8080)).expect("a connection");
+
+        let flows = open().flows().expect("flows");
+        let find = |transport, port| {
+            let traffic = Traffic::Port(transport, port);
+            let mut found = flows.iter().filter(|flow| flow.traffic == traffic);
+            *found.next().unwrap_or_else(|| panic!("no {traffic:?} in {flows:?}"))
+        };
+        assert_eq!(flows.len(), 5, "{flows:?}");
+        let translated = find(Transport::Udp, 53);
+        let expected = LiveFlow {
+            from: ip(OTHER),
+            from_host: true,
+            sent_to: ip(HOST),
+            to: ip(US),
+            to_host: true,
+            traffic: Traffic::Port(Transport::Udp, 53),
+            icmp: None,
+            mark: 0x5a00_0001,
+            translated: true,
+        };
+        assert_eq!(translated, expected);
+        let port_only = find(Transport::Udp, 82);
+        assert!(port_only.translated && port_only.to == port_only.sent_to && port_only.mark == 0);
+        let out = find(Transport::Udp, 54);
+        assert!(!out.translated && out.from_host && !out.to_host && out.to == ip("192.0.2.53"));
+        assert_eq!(find(Transport::Udp, 80).to, ip("fd00:9::4"));
+        assert_eq!(find(Transport::Tcp, 8080).to, ip(HOST));
+    });
+}
+
+#[test]
+fn a_ping_is_told_by_its_type() {
+    tracked(|| {
+        run(&format!("ping -c 1 -I {US} {PEER}"));
+        run("ping -c 1 -I fd00:9::2 fd00:9::3");
+        let flows = open().flows().expect("flows");
+        let pings: BTreeSet<_> =
+            flows.iter().map(|f| (format!("{:?}", f.traffic), f.icmp)).collect();
+        let expected =
+            [("Other(1)".to_owned(), Some((8, 0))), ("Other(58)".to_owned(), Some((128, 0)))];
+        assert_eq!(pings, BTreeSet::from(expected), "{flows:?}");
     });
 }
 
