@@ -63,6 +63,16 @@ impl<'w> End<'w> {
         }
     }
 
+    /// One of its endpoints.
+    pub(super) fn first(&self, when: When) -> Option<&'w Endpoint> {
+        match self {
+            Self::Endpoints { now, then } => {
+                (if when == When::Now { now } else { then }).first().copied()
+            }
+            Self::Host | Self::World { .. } => None,
+        }
+    }
+
     pub(super) fn size(&self) -> usize {
         if let Self::Endpoints { now, .. } = self { now.len() } else { 1 }
     }

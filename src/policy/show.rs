@@ -9,6 +9,7 @@ use quantum_config::ask::{
 use quantum_config::policy::{ClusterPolicy, ClusterTier};
 
 use super::resolve::called;
+use super::terms::Selecting;
 use super::{Endpoint, World};
 
 /// The most endpoints that are shown: an answer has a limit.
@@ -78,15 +79,6 @@ fn network<'w>(
 }
 
 fn endpoint_of(world: &World, endpoint: &Endpoint) -> ShownEndpoint {
-    let own = world.network_policies(&endpoint.namespace);
-    let own = own.filter(|policy| policy.subject.matches(&endpoint.labels));
-    let mut policies: Vec<String> =
-        own.map(|policy| format!("{}/{}", policy.namespace, policy.name)).collect();
-    for tier in [ClusterTier::Admin, ClusterTier::Baseline] {
-        let selecting = world.cluster_policies(tier);
-        let selecting = selecting.filter(|policy| selects(world, policy, endpoint));
-        policies.extend(selecting.map(|policy| policy.name.clone()));
-    }
     let label = |(key, value): (&String, &String)| {
         (key.clone(), ShownLabel { value: value.clone(), source: String::new() })
     };
@@ -96,7 +88,7 @@ fn endpoint_of(world: &World, endpoint: &Endpoint) -> ShownEndpoint {
         network: endpoint.network.clone(),
         addresses: endpoint.addresses.clone(),
         labels: endpoint.labels.iter().map(label).collect(),
-        policies,
+        policies: Selecting::of(world, endpoint).names(),
         audit: endpoint.audit,
     }
 }

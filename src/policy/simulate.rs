@@ -12,7 +12,7 @@ use super::ends::{End, When, endpoints, outsiders};
 use super::explain::{because, is_audited, party};
 use super::probes::{Probe, probes};
 use super::resolve::in_family;
-use super::terms::Terms;
+use super::terms::{Selecting, Terms, are_peopled_alike};
 use super::{Decision, Endpoint, Flow, LiveFlow, Side, Verdict, World, evaluate, write_traffic};
 
 /// The most changes that are named, others of a change, and dropped connections.
@@ -33,9 +33,7 @@ pub fn simulate(now: &World, then: &World, flows: &[LiveFlow]) -> Simulation {
     let mut ends: Vec<End<'_>> = strangers;
     ends.push(End::Host);
     ends.extend(groups);
-    let most = (DECISIONS / (2 * probes.len())).isqrt();
-    let groups_left_out = ends.len().saturating_sub(most);
-    ends.truncate(most);
+    let groups_left_out = bound(now, then, &mut ends, probes.len());
 
     let mut simulation = Simulation {
         endpoints: of_all,
@@ -62,6 +60,22 @@ pub fn simulate(now: &World, then: &World, flows: &[LiveFlow]) -> Simulation {
     simulation
 }
 
+/// Leaves out ends if there were too many decisions, those first for whom nothing changes. Each of the
+/// others is asked about with everybody, both ways and in both worlds.
+fn bound(now: &World, then: &World, ends: &mut Vec<End<'_>>, probes: usize) -> usize {
+    let count = touched(now, then, ends).iter().filter(|is_touched| **is_touched).count();
+    let all = ends.len();
+    if count * all * probes * 4 > DECISIONS {
+        let mut is_touched = touched(now, then, ends).into_iter();
+        let (mut first, others): (Vec<_>, Vec<_>) =
+            std::mem::take(ends).into_iter().partition(|_| is_touched.next() == Some(true));
+        first.extend(others);
+        first.truncate((DECISIONS / (4 * probes)).isqrt());
+        *ends = first;
+    }
+    all - ends.len()
+}
+
 /// Connections change for one reason if this is the same for them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Cause {
@@ -84,10 +98,14 @@ struct Effect {
 /// Everything that changes, the most connections first.
 fn shifts(now: &World, then: &World, ends: &[End<'_>], probes: &[Probe]) -> Vec<(Cause, Effect)> {
     let mut found: HashMap<Cause, Effect> = HashMap::new();
+    let touched = touched(now, then, ends);
     for (f, from) in ends.iter().enumerate() {
         for (t, to) in ends.iter().enumerate() {
             let is_same = f == t;
             if is_same && from.size() < 2 || !from.is_endpoints() && !to.is_endpoints() {
+                continue;
+            }
+            if !touched[f] && !touched[t] {
                 continue;
             }
             let connections = from.size() as u64 * (to.size() - usize::from(is_same)) as u64;
@@ -112,6 +130,16 @@ fn shifts(now: &World, then: &World, ends: &[End<'_>], probes: &[Probe]) -> Vec<
     let mut found: Vec<(Cause, Effect)> = found.into_iter().collect();
     found.sort_by(|(a, x), (b, y)| y.connections.cmp(&x.connections).then_with(|| a.cmp(b)));
     found
+}
+
+/// For whom something may change: whose documents are others, or everybody, if more is than documents.
+fn touched(now: &World, then: &World, ends: &[End<'_>]) -> Vec<bool> {
+    let are_alike = are_peopled_alike(now, then);
+    let is_touched = |end: &End<'_>| match (end.first(When::Now), end.first(When::Then)) {
+        (Some(one), Some(other)) => Selecting::of(now, one) != Selecting::of(then, other),
+        _ => false,
+    };
+    ends.iter().map(|end| !are_alike || is_touched(end)).collect()
 }
 
 /// What changes for one of these connections, by whichever family of addresses.

@@ -1,13 +1,15 @@
 //! All by which the policies of some worlds tell connections apart. What none of it tells apart is
 //! decided alike, so that of many endpoints, addresses and ports only a few need be asked about.
 //!
-//! A kind of document that comes to be has to be gathered here, too.
+//! A kind of document that comes to be has to be gathered here, too, and be one of those that select.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use quantum_config::policy::{Among, Block, ClusterTier, Direction, Peer, Ports, Selector};
+use quantum_config::policy::{
+    Among, Block, ClusterPolicy, ClusterTier, Direction, NetworkPolicy, Peer, Ports, Selector,
+};
 
-use super::World;
+use super::{Endpoint, World};
 
 /// What rules ask for.
 #[derive(Debug, Default)]
@@ -40,7 +42,7 @@ impl<'w> Terms<'w> {
                 self.rule(&rule.peers, &rule.ports);
             }
         }
-        for tier in [ClusterTier::Admin, ClusterTier::Baseline] {
+        for tier in TIERS {
             for policy in world.cluster_policies(tier) {
                 self.selectors.insert(&policy.endpoints);
                 for rule in DIRECTIONS.iter().flat_map(|way| policy.rules(*way)) {
@@ -70,4 +72,50 @@ impl<'w> Terms<'w> {
             }
         }
     }
+}
+
+const TIERS: [ClusterTier; 2] = [ClusterTier::Admin, ClusterTier::Baseline];
+
+/// The documents that select an endpoint.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Selecting<'w> {
+    network: Vec<&'w NetworkPolicy>,
+    cluster: Vec<&'w ClusterPolicy>,
+}
+
+impl<'w> Selecting<'w> {
+    pub(super) fn of(world: &'w World, endpoint: &'w Endpoint) -> Self {
+        let network = world.network_policies(&endpoint.namespace);
+        let namespace = world.labels(&endpoint.namespace);
+        let cluster = TIERS.iter().flat_map(|tier| world.cluster_policies(*tier));
+        let is_selected = |policy: &&ClusterPolicy| {
+            policy.namespaces.matches(namespace) && policy.endpoints.matches(&endpoint.labels)
+        };
+        Self {
+            network: network.filter(|policy| policy.subject.matches(&endpoint.labels)).collect(),
+            cluster: cluster.filter(is_selected).collect(),
+        }
+    }
+
+    /// Their names, in the order in which they are asked.
+    pub(super) fn names(&self) -> Vec<String> {
+        let of_tier = |tier| {
+            let cluster = self.cluster.iter().filter(move |policy| policy.tier == tier);
+            cluster.map(|policy| policy.name.clone())
+        };
+        let network = self.network.iter().map(|p| format!("{}/{}", p.namespace, p.name));
+        of_tier(ClusterTier::Admin).chain(network).chain(of_tier(ClusterTier::Baseline)).collect()
+    }
+}
+
+/// Whether two worlds have the same endpoints in the same namespaces and networks, so that they differ
+/// by documents that select only.
+pub(super) fn are_peopled_alike(now: &World, then: &World) -> bool {
+    let others: HashMap<_, _> = then.endpoints().iter().map(|e| (&e.key, e)).collect();
+    now.endpoints().len() == then.endpoints().len()
+        && now.endpoints().iter().all(|endpoint| {
+            others.get(&endpoint.key) == Some(&endpoint)
+                && now.labels(&endpoint.namespace) == then.labels(&endpoint.namespace)
+                && now.standing(&endpoint.network) == then.standing(&endpoint.network)
+        })
 }
