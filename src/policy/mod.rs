@@ -20,6 +20,7 @@
 //! | `matrix`   | who may speak to whom                                               |
 //! | `simulate` | what would change in another world                                  |
 //! | `live`     | a connection that is under way                                      |
+//! | `registry` | everybody whom policy concerns, and what that comes to in our table  |
 //! | `show`     | what is in force                                                    |
 //!
 //! A connection is allowed if its sender may send it and its receiver may receive it. Each side is asked
@@ -44,6 +45,7 @@ mod matching;
 mod matrix;
 mod names;
 mod probes;
+mod registry;
 mod resolve;
 mod show;
 mod simulate;
@@ -67,6 +69,7 @@ pub use flow::{Flow, Side, Traffic};
 pub use live::LiveFlow;
 pub use matrix::matrix;
 pub use names::{ChainName, SetName, Way, is_of_policy};
+pub use registry::{Changes, Registry};
 pub use resolve::{ResolveError, Who, read_traffic, resolve, write_traffic};
 pub use show::show;
 pub use simulate::simulate;

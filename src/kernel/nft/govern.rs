@@ -23,24 +23,11 @@ use super::sets::{Set, TABLE, known};
 use super::table::{Difference, Holding, sort};
 use super::{NftError, Table, skeleton};
 use crate::attach::Element;
-use crate::policy::{Chain, ChainName, Rules, SetKind, SetName, is_of_policy};
+use crate::policy::{Chain, ChainName, Changes, Rules, SetKind, SetName, is_of_policy};
 
 /// Marks of ours begin so: a small number may be anybody's.
 const TAG: u32 = 0x5a00_0000;
 const COUNTED: u32 = 0x00ff_ffff;
-
-/// A change of what policy has in our tables.
-#[derive(Debug, Clone, Default)]
-pub struct Governing {
-    /// All chains and sets that there are to be.
-    pub rules: Arc<Rules>,
-    /// Elements that are to go.
-    pub remove: Vec<Element>,
-    /// Elements that are to come.
-    pub add: Vec<Element>,
-    /// What was judged is judged anew.
-    pub anew: bool,
-}
 
 impl Table {
     /// Makes the tables what they should be, and brings their sets to what is `wanted` by difference:
@@ -72,7 +59,7 @@ impl Table {
     }
 
     /// Carries a change out. When this returns, no connection goes on that is not allowed any more.
-    pub fn govern(&mut self, change: Governing) -> Result<(), NftError> {
+    pub fn govern(&mut self, change: Changes) -> Result<(), NftError> {
         let before = self.kept.rules();
         let new = change.rules.difference(&before);
         let old = before.difference(&change.rules);
@@ -106,11 +93,11 @@ impl Table {
     /// Has every connection judged anew.
     pub fn judge_anew(&mut self) -> Result<(), NftError> {
         let rules = self.kept.rules();
-        self.switch(&Governing { rules, anew: true, ..Governing::default() })
+        self.switch(&Changes { rules, anew: true, ..Changes::default() })
     }
 
     /// The transaction. If it fails, what is kept is what it was.
-    fn switch(&mut self, change: &Governing) -> Result<(), NftError> {
+    fn switch(&mut self, change: &Changes) -> Result<(), NftError> {
         let mut going: Vec<Element> = Vec::new();
         let mut coming: Vec<Element> = Vec::new();
         self.kept.all(|holding| {

@@ -31,6 +31,5 @@ mod tests_govern;
 mod tests_packets;
 
 pub use error::NftError;
-pub use govern::Governing;
 pub use heal::Harm;
 pub use table::{Kept, Table};

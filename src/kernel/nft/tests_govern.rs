@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use quantum_config::ids::IfName;
 
+use super::Table;
 use super::tests::{home, open};
-use super::{Governing, Table};
 use crate::attach::Element;
 use crate::kernel::testing::{in_namespace, run};
-use crate::policy::{Chain, ChainName, Rules, SetKind, SetName, Way};
+use crate::policy::{Chain, ChainName, Changes, Rules, SetKind, SetName, Way};
 
 const EGRESS: &str = "eg_0123456789abcdef";
 const MEMBERS: &str = "sel4_0123456789abcdef";
@@ -44,10 +44,10 @@ fn mark() -> String {
     rest.split_once(' ').expect("one").0.to_owned()
 }
 
-fn governed() -> (Table, Governing) {
+fn governed() -> (Table, Changes) {
     let mut table = open();
     table.reconcile(vec![home("10.0.0.2", "quantum0")], Arc::default()).expect("in order");
-    let change = Governing {
+    let change = Changes {
         rules: rules(&[EGRESS], &[MEMBERS]),
         remove: Vec::new(),
         add: vec![judged(EGRESS), member()],
@@ -73,7 +73,7 @@ fn a_change_comes_and_goes_as_a_whole() {
 
         // The same connections, judged by another chain.
         let other = "eg_fedcba9876543210";
-        let next = Governing {
+        let next = Changes {
             rules: rules(&[other], &[]),
             remove: change.add,
             add: vec![judged(other)],
@@ -131,7 +131,7 @@ fn a_change_that_the_kernel_refuses_changes_nothing() {
     in_namespace(&["nft"], || {
         let (mut table, change) = governed();
         let (first, before) = (mark(), run("nft list ruleset"));
-        let nowhere = Governing {
+        let nowhere = Changes {
             rules: change.rules,
             remove: vec![member()],
             add: vec![judged("eg_ffffffffffffffff")],
