@@ -34,6 +34,7 @@ fn endpoint(name: &str, labels: Labels, addresses: &Value) -> Endpoint {
         bridge: IfName::new("grid0").expect("a name"),
         link_local: None,
         audit: false,
+        unknown: false,
         namespace: namespace.to_owned(),
         name: pod.to_owned(),
         network: "grid".to_owned(),

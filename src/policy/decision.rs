@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use quantum_config::policy::Direction;
+use quantum_config::policy::{Action, Direction, Kind};
 
 use super::{Custom, Standing};
 
@@ -38,6 +38,8 @@ pub enum Because<'w> {
     NotOurs,
     /// An endpoint may speak to itself.
     Itself,
+    /// Nobody has told who the endpoint is, and somebody has something to say of who may what.
+    Unknown,
     /// A rule.
     Rule(ByRule<'w>),
     /// NetworkPolicies of this namespace select the endpoint, and none of their rules lets it through.
@@ -61,17 +63,21 @@ pub enum Because<'w> {
 /// When a document is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
-    /// First: ClusterNetworkPolicy, tier Admin.
+    /// First: ClusterNetworkPolicy and NodePolicy, tier Admin.
     Admin,
+    /// Then: NodePolicy, tier Application.
+    Application,
     /// Then: NetworkPolicy.
     Network,
-    /// Last: ClusterNetworkPolicy, tier Baseline.
+    /// Last: ClusterNetworkPolicy and NodePolicy, tier Baseline.
     Baseline,
 }
 
 /// A rule of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByRule<'w> {
+    /// What the document is.
+    pub kind: Kind,
     /// The document's tier.
     pub tier: Tier,
     /// Its namespace, if its kind has one.
@@ -82,7 +88,9 @@ pub struct ByRule<'w> {
     pub index: usize,
     /// The rule's own name, if it has one.
     pub name: Option<&'w str>,
-    /// The field that we do not know, if it is for that reason that the rule denies.
+    /// What it does.
+    pub action: Action,
+    /// What we cannot read, if it is for that reason that the rule denies.
     pub unread: Option<&'w str>,
 }
 
@@ -101,6 +109,7 @@ impl fmt::Display for Decision<'_> {
         match &self.because {
             Because::NotOurs => f.write_str("not an endpoint of ours")?,
             Because::Itself => f.write_str("an endpoint may speak to itself")?,
+            Because::Unknown => f.write_str("it is not known yet who the endpoint is")?,
             Because::Rule(rule) => rule.write(f, direction)?,
             Because::Isolated { namespace, policies } => {
                 write!(f, "isolated by NetworkPolicy ")?;
@@ -124,15 +133,21 @@ impl fmt::Display for Decision<'_> {
 
 impl ByRule<'_> {
     fn write(&self, f: &mut fmt::Formatter<'_>, direction: &str) -> fmt::Result {
-        match (self.tier, self.namespace) {
-            (_, Some(namespace)) => write!(f, "NetworkPolicy {namespace}/{}", self.policy)?,
-            (tier, None) => {
-                write!(f, "ClusterNetworkPolicy {} of tier {tier:?}", self.policy)?;
+        let Self { kind, tier, policy, index, .. } = self;
+        match (kind, self.namespace) {
+            (Kind::Broken, _) => {
+                write!(f, "{kind} {policy}")?;
+                return self.unread.map_or(Ok(()), |why| write!(f, ": {why}"));
             }
+            (_, Some(namespace)) => write!(f, "{kind} {namespace}/{policy}")?,
+            (_, None) => write!(f, "{kind} {policy} of tier {tier:?}")?,
         }
-        write!(f, ", {direction}[{}]", self.index)?;
+        write!(f, ", {direction}[{index}]")?;
         if let Some(name) = self.name {
             write!(f, " {name:?}")?;
+        }
+        if self.action == Action::Reject {
+            f.write_str(", which tells the sender")?;
         }
         match self.unread {
             Some(field) => write!(f, ", which holds {field} that is not known here"),

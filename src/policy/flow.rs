@@ -28,8 +28,29 @@ pub enum Side<'w> {
 pub enum Traffic {
     /// Something with ports, to this one.
     Port(Transport, u16),
-    /// Another protocol of IP, by its number.
+    /// A message of ICMP that begins something, as an echo request does.
+    Icmp {
+        /// Of ICMPv6.
+        v6: bool,
+        /// Its type.
+        kind: u8,
+        /// Its code.
+        code: u8,
+    },
+    /// Another protocol of IP, by its number; also one of the above of which no more is known.
     Other(u8),
+}
+
+impl Traffic {
+    /// The protocol's number in an IP header (IANA).
+    pub fn protocol(self) -> u8 {
+        match self {
+            Self::Port(transport, _) => transport.number(),
+            Self::Icmp { v6: false, .. } => 1,
+            Self::Icmp { v6: true, .. } => 58,
+            Self::Other(number) => number,
+        }
+    }
 }
 
 /// A connection.

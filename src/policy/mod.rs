@@ -4,7 +4,7 @@
 //! |------------|---------------------------------------------------------------------|
 //! | `world`    | the snapshot: namespaces, endpoints, networks and documents         |
 //! | `flow`     | a connection that somebody asks about                               |
-//! | `evaluate` | the three tiers, for each side of a connection                      |
+//! | `evaluate` | the tiers, for each side of a connection                            |
 //! | `matching` | whether a rule's peers and ports are those of a connection          |
 //! | `standing` | what holds for an endpoint that no document speaks of               |
 //! | `decision` | what was decided, and by which rule of which document               |
@@ -24,8 +24,9 @@
 //! | `show`     | what is in force                                                    |
 //!
 //! A connection is allowed if its sender may send it and its receiver may receive it. Each side is asked
-//! on its own: first the ClusterNetworkPolicies of the tier Admin, then the NetworkPolicies, then those of
-//! the tier Baseline, and last the standing of its network. What belongs to a connection (replies, ICMP
+//! on its own: first the ordered policies (ClusterNetworkPolicy and NodePolicy) of the tier Admin, then
+//! those of the tier Application, then the NetworkPolicies, then the ordered ones of the tier Baseline, and
+//! last the standing of its network. What belongs to a connection (replies, ICMP
 //! errors) follows it and is not asked about, and neither is neighbour discovery.
 
 #[cfg(test)]
@@ -63,7 +64,7 @@ pub use compile::{
 pub use decision::{Because, ByRule, Decision, Tier, Verdict};
 pub use denial::{Denial, Spoken};
 pub use denied::{Denied, DeniedFlows, FLOWS, Told};
-pub use evaluate::evaluate;
+pub use evaluate::{evaluate, staged};
 pub use explain::{explain, explain_flow, party};
 pub use flow::{Flow, Side, Traffic};
 pub use live::LiveFlow;
@@ -74,4 +75,4 @@ pub use resolve::{ResolveError, Who, read_traffic, resolve, write_traffic};
 pub use show::show;
 pub use simulate::simulate;
 pub use standing::{Custom, Standing};
-pub use world::{Documents, Endpoint, World};
+pub use world::{Documents, Endpoint, View, World};

@@ -28,6 +28,7 @@ pub(super) fn endpoint(namespace: &str, name: &str, address: &str, web: u16) -> 
         bridge: IfName::new(&format!("{namespace}0")).expect("a name"),
         link_local: None,
         audit: false,
+        unknown: false,
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         network: format!("net-{namespace}"),

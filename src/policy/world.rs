@@ -9,7 +9,7 @@ use std::sync::Arc;
 use quantum_config::cni::NamedPort;
 use quantum_config::ids::{AttachmentKey, IfName};
 use quantum_config::policy::{
-    ClusterPolicy, ClusterTier, Document, Labels, Namespace, NetworkPolicy,
+    Document, Labels, Namespace, NetworkPolicy, OrderedPolicy, OrderedTier,
 };
 
 use super::{Side, Standing};
@@ -25,6 +25,8 @@ pub struct Endpoint {
     pub link_local: Option<Ipv6Addr>,
     /// What would be denied is noted and let through.
     pub audit: bool,
+    /// Who it is has not been told yet, so no selector can be asked about it.
+    pub unknown: bool,
     /// Its namespace.
     pub namespace: String,
     /// Its name there.
@@ -44,7 +46,23 @@ pub struct Endpoint {
 pub struct Documents {
     namespaces: BTreeMap<String, Labels>,
     network_policies: Vec<NetworkPolicy>,
-    cluster_policies: Vec<ClusterPolicy>,
+    /// In the order in which they are asked.
+    ordered: Vec<OrderedPolicy>,
+}
+
+/// Which policies are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// Those that decide.
+    InForce,
+    /// As if those decided too that are staged.
+    WithStaged,
+}
+
+impl View {
+    pub(super) fn shows(self, is_staged: bool) -> bool {
+        self == Self::WithStaged || !is_staged
+    }
 }
 
 /// All that a decision depends on.
@@ -62,10 +80,10 @@ impl Documents {
     ///
     /// Policies are put in the order in which they are asked, in which names decide between equal
     /// priorities: an order must never depend on which file was read first.
-    pub fn new(documents: Vec<Document>) -> Self {
+    pub fn new(documents: impl IntoIterator<Item = Document>) -> Self {
         let mut namespaces = BTreeMap::new();
         let mut of_namespaces = BTreeMap::new();
-        let mut of_cluster = BTreeMap::new();
+        let mut ordered = BTreeMap::new();
         for document in documents {
             match document {
                 Document::Namespace(namespace) => {
@@ -74,16 +92,15 @@ impl Documents {
                 Document::Network(policy) => {
                     of_namespaces.insert((policy.namespace.clone(), policy.name.clone()), policy);
                 }
-                Document::Cluster(policy) => {
-                    of_cluster.insert(policy.name.clone(), policy);
+                Document::Ordered(policy) => {
+                    ordered.insert((policy.kind, policy.name.clone()), policy);
                 }
             }
         }
-        let mut cluster_policies: Vec<ClusterPolicy> = of_cluster.into_values().collect();
-        // They are in the order of their names, and this keeps it.
-        cluster_policies.sort_by_key(|policy| (policy.tier, policy.priority));
+        let mut ordered: Vec<OrderedPolicy> = ordered.into_values().collect();
+        ordered.sort_by(|one, other| one.turn().cmp(&other.turn()));
         let network_policies = of_namespaces.into_values().collect();
-        Self { namespaces, network_policies, cluster_policies }
+        Self { namespaces, network_policies, ordered }
     }
 
     /// The labels of a namespace. One that nobody has written of has its name's.
@@ -99,9 +116,15 @@ impl Documents {
         &self.network_policies
     }
 
-    /// The ClusterNetworkPolicies, by tier and in the order in which they are asked.
-    pub(super) fn cluster_policies(&self) -> &[ClusterPolicy] {
-        &self.cluster_policies
+    /// The ordered policies, in the order in which they are asked.
+    pub(super) fn ordered(&self) -> &[OrderedPolicy] {
+        &self.ordered
+    }
+
+    /// Some policy may decide about somebody.
+    pub(super) fn is_policed(&self, view: View) -> bool {
+        self.network_policies.iter().any(|policy| view.shows(policy.staged))
+            || self.ordered.iter().any(|policy| view.shows(policy.staged))
     }
 }
 
@@ -110,7 +133,7 @@ impl World {
     pub fn new(
         endpoints: Vec<Endpoint>,
         networks: BTreeMap<String, Standing>,
-        documents: Vec<Document>,
+        documents: impl IntoIterator<Item = Document>,
     ) -> Self {
         Self::of(Arc::new(Documents::new(documents)), endpoints, networks)
     }
@@ -162,20 +185,40 @@ impl World {
         self.networks.get(network).copied().unwrap_or(Standing::ZeroTrust { probes: false })
     }
 
-    /// The ClusterNetworkPolicies of a tier, in the order in which they are asked.
-    pub(super) fn cluster_policies(
+    /// The ordered policies of a tier, in the order in which they are asked.
+    pub(super) fn ordered(
         &self,
-        tier: ClusterTier,
-    ) -> impl Iterator<Item = &ClusterPolicy> {
-        self.documents.cluster_policies.iter().filter(move |policy| policy.tier == tier)
+        tier: OrderedTier,
+        view: View,
+    ) -> impl Iterator<Item = &OrderedPolicy> {
+        let is_seen =
+            move |policy: &&OrderedPolicy| policy.tier == tier && view.shows(policy.staged);
+        self.documents.ordered.iter().filter(is_seen)
     }
 
     /// The NetworkPolicies of a namespace, by name.
     pub(super) fn network_policies<'w>(
         &'w self,
         namespace: &'w str,
+        view: View,
     ) -> impl Iterator<Item = &'w NetworkPolicy> {
-        let policies = self.documents.network_policies.iter();
-        policies.filter(move |policy| policy.namespace == namespace)
+        let is_seen = move |policy: &&NetworkPolicy| {
+            policy.namespace == namespace && view.shows(policy.staged)
+        };
+        self.documents.network_policies.iter().filter(is_seen)
+    }
+
+    /// Some policy is staged.
+    pub(super) fn has_staged(&self) -> bool {
+        self.documents.network_policies.iter().any(|policy| policy.staged)
+            || self.documents.ordered.iter().any(|policy| policy.staged)
+    }
+
+    /// An endpoint has nothing to do with anybody until it is known who it is: policies may speak of
+    /// it, or its network trusts nobody.
+    pub(super) fn is_shut_off(&self, endpoint: &Endpoint, view: View) -> bool {
+        endpoint.unknown
+            && (self.documents.is_policed(view)
+                || matches!(self.standing(&endpoint.network), Standing::ZeroTrust { .. }))
     }
 }

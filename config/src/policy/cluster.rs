@@ -7,102 +7,53 @@
 
 use super::node::{Fields, Node};
 use super::rule::{read_cidr, read_port, read_port_name};
-use super::{Among, Block, Direction, Peer, PolicyError, Ports, Scope, Selector};
+use super::{
+    Action, Among, Block, Direction, Kind, OrderedPolicy, OrderedRule, OrderedTier, Peer,
+    PolicyError, Ports, Scope, Selector, Subject,
+};
 use crate::cni::Transport;
 
 /// The most rules of a direction, and the most peers, networks and protocols of a rule.
 const MOST: usize = 25;
 
-/// A ClusterNetworkPolicy, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterPolicy {
-    /// Its name.
-    pub name: String,
-    /// When it is asked.
-    pub tier: ClusterTier,
-    /// 0 to 1000; the lowest of a tier is asked first.
-    pub priority: u16,
-    /// The namespaces of the endpoints it selects.
-    pub namespaces: Selector,
-    /// The endpoints it selects there.
-    pub endpoints: Selector,
-    /// The rules for what comes, in their order.
-    pub ingress: Vec<ClusterRule>,
-    /// The rules for what goes.
-    pub egress: Vec<ClusterRule>,
+/// Reads a ClusterNetworkPolicy.
+pub(super) fn read(
+    name: String,
+    staged: bool,
+    spec: &Node<'_>,
+) -> Result<OrderedPolicy, PolicyError> {
+    let mut fields = spec.fields()?;
+    let tier = fields.need("tier")?;
+    let tier = match tier.text()? {
+        "Admin" => OrderedTier::Admin,
+        "Baseline" => OrderedTier::Baseline,
+        _ => return Err(tier.invalid("is not Admin or Baseline")),
+    };
+    let priority = read_priority(&mut fields)?;
+    let subject = read_subject(&fields.need("subject")?)?;
+    let ingress = read_rules(&mut fields, Direction::Ingress)?;
+    let egress = read_rules(&mut fields, Direction::Egress)?;
+    fields.end()?;
+    let kind = Kind::Cluster;
+    Ok(OrderedPolicy { kind, name, tier, priority, staged, subject, ingress, egress })
 }
 
-/// When a ClusterNetworkPolicy is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ClusterTier {
-    /// Before every NetworkPolicy.
-    Admin,
-    /// After them.
-    Baseline,
-}
-
-/// What a rule does with what it matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Lets it through, finally for this direction.
-    Accept,
-    /// Drops it, finally.
-    Deny,
-    /// Leaves it to the next tier.
-    Pass,
-}
-
-/// A rule of a ClusterNetworkPolicy: one of the peers and one of the ports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterRule {
-    /// Its name, if it has one.
-    pub name: Option<String>,
-    /// What it does.
-    pub action: Action,
-    /// The other side.
-    pub peers: Among<Peer>,
-    /// The traffic.
-    pub ports: Among<Ports>,
-    /// The field that we do not know, if it is for that reason that the rule reads as it does.
-    pub unread: Option<String>,
-}
-
-impl ClusterPolicy {
-    /// Its rules of one direction.
-    pub fn rules(&self, direction: Direction) -> &[ClusterRule] {
-        match direction {
-            Direction::Ingress => &self.ingress,
-            Direction::Egress => &self.egress,
-        }
-    }
-
-    pub(super) fn read(name: String, spec: &Node<'_>) -> Result<Self, PolicyError> {
-        let mut fields = spec.fields()?;
-        let tier = fields.need("tier")?;
-        let tier = match tier.text()? {
-            "Admin" => ClusterTier::Admin,
-            "Baseline" => ClusterTier::Baseline,
-            _ => return Err(tier.invalid("is not Admin or Baseline")),
-        };
-        let priority = fields.need("priority")?.number(0, 1000, "is not 0 to 1000")?;
-        let (namespaces, endpoints) = read_subject(&fields.need("subject")?)?;
-        let ingress = read_rules(&mut fields, Direction::Ingress)?;
-        let egress = read_rules(&mut fields, Direction::Egress)?;
-        fields.end()?;
-        Ok(Self { name, tier, priority, namespaces, endpoints, ingress, egress })
-    }
+/// The priority of an ordered policy.
+pub(super) fn read_priority(fields: &mut Fields<'_>) -> Result<u16, PolicyError> {
+    fields.need("priority")?.number(0, 1000, "is not 0 to 1000")
 }
 
 /// Whom the policy is about. A subject that we do not know may be anybody, so it is refused.
-fn read_subject(node: &Node<'_>) -> Result<(Selector, Selector), PolicyError> {
+pub(super) fn read_subject(node: &Node<'_>) -> Result<Subject, PolicyError> {
     let mut fields = node.fields()?;
     let (namespaces, pods) = (fields.get("namespaces"), fields.get("pods"));
     fields.end()?;
-    match (namespaces, pods) {
-        (Some(namespaces), None) => Ok((Selector::read(&namespaces)?, Selector::default())),
-        (None, Some(pods)) => read_pods(&pods),
-        _ => Err(node.invalid("needs one of namespaces and pods")),
-    }
+    let (namespaces, endpoints) = match (namespaces, pods) {
+        (Some(namespaces), None) => (Selector::read(&namespaces)?, Selector::default()),
+        (None, Some(pods)) => read_pods(&pods)?,
+        _ => return Err(node.invalid("needs one of namespaces and pods")),
+    };
+    Ok(Subject { networks: None, namespaces, endpoints })
 }
 
 /// A `NamespacedPod`; an absent `namespaceSelector` is an empty one.
@@ -118,7 +69,7 @@ fn read_pods(node: &Node<'_>) -> Result<(Selector, Selector), PolicyError> {
 fn read_rules(
     spec: &mut Fields<'_>,
     direction: Direction,
-) -> Result<Vec<ClusterRule>, PolicyError> {
+) -> Result<Vec<OrderedRule>, PolicyError> {
     let key = match direction {
         Direction::Ingress => "ingress",
         Direction::Egress => "egress",
@@ -131,7 +82,7 @@ fn read_rules(
     rules.iter().map(|rule| read_rule(rule, direction)).collect()
 }
 
-fn read_rule(node: &Node<'_>, direction: Direction) -> Result<ClusterRule, PolicyError> {
+fn read_rule(node: &Node<'_>, direction: Direction) -> Result<OrderedRule, PolicyError> {
     let mut fields = node.fields()?;
     let name = fields.get("name").map(|name| name.text().map(str::to_owned)).transpose()?;
     let action = fields.need("action")?;
@@ -170,16 +121,16 @@ fn read_rule(node: &Node<'_>, direction: Direction) -> Result<ClusterRule, Polic
     }
     // A field of the rule itself may narrow it as a peer does.
     unread = unread.or_else(|| fields.unknown().map(|field| field.path().to_owned()));
-    let rule = ClusterRule { name, action, peers: Among::These(peers), ports, unread };
+    let rule = OrderedRule { name, action, peers: Among::These(peers), ports, unread };
     Ok(if rule.unread.is_some() { closed(rule) } else { rule })
 }
 
 /// What becomes of a rule that we cannot read in full.
-fn closed(rule: ClusterRule) -> ClusterRule {
+fn closed(rule: OrderedRule) -> OrderedRule {
     match rule.action {
-        Action::Accept => ClusterRule { peers: Among::These(Vec::new()), ..rule },
-        Action::Deny | Action::Pass => {
-            ClusterRule { action: Action::Deny, peers: Among::Any, ports: Among::Any, ..rule }
+        Action::Accept => OrderedRule { peers: Among::These(Vec::new()), ..rule },
+        Action::Deny | Action::Reject | Action::Pass => {
+            OrderedRule { action: Action::Deny, peers: Among::Any, ports: Among::Any, ..rule }
         }
     }
 }
@@ -221,8 +172,8 @@ fn read_peer(node: &Node<'_>, direction: Direction) -> Result<Option<Vec<Peer>>,
     }
 }
 
-/// A protocol; none if it is one that we do not know, or asks for something that we do not know.
-fn read_protocol(node: &Node<'_>) -> Result<Option<Ports>, PolicyError> {
+/// A protocol that has ports; none if it is one that we do not know, or asks for something that we do not know.
+pub(super) fn read_protocol(node: &Node<'_>) -> Result<Option<Ports>, PolicyError> {
     let mut fields = node.fields()?;
     let known = [
         (Transport::Tcp, fields.get("tcp")),

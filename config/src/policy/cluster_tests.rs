@@ -4,15 +4,15 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn policy(spec: &Value) -> Result<ClusterPolicy, PolicyError> {
-    ClusterPolicy::read("p".to_owned(), &Node::root("test", spec))
+fn policy(spec: &Value) -> Result<OrderedPolicy, PolicyError> {
+    read("p".to_owned(), false, &Node::root("test", spec))
 }
 
 fn with(egress: Value) -> Value {
     json!({"tier": "Admin", "priority": 7, "subject": {"namespaces": {}}, "egress": egress})
 }
 
-fn rule(rule: Value) -> Result<ClusterRule, PolicyError> {
+fn rule(rule: Value) -> Result<OrderedRule, PolicyError> {
     policy(&with(json!([rule]))).map(|mut policy| policy.egress.remove(0))
 }
 
@@ -35,7 +35,7 @@ fn a_rule_is_read() {
         namespaces: Scope::Matching(Selector::default()),
         endpoints: Selector::default(),
     };
-    let expected = ClusterRule {
+    let expected = OrderedRule {
         name: Some("all".to_owned()),
         action: Action::Pass,
         peers: Among::These(vec![everywhere, block("10.0.0.0/8"), block("fd00::/8")]),

@@ -15,6 +15,8 @@ pub struct NetworkPolicy {
     pub namespace: String,
     /// Its name there.
     pub name: String,
+    /// It decides nothing: what it would deny is noted.
+    pub staged: bool,
     /// The endpoints it selects.
     pub subject: Selector,
     /// What it lets come; none if it does not speak of that direction, which then is not isolated.
@@ -44,6 +46,7 @@ impl NetworkPolicy {
     pub(super) fn read(
         namespace: String,
         name: String,
+        staged: bool,
         spec: &Node<'_>,
     ) -> Result<Self, PolicyError> {
         let mut fields = spec.fields()?;
@@ -67,6 +70,7 @@ impl NetworkPolicy {
         Ok(Self {
             namespace,
             name,
+            staged,
             subject: subject.unwrap_or_default(),
             ingress: is_ingress.then_some(ingress),
             egress: is_egress.then_some(egress),
@@ -151,7 +155,7 @@ mod tests {
     use super::*;
 
     fn policy(spec: &Value) -> Result<NetworkPolicy, PolicyError> {
-        NetworkPolicy::read("ns".to_owned(), "p".to_owned(), &Node::root("test", spec))
+        NetworkPolicy::read("ns".to_owned(), "p".to_owned(), false, &Node::root("test", spec))
     }
 
     #[test]

@@ -80,6 +80,11 @@ impl<'a> Node<'a> {
         self.value.is_string()
     }
 
+    /// The value itself.
+    pub(super) fn value(&self) -> &'a Value {
+        self.value
+    }
+
     /// Where it stands, as errors name it.
     pub(super) fn path(&self) -> &str {
         if self.path.is_empty() { "the document" } else { &self.path }

@@ -55,6 +55,23 @@ pub enum Peer {
     },
     /// Whoever has such an address, endpoints too.
     Block(Block),
+    /// Who is something, seen from the endpoint that the rule is about. Only a NodePolicy has it.
+    Entity(Entity),
+}
+
+/// What the other side is, seen from the endpoint that a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entity {
+    /// A process of the host.
+    Host,
+    /// Neither the host nor an endpoint of ours.
+    World,
+    /// An endpoint of the same network.
+    SameNetwork,
+    /// An endpoint in the same namespace.
+    SameNamespace,
+    /// The endpoint itself, which comes back through a port that the host publishes.
+    Itself,
 }
 
 /// Which namespaces a peer is sought in.
@@ -117,6 +134,17 @@ pub enum Ports {
         /// The name.
         name: String,
     },
+    /// A message of ICMP. Only a NodePolicy has it.
+    Icmp {
+        /// Of ICMPv6.
+        v6: bool,
+        /// Its type.
+        kind: u8,
+        /// Its code; any, if none.
+        code: Option<u8>,
+    },
+    /// A protocol of IP by its number, with all that it carries. Only a NodePolicy has it.
+    Protocol(u8),
 }
 
 impl Ports {

@@ -40,6 +40,12 @@ impl Selector {
         self.requirements.is_empty()
     }
 
+    /// It asks for one label only.
+    pub(super) fn of_label(key: &str, value: &str) -> Self {
+        let test = Test::In(BTreeSet::from([value.to_owned()]));
+        Self { requirements: vec![Requirement { key: key.to_owned(), test }] }
+    }
+
     pub(super) fn read(node: &Node<'_>) -> Result<Self, PolicyError> {
         let mut fields = node.fields()?;
         let mut requirements = Vec::new();
