@@ -18,6 +18,9 @@ pub(crate) struct Options {
     /// Network definitions [default: /etc/quantum/cni/net.d]
     #[structopt(long)]
     config_dir: Option<String>,
+    /// Documents of network policy [default: policy.d beside config_dir]
+    #[structopt(long)]
+    policy_dir: Option<String>,
     /// Endpoint records kept in memory [default: 1000]
     #[structopt(long)]
     cache_size: Option<String>,
@@ -66,6 +69,7 @@ impl Options {
         let flags = [
             ("socket_path", &self.socket_path),
             ("config_dir", &self.config_dir),
+            ("policy_dir", &self.policy_dir),
             ("cache_size", &self.cache_size),
             ("log_level", &self.log_level),
             ("metrics_enabled", &self.metrics_enabled),

@@ -3,7 +3,7 @@
 //! whatever is wrong is said with file, key and reason.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use toml::{Table, Value};
@@ -23,6 +23,9 @@ pub struct CniServerConfig {
     pub socket_path: String,
     /// Network definitions: `*.conf`, `*.conflist` and `*.json`.
     pub config_dir: String,
+    /// Documents of network policy: `*.yaml`, `*.yml` and `*.json`. None: `policy.d` beside
+    /// `config_dir`, see [`CniServerConfig::policy_dir`].
+    pub policy_dir: Option<PathBuf>,
     /// How many endpoint records are kept in memory.
     pub cache_size: usize,
     /// The least important records that are logged.
@@ -46,6 +49,7 @@ impl Default for CniServerConfig {
         Self {
             socket_path: crate::wire::DEFAULT_SOCKET.to_owned(),
             config_dir: "/etc/quantum/cni/net.d".to_owned(),
+            policy_dir: None,
             cache_size: 1000,
             log_level: LogLevel::Info,
             metrics_enabled: true,
@@ -138,6 +142,12 @@ impl CniServerConfig {
         Ok(self)
     }
 
+    /// Where the documents of network policy are.
+    pub fn policy_dir(&self) -> PathBuf {
+        let beside = || Path::new(&self.config_dir).with_file_name("policy.d");
+        self.policy_dir.clone().unwrap_or_else(beside)
+    }
+
     /// Sets one key from the text of a flag.
     pub fn merge_flag(mut self, key: &str, text: &str) -> Result<Self, SettingsError> {
         let value = match key {
@@ -170,6 +180,7 @@ impl CniServerConfig {
                 self.socket_path = path;
             }
             "config_dir" => self.config_dir = path(value)?,
+            "policy_dir" => self.policy_dir = Some(path(value)?.into()),
             "cache_size" => match value {
                 Value::Integer(n @ 1..=CACHE_MAX) => {
                     self.cache_size = usize::try_from(*n).unwrap_or(1)
@@ -255,6 +266,17 @@ mod tests {
             .and_then(|s| s.merge_flag("cache_size", "9"))
             .expect("valid");
         assert_eq!((settings.cache_size, settings.log_level), (9, LogLevel::Debug));
+    }
+
+    #[test]
+    fn policies_are_beside_the_networks_unless_told_otherwise() {
+        let policy_dir = |text: &str| {
+            let read = CniServerConfig::default().merge_toml("f", text).expect("valid");
+            read.policy_dir().display().to_string()
+        };
+        assert_eq!(policy_dir(""), "/etc/quantum/cni/policy.d");
+        assert_eq!(policy_dir("config_dir = \"/a/net.d/\""), "/a/policy.d");
+        assert_eq!(policy_dir("config_dir = \"/a/net.d\"\npolicy_dir = \"/p\""), "/p");
     }
 
     #[test]
