@@ -71,6 +71,17 @@ pub enum Document {
     Ordered(OrderedPolicy),
 }
 
+impl DocumentKey {
+    /// The key of a document that cannot be read, if that much of it can.
+    pub fn of_unread(value: &Value) -> Option<Self> {
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
+        let kind = kind(text("/apiVersion"), text("/kind"))?;
+        let namespace = text("/metadata/namespace").unwrap_or(DEFAULT_NAMESPACE);
+        let namespace = (kind == Kind::Network).then(|| namespace.to_owned());
+        Some(Self { kind, namespace, name: text("/metadata/name")?.to_owned() })
+    }
+}
+
 impl Document {
     /// What tells it from others.
     pub fn key(&self) -> DocumentKey {

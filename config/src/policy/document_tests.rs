@@ -131,3 +131,57 @@ fn errors_name_the_document_the_field_and_the_value() {
         assert_eq!(read(&value).expect_err("invalid").to_string(), expected);
     }
 }
+
+#[test]
+fn a_list_is_what_it_lists() {
+    let item =
+        |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""},
+        "items": [item("a"), {"apiVersion": "v1", "kind": "Pod"}, item("b")]});
+    let text = format!("{list} {}", item("c"));
+    let found = read_each(&text);
+    let names: Vec<_> = found.iter().flatten().map(|document| document.key().name).collect();
+    assert_eq!((found.len(), names), (4, ["a", "b", "c"].map(str::to_owned).to_vec()));
+    assert_eq!(read_each_yaml(&list.to_string()).len(), 3);
+    for (list, named) in [
+        (json!({"apiVersion": "v1", "kind": "List"}), "List: items is missing"),
+        (json!({"apiVersion": "v1", "kind": "List", "items": {}}), "List: items={} is not a list"),
+        (
+            json!({"apiVersion": "v1", "kind": "List", "items": [], "item": 1}),
+            "item=1 is not a known",
+        ),
+    ] {
+        let [Err(error)] = &read_each(&list.to_string())[..] else { panic!("{list}") };
+        assert!(error.to_string().contains(named), "{error}");
+    }
+}
+
+#[test]
+fn kinds_that_are_not_ours_are_staged_by_an_annotation() {
+    let of = |version: &str, kind: &str, mode: &str, spec: Value| {
+        read(&json!({"apiVersion": version, "kind": kind, "spec": spec, "metadata":
+            {"name": "p", "annotations": {"a.example/b": 1, "policy.quantum/mode": mode}}}))
+    };
+    let cluster = json!({"tier": "Admin", "priority": 0, "subject": {"namespaces": {}}});
+    let node = json!({"tier": "Admin", "priority": 0, "subject": {}});
+    for (mode, expected) in [("audit", Some(true)), ("enforce", Some(false)), ("dry", None)] {
+        for (version, kind, spec) in [
+            ("networking.k8s.io/v1", "NetworkPolicy", json!({})),
+            ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", cluster.clone()),
+        ] {
+            let found = of(version, kind, mode, spec).ok().map(|document| document.is_staged());
+            assert_eq!(found, expected, "{kind} {mode}");
+        }
+        let error = of("policy.quantum/v1alpha1", "NodePolicy", mode, node.clone());
+        assert!(error.expect_err("refused").to_string().contains("use spec.mode"));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_has_a_key_if_it_says_so() {
+    let value = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "p"}, "spec": {"ingres": []}});
+    let key = DocumentKey::of_unread(&value).expect("a key");
+    assert_eq!(key.to_string(), "NetworkPolicy default/p");
+    assert_eq!(DocumentKey::of_unread(&json!({"kind": "Namespace"})), None);
+}
