@@ -8,6 +8,7 @@
 //! | `matching` | whether a rule's peers and ports are those of a connection          |
 //! | `standing` | what holds for an endpoint that no document speaks of               |
 //! | `decision` | what was decided, and by which rule of which document               |
+//! | `catalog`  | all documents that are known, from files and from operators         |
 //! | `names`    | what of it has a name in our nftables table                         |
 //! | `compile`  | the same decision as what nftables judges by                        |
 //! | `denial`   | what the kernel tells of a packet that was denied                   |
@@ -33,6 +34,7 @@
 mod ask_tests;
 #[cfg(test)]
 mod cases;
+mod catalog;
 mod compile;
 mod decision;
 mod denial;
@@ -54,10 +56,13 @@ mod standing;
 mod terms;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_ordered;
 mod world;
 
 pub use quantum_config::cni::NamedPort;
 
+pub use catalog::{Catalog, CatalogError, FilesRead, Origin, Problem, keys};
 pub use compile::{
     Chain, Compiled, Compiler, End, Match, Placed, Rule, Rules, SetKind, Then, compile,
 };

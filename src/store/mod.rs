@@ -25,8 +25,9 @@
 //!
 //! The type blocks; one thread owns it.
 //!
-//! Beside the database, two directories of files that others write: [`net_d`], the networks an operator
-//! defines, and [`spool`], the DELs that found no daemon.
+//! Beside the database, directories of files that others write: [`net_d`], the networks an operator
+//! defines, [`spool`], the DELs that found no daemon, and `policy.d`, the documents of policy, which
+//! the [`Shelf`] reads; it also keeps those that operators give at run time.
 
 mod error;
 mod leases;
@@ -34,6 +35,7 @@ pub mod net_d;
 mod open;
 mod read;
 mod schema;
+mod shelf;
 mod small_file;
 pub mod spool;
 mod write;
@@ -53,6 +55,7 @@ use rusqlite::Connection;
 pub use error::StoreError;
 pub use open::Opening;
 pub use read::{Stored, StoredState};
+pub use shelf::Shelf;
 pub use write::Change;
 
 impl Stored {

@@ -1,0 +1,172 @@
+//! What operators apply, delete and label. Each is done as a whole or refused as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use quantum_config::cni::operators_label;
+use quantum_config::ids::AttachmentKey;
+use quantum_config::policy::{
+    Document, DocumentKey, Format, Labels, OrderedPolicy, PolicyError, Reach, documents, is_label,
+    read,
+};
+use serde_json::Value;
+
+use super::{Catalog, CatalogError, Problem};
+
+/// The most documents that operators give, and the most labels they give an endpoint.
+const MOST: usize = 10_000;
+const MOST_LABELS: usize = 64;
+
+/// A document that an operator gave.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    /// As it was written.
+    pub(super) value: Arc<Value>,
+    /// What it means.
+    pub(super) document: Arc<Document>,
+    /// Why it means nothing any more.
+    pub(super) problem: Option<Problem>,
+}
+
+impl Given {
+    /// What was saved, with its key. It was good when it was given; should this release not read it, it
+    /// is broken as a file's would be. None if it is nothing that anybody can have given.
+    pub(super) fn restored(value: Value) -> Option<(DocumentKey, Self)> {
+        let (document, problem) = match read(&value) {
+            Ok(document) => (document, None),
+            Err(error) => {
+                let called = format!("{}, given at run time", DocumentKey::of_unread(&value)?);
+                let why = error.to_string();
+                let stand_in =
+                    OrderedPolicy::broken(called.clone(), &why, Reach::of_unread(&value));
+                (Document::Ordered(stand_in), Some(Problem { file: called, reason: why }))
+            }
+        };
+        let key = if problem.is_some() { DocumentKey::of_unread(&value)? } else { document.key() };
+        Some((key, Self { value: Arc::new(value), document: Arc::new(document), problem }))
+    }
+}
+
+/// The documents of a text that an operator gives: JSON or YAML, whichever it is.
+fn written(text: &str) -> Result<Vec<Value>, CatalogError> {
+    let all = |format| documents(text, format).into_iter().collect::<Result<Vec<_>, PolicyError>>();
+    let found = if text.trim_start().starts_with('{') {
+        // YAML, too, may begin so.
+        all(Format::Json).or_else(|error| all(Format::Yaml).map_err(|_| error))
+    } else {
+        all(Format::Yaml)
+    }?;
+    if found.is_empty() { Err(CatalogError::Empty) } else { Ok(found) }
+}
+
+/// Which documents a text holds.
+pub fn keys(text: &str) -> Result<Vec<DocumentKey>, CatalogError> {
+    written(text)?.iter().map(|value| Ok(read(value)?.key())).collect()
+}
+
+impl Catalog {
+    /// Adds the documents of a text, or puts them in the place of those that operators gave before.
+    pub fn apply(&self, text: &str) -> Result<Self, CatalogError> {
+        self.check_not_lost()?;
+        let of_files = self.of_files();
+        let mut given = (*self.given).clone();
+        let mut seen = BTreeSet::new();
+        for value in written(text)? {
+            let document = read(&value)?;
+            let key = document.key();
+            check_no_files(&key, &of_files)?;
+            if !seen.insert(key.clone()) {
+                return Err(CatalogError::Twice { key });
+            }
+            let (value, document) = (Arc::new(value), Arc::new(document));
+            given.insert(key, Given { value, document, problem: None });
+        }
+        if given.len() > MOST {
+            return Err(CatalogError::TooMany { most: MOST });
+        }
+        Ok(Self { given: Arc::new(given), ..self.clone() })
+    }
+
+    /// Takes documents away that operators gave.
+    pub fn delete(&self, keys: &[DocumentKey]) -> Result<Self, CatalogError> {
+        self.check_not_lost()?;
+        let of_files = self.of_files();
+        let mut given = (*self.given).clone();
+        for key in keys {
+            check_no_files(key, &of_files)?;
+            if given.remove(key).is_none() {
+                return Err(CatalogError::Unknown { key: key.clone() });
+            }
+        }
+        Ok(Self { given: Arc::new(given), ..self.clone() })
+    }
+
+    /// Gives an endpoint labels, and takes away such that operators gave it: first away, then given. A
+    /// label that is not there is taken away, too.
+    pub fn label(
+        &self,
+        endpoint: &AttachmentKey,
+        set: &Labels,
+        removed: &[String],
+    ) -> Result<Self, CatalogError> {
+        self.check_not_lost()?;
+        let mut own = self.labels(endpoint).cloned().unwrap_or_default();
+        own.retain(|key, _| !removed.contains(key));
+        for (key, value) in set {
+            operators_label(key, value).map_err(|e| CatalogError::Label(e.to_string()))?;
+            own.insert(key.clone(), value.clone());
+        }
+        if own.len() > MOST_LABELS {
+            let endpoint = endpoint.clone();
+            return Err(CatalogError::TooManyLabels { endpoint, most: MOST_LABELS });
+        }
+        Ok(self.with_labels(endpoint, own))
+    }
+
+    /// The catalog without the labels of an endpoint that is gone: its key may be another's one day.
+    pub fn forget(&self, endpoint: &AttachmentKey) -> Self {
+        if self.labels(endpoint).is_none() {
+            return self.clone();
+        }
+        self.with_labels(endpoint, Labels::new())
+    }
+
+    fn with_labels(&self, endpoint: &AttachmentKey, own: Labels) -> Self {
+        let mut labels = (*self.labels).clone();
+        if own.is_empty() {
+            labels.remove(endpoint);
+        } else {
+            labels.insert(endpoint.clone(), own);
+        }
+        Self { labels: Arc::new(labels), ..self.clone() }
+    }
+
+    fn check_not_lost(&self) -> Result<(), CatalogError> {
+        match &self.lost {
+            None => Ok(()),
+            Some((Problem { file, reason }, _)) => {
+                Err(CatalogError::Lost { file: file.clone(), reason: reason.clone() })
+            }
+        }
+    }
+
+    /// Which documents are files'. One is a file's or an operator's: were it both, nobody could say
+    /// which of them is meant when either changes.
+    fn of_files(&self) -> BTreeMap<DocumentKey, &str> {
+        self.files
+            .iter()
+            .flat_map(|(name, file)| {
+                file.documents().iter().map(move |document| (document.key(), name.as_str()))
+            })
+            .collect()
+    }
+}
+
+/// That no file has this document.
+fn check_no_files(
+    key: &DocumentKey,
+    of_files: &BTreeMap<DocumentKey, &str>,
+) -> Result<(), CatalogError> {
+    let file = of_files.get(key).map(|file| (*file).to_owned());
+    file.map_or(Ok(()), |file| Err(CatalogError::OfFile { key: key.clone(), file }))
+}
