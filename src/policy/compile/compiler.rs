@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use quantum_config::cni::Family;
-use quantum_config::policy::{ClusterTier, Labels};
+use quantum_config::policy::{Labels, OrderedTier};
 
 use super::part::{Part, TierOf, chains, direction};
 use super::rule::note;
@@ -26,7 +26,7 @@ const REMEMBERED: usize = 4096;
 pub struct Compiler {
     documents: Arc<Documents>,
     sets: Sets,
-    /// As many as there are ClusterNetworkPolicies, and their parts by way.
+    /// As many as there are ordered policies, and their parts by way.
     cluster: Vec<[Option<Part>; 3]>,
     /// The same of NetworkPolicies; none where one does not isolate.
     network: Vec<[Option<Part>; 3]>,
@@ -55,6 +55,7 @@ struct Kind {
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 struct Asked {
     admin: Vec<usize>,
+    application: Vec<usize>,
     /// None if it is not isolated.
     network: Option<Vec<usize>>,
     baseline: Vec<usize>,
@@ -74,14 +75,16 @@ impl Compiler {
     /// comes later finds in them who came before.
     pub fn new(documents: Arc<Documents>) -> Self {
         let mut sets = Sets::default();
-        let policies = documents.cluster_policies().iter();
+        let policies = documents.ordered().iter();
         let cluster: Vec<_> =
-            policies.map(|policy| WAYS.map(|way| Part::cluster(&mut sets, policy, way))).collect();
+            policies.map(|policy| WAYS.map(|way| Part::ordered(&mut sets, policy, way))).collect();
         let policies = documents.network_policies().iter();
         let network = policies.map(|policy| {
             WAYS.map(|way| {
                 // Whoever owns a namespace may not keep the host from looking after its endpoints.
-                let isolates = way != Way::FromHost && policy.rules(direction(way)).is_some();
+                let isolates = way != Way::FromHost
+                    && !policy.staged
+                    && policy.rules(direction(way)).is_some();
                 isolates.then(|| Part::network(&mut sets, policy, way)).flatten()
             })
         });
@@ -194,12 +197,12 @@ impl Compiler {
             return Arc::clone(space);
         }
         let labels = self.documents.labels(namespace);
-        let cluster = self.documents.cluster_policies().iter().enumerate();
+        let cluster = self.documents.ordered().iter().enumerate();
         let network = self.documents.network_policies().iter().enumerate();
         let selected = self.sets.selected.iter().enumerate();
         let space = Arc::new(Space {
             cluster: cluster
-                .filter(|(_, p)| p.namespaces.matches(&labels))
+                .filter(|(_, p)| p.subject.namespaces.matches(&labels))
                 .map(|(n, _)| n)
                 .collect(),
             network: network.filter(|(_, p)| p.namespace == namespace).map(|(n, _)| n).collect(),
@@ -219,11 +222,12 @@ impl Compiler {
     fn asked(&self, space: &Space, way: usize, labels: &Labels) -> Asked {
         let mut asked = Asked::default();
         for n in space.cluster.iter().copied() {
-            let policy = &self.documents.cluster_policies()[n];
-            if self.cluster[n][way].is_some() && policy.endpoints.matches(labels) {
+            let policy = &self.documents.ordered()[n];
+            if self.cluster[n][way].is_some() && policy.subject.endpoints.matches(labels) {
                 match policy.tier {
-                    ClusterTier::Admin => asked.admin.push(n),
-                    ClusterTier::Baseline => asked.baseline.push(n),
+                    OrderedTier::Admin => asked.admin.push(n),
+                    OrderedTier::Application => asked.application.push(n),
+                    OrderedTier::Baseline => asked.baseline.push(n),
                 }
             }
         }
@@ -258,6 +262,9 @@ impl Compiler {
         };
         if !asked.admin.is_empty() {
             tiers.push(cluster('a', &asked.admin));
+        }
+        if !asked.application.is_empty() {
+            tiers.push(cluster('p', &asked.application));
         }
         if let Some(list) = &asked.network {
             tiers.push(TierOf {

@@ -57,6 +57,8 @@ fn by_peer(sets: &mut Sets, way: Way, own: Option<&str>, peers: &Among<Peer>) ->
     let mut whole = Vec::new();
     for peer in peers {
         match peer {
+            // Only a NodePolicy has them, and these have no form here yet.
+            Peer::Entity(_) => {}
             // The host is no endpoint, whatever its address.
             Peer::Endpoints { .. } if way == Way::FromHost => {}
             Peer::Endpoints { namespaces, endpoints } => {

@@ -110,7 +110,7 @@ impl Machine {
         let at = |end: End| if end == End::Sender { from } else { to };
         let port = match flow.traffic {
             Traffic::Port(_, port) => port,
-            Traffic::Other(_) => 0,
+            Traffic::Icmp { .. } | Traffic::Other(_) => 0,
         };
         match one {
             Match::Family(family) => Family::of(from) == *family,
@@ -124,10 +124,7 @@ impl Machine {
                 Family::of(from) == *family && self.members[set].contains(&at(*end))
             }
             Match::Itself(family) => Family::of(from) == *family && from == to && flow.published,
-            Match::Protocol(number) => match flow.traffic {
-                Traffic::Port(transport, _) => transport.number() == *number,
-                Traffic::Other(protocol) => protocol == *number,
-            },
+            Match::Protocol(number) => flow.traffic.protocol() == *number,
             Match::Ports(first, last) => (*first..=*last).contains(&port),
             Match::PortIn(set) => self.ports[set].iter().any(|(f, l)| (*f..=*l).contains(&port)),
             Match::Named(family, set) => {

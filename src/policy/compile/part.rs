@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use quantum_config::cni::Family;
 use quantum_config::ids::digest;
-use quantum_config::policy::{Action, ClusterPolicy, ClusterTier, Direction, NetworkPolicy};
+use quantum_config::policy::{
+    Action, Direction, Kind, NetworkPolicy, OrderedPolicy, OrderedTier, Reach,
+};
 
 use super::expand::expand;
 use super::rule::{Match, Rule, Then, note};
@@ -79,18 +81,37 @@ impl Part {
         Some(Self { digest: format!("{:016x}", digest(&text)), pieces })
     }
 
-    /// What a ClusterNetworkPolicy says; none if that is nothing.
-    pub(super) fn cluster(sets: &mut Sets, policy: &ClusterPolicy, way: Way) -> Option<Self> {
+    /// What an ordered policy says; none if that is nothing. What a NodePolicy says has no form here
+    /// yet, and whom it selects is denied everything.
+    pub(super) fn ordered(sets: &mut Sets, policy: &OrderedPolicy, way: Way) -> Option<Self> {
+        if policy.staged {
+            return None;
+        }
+        let closed;
+        let policy = match policy.kind {
+            Kind::Node => {
+                let reach = Reach { subject: policy.subject.clone(), ..Reach::everything() };
+                let tier = policy.tier;
+                let why = "NodePolicy";
+                closed = OrderedPolicy {
+                    tier,
+                    ..OrderedPolicy::broken(policy.name.clone(), why, reach)
+                };
+                &closed
+            }
+            _ => policy,
+        };
         let mut pieces = Vec::new();
         let tier = match policy.tier {
-            ClusterTier::Admin => "",
-            ClusterTier::Baseline => " of tier Baseline",
+            OrderedTier::Admin => "",
+            OrderedTier::Application => " of tier Application",
+            OrderedTier::Baseline => " of tier Baseline",
         };
-        let object = format!("ClusterNetworkPolicy {}{tier}", policy.name);
+        let object = format!("{} {}{tier}", policy.kind, policy.name);
         for (n, rule) in policy.rules(direction(way)).iter().enumerate() {
             let (then, passes) = match rule.action {
                 Action::Accept => (Then::Return, false),
-                Action::Deny => (Then::Goto(denied(way)), false),
+                Action::Deny | Action::Reject => (Then::Goto(denied(way)), false),
                 Action::Pass => (Then::Goto(undecided(way)), true),
             };
             let note = note(&object, &format!(" {}[{n}]", word(way)));

@@ -272,7 +272,7 @@ fn world() -> impl Strategy<Value = World> {
         };
         let endpoints = endpoints.into_iter().enumerate().map(place).collect();
         let documents = spaces.iter().chain(&policies);
-        let documents = documents.map(|document| read(document).expect("valid")).collect();
+        let documents: Vec<_> = documents.map(|document| read(document).expect("valid")).collect();
         let networks = BTreeMap::from([("net-x".to_owned(), Standing::Open)]);
         World::new(endpoints, networks, documents)
     })
