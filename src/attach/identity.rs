@@ -11,7 +11,7 @@ use crate::policy::Endpoint;
 /// The endpoint that a record is of. `operator` are the labels that the operator has given it since.
 ///
 /// One of whom nothing is known ([`Identity::is_known`](quantum_config::cni::Identity::is_known)) has no
-/// namespace, and no labels but the daemon's own: who decides has to ask for it.
+/// namespace, and no labels but the daemon's own: it is marked as unknown.
 pub fn endpoint(record: &Record, operator: &Labels) -> Endpoint {
     let identity = &record.identity;
     let labels = identity.all_labels(&record.key, operator);
@@ -25,6 +25,7 @@ pub fn endpoint(record: &Record, operator: &Labels) -> Endpoint {
         bridge: record.home().clone(),
         link_local: Some(naming::link_local(record.mac)),
         audit,
+        unknown: !identity.is_known(),
         namespace: identity.namespace.clone(),
         name: identity.name.clone(),
         network: record.key.network.to_string(),

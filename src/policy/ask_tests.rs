@@ -37,6 +37,7 @@ fn endpoint(number: u32, kinds: u32) -> Endpoint {
         bridge: IfName::new("br0").expect("a name"),
         link_local: None,
         audit: false,
+        unknown: false,
         name: format!("pod-{number}"),
         network,
         labels: Labels::from([

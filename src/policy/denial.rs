@@ -9,10 +9,6 @@ use quantum_config::policy::Direction;
 
 use super::Traffic;
 
-/// ICMP's numbers in an IP header (IANA).
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
-
 /// A packet that was denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Denial {
@@ -54,8 +50,7 @@ impl Denial {
     pub fn traffic(&self) -> Traffic {
         match self.spoken {
             Spoken::Port(transport, port) => Traffic::Port(transport, port),
-            Spoken::Icmp { .. } if self.to.is_ipv4() => Traffic::Other(ICMP),
-            Spoken::Icmp { .. } => Traffic::Other(ICMPV6),
+            Spoken::Icmp { kind, code } => Traffic::Icmp { v6: self.to.is_ipv6(), kind, code },
             Spoken::Protocol(number) => Traffic::Other(number),
         }
     }

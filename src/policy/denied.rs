@@ -350,8 +350,9 @@ mod tests {
         let of = |to: &str, spoken| {
             Denial { to: to.parse().expect("an address"), spoken, ..denial(2, 1) }.traffic()
         };
-        assert_eq!(of("10.0.0.1", icmp), Traffic::Other(1));
-        assert_eq!(of("fd00::1", icmp), Traffic::Other(58));
+        let echo = |v6| Traffic::Icmp { v6, kind: 8, code: 0 };
+        assert_eq!(of("10.0.0.1", icmp), echo(false));
+        assert_eq!(of("fd00::1", icmp), echo(true));
         assert_eq!(of("fd00::1", Spoken::Protocol(47)), Traffic::Other(47));
         let port = Spoken::Port(Transport::Sctp, 9);
         assert_eq!(of("fd00::1", port), Traffic::Port(Transport::Sctp, 9));

@@ -110,6 +110,7 @@ struct Nature<'w> {
     network: &'w str,
     namespace: &'w str,
     audit: bool,
+    unknown: bool,
     labels: Vec<bool>,
     ports: Vec<(&'w str, Transport, u16)>,
     addresses: Vec<(Family, Vec<bool>)>,
@@ -129,6 +130,7 @@ fn nature<'w>(terms: &Terms<'w>, selectors: &[&Selector], endpoint: &'w Endpoint
         network: &endpoint.network,
         namespace: &endpoint.namespace,
         audit: endpoint.audit,
+        unknown: endpoint.unknown,
         labels: selectors.iter().map(|selector| selector.matches(&endpoint.labels)).collect(),
         ports,
         addresses: addresses

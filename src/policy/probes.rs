@@ -24,6 +24,12 @@ pub(super) struct Probe {
 /// The traffic, and how many kinds of it are left out.
 pub(super) fn probes(terms: &Terms<'_>, worlds: &[&World]) -> (Vec<Probe>, usize) {
     let mut probes = vec![Probe { traffic: Traffic::Other(1), name: "icmp".to_owned() }];
+    for traffic in without_ports(terms) {
+        let probe = Probe { traffic, name: write_traffic(traffic) };
+        if !probes.contains(&probe) {
+            probes.push(probe);
+        }
+    }
     for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
         let spans = spans(terms, transport);
         let named = named(terms, worlds, transport);
@@ -58,6 +64,20 @@ pub(super) fn probes(terms: &Terms<'_>, worlds: &[&World]) -> (Vec<Probe>, usize
     let left_out = probes.len().saturating_sub(PROBES);
     probes.truncate(PROBES);
     (probes, left_out)
+}
+
+/// The traffic without ports that rules name. Such rules speak of all that some other traffic is, too.
+fn without_ports(terms: &Terms<'_>) -> Vec<Traffic> {
+    let named = terms.ports.iter().filter_map(|ports| match ports {
+        Ports::Icmp { v6, kind, code } => {
+            Some(Traffic::Icmp { v6: *v6, kind: *kind, code: code.unwrap_or(0) })
+        }
+        Ports::Protocol(number) => {
+            Transport::from_number(*number).is_none().then_some(Traffic::Other(*number))
+        }
+        Ports::Span { .. } | Ports::Named { .. } => None,
+    });
+    named.collect()
 }
 
 fn spans(terms: &Terms<'_>, of: Transport) -> BTreeSet<(u16, u16)> {

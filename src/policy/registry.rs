@@ -220,6 +220,7 @@ mod tests {
             addresses: vec![address.parse().expect("an address")],
             link_local: None,
             audit: false,
+            unknown: false,
             ports: Vec::new(),
         }
     }

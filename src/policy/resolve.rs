@@ -161,7 +161,7 @@ pub(super) fn pairs<'w>(from: &Who<'w>, to: &Who<'w>) -> Vec<(Side<'w>, Side<'w>
 }
 
 /// Reads traffic: `80` and `80/tcp`, also as `tcp/80`; `icmp`, with a type or without; `proto:47`.
-/// That it is ICMP is all that decides, whatever its type.
+/// A type may have a code behind it, as in `icmp:3:4`; it is 0 without.
 pub fn read_traffic(text: &str) -> Result<Traffic, ResolveError> {
     let refused = || ResolveError::Traffic(text.to_owned());
     let small = text.to_ascii_lowercase();
@@ -183,12 +183,17 @@ pub fn read_traffic(text: &str) -> Result<Traffic, ResolveError> {
     }
     let (protocol, kind) =
         small.split_once(':').map_or((small.as_str(), None), |(name, kind)| (name, Some(kind)));
-    if kind.is_some_and(|kind| kind.parse::<u8>().is_err()) {
-        return Err(refused());
-    }
+    let message = |v6, kind: &str| {
+        let (kind, code) = kind.split_once(':').unwrap_or((kind, "0"));
+        let (kind, code) = (kind.parse().ok()?, code.parse().ok()?);
+        Some(Traffic::Icmp { v6, kind, code })
+    };
+    let icmp = |v6, number| {
+        kind.map_or(Some(Traffic::Other(number)), |kind| message(v6, kind)).ok_or_else(refused)
+    };
     match protocol {
-        "icmp" => Ok(Traffic::Other(ICMP)),
-        "icmpv6" | "icmp6" => Ok(Traffic::Other(ICMPV6)),
+        "icmp" => icmp(false, ICMP),
+        "icmpv6" | "icmp6" => icmp(true, ICMPV6),
         number if kind.is_none() => {
             port(number).map(|port| Traffic::Port(Transport::Tcp, port)).ok_or_else(refused)
         }
@@ -202,17 +207,29 @@ pub fn write_traffic(traffic: Traffic) -> String {
         Traffic::Port(transport, port) => {
             format!("{}/{port}", transport.to_string().to_ascii_lowercase())
         }
+        Traffic::Icmp { v6, kind, code } => {
+            let name = if v6 { "icmpv6" } else { "icmp" };
+            let code = if code == 0 { String::new() } else { format!(":{code}") };
+            format!("{name}:{kind}{code}")
+        }
         Traffic::Other(ICMP) => "icmp".to_owned(),
         Traffic::Other(ICMPV6) => "icmpv6".to_owned(),
         Traffic::Other(number) => format!("proto:{number}"),
     }
 }
 
-/// ICMP is another protocol in each family, and an operator means that of the addresses.
+/// ICMP is another protocol in each family, and an operator means that of the addresses. Of the messages,
+/// only a ping is in both.
 pub(super) fn in_family(traffic: Traffic, address: IpAddr) -> Traffic {
     match (traffic, Family::of(address)) {
         (Traffic::Other(ICMP), Family::V6) => Traffic::Other(ICMPV6),
         (Traffic::Other(ICMPV6), Family::V4) => Traffic::Other(ICMP),
+        (Traffic::Icmp { v6: false, kind: 8, code }, Family::V6) => {
+            Traffic::Icmp { v6: true, kind: 128, code }
+        }
+        (Traffic::Icmp { v6: true, kind: 128, code }, Family::V4) => {
+            Traffic::Icmp { v6: false, kind: 8, code }
+        }
         _ => traffic,
     }
 }
@@ -230,8 +247,9 @@ mod tests {
             ("UDP/53", port(Transport::Udp, 53)),
             ("7/sctp", port(Transport::Sctp, 7)),
             ("icmp", Ok(Traffic::Other(1))),
-            ("icmp:8", Ok(Traffic::Other(1))),
-            ("icmpv6:128", Ok(Traffic::Other(58))),
+            ("icmp:8", Ok(Traffic::Icmp { v6: false, kind: 8, code: 0 })),
+            ("icmp:3:4", Ok(Traffic::Icmp { v6: false, kind: 3, code: 4 })),
+            ("icmpv6:128", Ok(Traffic::Icmp { v6: true, kind: 128, code: 0 })),
             ("proto:47", Ok(Traffic::Other(47))),
         ] {
             let found = read_traffic(text);

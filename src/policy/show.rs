@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use quantum_config::ask::{
     Shown, ShownEndpoint, ShownLabel, ShownNamespace, ShownNetwork, ShownPolicy,
 };
-use quantum_config::policy::{ClusterPolicy, ClusterTier};
+use quantum_config::policy::{OrderedPolicy, OrderedTier};
 
 use super::resolve::called;
 use super::terms::Selecting;
-use super::{Endpoint, World};
+use super::{Endpoint, View, World};
 
 /// The most endpoints that are shown: an answer has a limit.
 const ENDPOINTS: usize = 1000;
@@ -26,9 +26,10 @@ pub fn show(world: &World) -> Shown {
     let namespaces = names(|endpoint| &endpoint.namespace);
     let shown =
         world.endpoints().iter().take(ENDPOINTS).map(|endpoint| endpoint_of(world, endpoint));
-    let mut policies = cluster(world, ClusterTier::Admin);
+    let mut policies = ordered(world, OrderedTier::Admin);
+    policies.extend(ordered(world, OrderedTier::Application));
     policies.extend(namespaces.iter().flat_map(|name| network(world, name)));
-    policies.extend(cluster(world, ClusterTier::Baseline));
+    policies.extend(ordered(world, OrderedTier::Baseline));
     let namespaces = namespaces.iter().map(|name| ShownNamespace {
         name: (*name).to_owned(),
         labels: world.labels(name).clone(),
@@ -43,11 +44,11 @@ pub fn show(world: &World) -> Shown {
     }
 }
 
-fn cluster(world: &World, tier: ClusterTier) -> Vec<ShownPolicy> {
-    let policies = world.cluster_policies(tier).map(|policy| ShownPolicy {
-        kind: "ClusterNetworkPolicy".to_owned(),
+fn ordered(world: &World, tier: OrderedTier) -> Vec<ShownPolicy> {
+    let policies = world.ordered(tier, View::WithStaged).map(|policy| ShownPolicy {
+        kind: policy.kind.to_string(),
         name: policy.name.clone(),
-        tier: format!("{tier:?}"),
+        tier: called_tier(&format!("{tier:?}"), policy.staged),
         priority: Some(policy.priority),
         selects: world.endpoints().iter().filter(|e| selects(world, policy, e)).count(),
         source: String::new(),
@@ -55,19 +56,24 @@ fn cluster(world: &World, tier: ClusterTier) -> Vec<ShownPolicy> {
     policies.collect()
 }
 
-fn selects(world: &World, policy: &ClusterPolicy, endpoint: &Endpoint) -> bool {
-    policy.namespaces.matches(world.labels(&endpoint.namespace))
-        && policy.endpoints.matches(&endpoint.labels)
+/// A tier, and that who is of it decides nothing.
+fn called_tier(tier: &str, is_staged: bool) -> String {
+    if is_staged { format!("{tier}, staged") } else { tier.to_owned() }
+}
+
+fn selects(world: &World, policy: &OrderedPolicy, endpoint: &Endpoint) -> bool {
+    let namespace = world.labels(&endpoint.namespace);
+    policy.subject.matches(&endpoint.network, namespace, &endpoint.labels)
 }
 
 fn network<'w>(
     world: &'w World,
     namespace: &'w str,
 ) -> impl Iterator<Item = ShownPolicy> + use<'w> {
-    world.network_policies(namespace).map(move |policy| ShownPolicy {
+    world.network_policies(namespace, View::WithStaged).map(move |policy| ShownPolicy {
         kind: "NetworkPolicy".to_owned(),
         name: format!("{namespace}/{}", policy.name),
-        tier: "Network".to_owned(),
+        tier: called_tier("Network", policy.staged),
         priority: None,
         selects: world
             .endpoints()
@@ -88,7 +94,7 @@ fn endpoint_of(world: &World, endpoint: &Endpoint) -> ShownEndpoint {
         network: endpoint.network.clone(),
         addresses: endpoint.addresses.clone(),
         labels: endpoint.labels.iter().map(label).collect(),
-        policies: Selecting::of(world, endpoint).names(),
+        policies: Selecting::of(world, endpoint, View::WithStaged).names(),
         audit: endpoint.audit,
     }
 }

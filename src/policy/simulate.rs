@@ -13,7 +13,9 @@ use super::explain::{because, is_audited, party};
 use super::probes::{Probe, probes};
 use super::resolve::in_family;
 use super::terms::{Selecting, Terms, are_peopled_alike};
-use super::{Decision, Endpoint, Flow, LiveFlow, Side, Verdict, World, evaluate, write_traffic};
+use super::{
+    Decision, Endpoint, Flow, LiveFlow, Side, Verdict, View, World, evaluate, write_traffic,
+};
 
 /// The most changes that are named, others of a change, and dropped connections.
 const SHIFTS: usize = 100;
@@ -136,7 +138,9 @@ fn shifts(now: &World, then: &World, ends: &[End<'_>], probes: &[Probe]) -> Vec<
 fn touched(now: &World, then: &World, ends: &[End<'_>]) -> Vec<bool> {
     let are_alike = are_peopled_alike(now, then);
     let is_touched = |end: &End<'_>| match (end.first(When::Now), end.first(When::Then)) {
-        (Some(one), Some(other)) => Selecting::of(now, one) != Selecting::of(then, other),
+        (Some(one), Some(other)) => {
+            Selecting::of(now, one, View::InForce) != Selecting::of(then, other, View::InForce)
+        }
         _ => false,
     };
     ends.iter().map(|end| !are_alike || is_touched(end)).collect()

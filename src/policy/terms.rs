@@ -6,10 +6,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use quantum_config::policy::{
-    Among, Block, ClusterPolicy, ClusterTier, Direction, NetworkPolicy, Peer, Ports, Selector,
+    Among, Block, Direction, NetworkPolicy, OrderedPolicy, OrderedTier, Peer, Ports, Selector,
 };
 
-use super::{Endpoint, World};
+use super::{Endpoint, View, World};
 
 /// What rules ask for.
 #[derive(Debug, Default)]
@@ -36,15 +36,18 @@ impl<'w> Terms<'w> {
         const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
         let namespaces: BTreeSet<&str> =
             world.endpoints().iter().map(|endpoint| endpoint.namespace.as_str()).collect();
-        for policy in namespaces.into_iter().flat_map(|name| world.network_policies(name)) {
+        for policy in
+            namespaces.into_iter().flat_map(|name| world.network_policies(name, View::InForce))
+        {
             self.selectors.insert(&policy.subject);
             for rule in DIRECTIONS.iter().filter_map(|way| policy.rules(*way)).flatten() {
                 self.rule(&rule.peers, &rule.ports);
             }
         }
         for tier in TIERS {
-            for policy in world.cluster_policies(tier) {
-                self.selectors.insert(&policy.endpoints);
+            for policy in world.ordered(tier, View::InForce) {
+                // Networks are always told apart, as namespaces are.
+                self.selectors.insert(&policy.subject.endpoints);
                 for rule in DIRECTIONS.iter().flat_map(|way| policy.rules(*way)) {
                     self.rule(&rule.peers, &rule.ports);
                 }
@@ -60,7 +63,8 @@ impl<'w> Terms<'w> {
                         self.selectors.insert(endpoints);
                     }
                     Peer::Block(block) if !self.blocks.contains(&block) => self.blocks.push(block),
-                    Peer::Block(_) => {}
+                    // What an end is, and what it has in common with the other, is told apart without.
+                    Peer::Block(_) | Peer::Entity(_) => {}
                 }
             }
         }
@@ -74,37 +78,41 @@ impl<'w> Terms<'w> {
     }
 }
 
-const TIERS: [ClusterTier; 2] = [ClusterTier::Admin, ClusterTier::Baseline];
+const TIERS: [OrderedTier; 3] =
+    [OrderedTier::Admin, OrderedTier::Application, OrderedTier::Baseline];
 
-/// The documents that select an endpoint.
+/// The documents that select an endpoint, and whether it is shut off whatever they say.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Selecting<'w> {
     network: Vec<&'w NetworkPolicy>,
-    cluster: Vec<&'w ClusterPolicy>,
+    ordered: Vec<&'w OrderedPolicy>,
+    is_shut_off: bool,
 }
 
 impl<'w> Selecting<'w> {
-    pub(super) fn of(world: &'w World, endpoint: &'w Endpoint) -> Self {
-        let network = world.network_policies(&endpoint.namespace);
+    pub(super) fn of(world: &'w World, endpoint: &'w Endpoint, view: View) -> Self {
+        let network = world.network_policies(&endpoint.namespace, view);
         let namespace = world.labels(&endpoint.namespace);
-        let cluster = TIERS.iter().flat_map(|tier| world.cluster_policies(*tier));
-        let is_selected = |policy: &&ClusterPolicy| {
-            policy.namespaces.matches(namespace) && policy.endpoints.matches(&endpoint.labels)
+        let ordered = TIERS.iter().flat_map(|tier| world.ordered(*tier, view));
+        let is_selected = |policy: &&OrderedPolicy| {
+            policy.subject.matches(&endpoint.network, namespace, &endpoint.labels)
         };
         Self {
             network: network.filter(|policy| policy.subject.matches(&endpoint.labels)).collect(),
-            cluster: cluster.filter(is_selected).collect(),
+            ordered: ordered.filter(is_selected).collect(),
+            is_shut_off: world.is_shut_off(endpoint, view),
         }
     }
 
     /// Their names, in the order in which they are asked.
     pub(super) fn names(&self) -> Vec<String> {
-        let of_tier = |tier| {
-            let cluster = self.cluster.iter().filter(move |policy| policy.tier == tier);
-            cluster.map(|policy| policy.name.clone())
+        let ordered = |is_before: bool| {
+            let asked = self.ordered.iter();
+            let asked = asked.filter(move |p| (p.tier != OrderedTier::Baseline) == is_before);
+            asked.map(|policy| policy.name.clone())
         };
         let network = self.network.iter().map(|p| format!("{}/{}", p.namespace, p.name));
-        of_tier(ClusterTier::Admin).chain(network).chain(of_tier(ClusterTier::Baseline)).collect()
+        ordered(true).chain(network).chain(ordered(false)).collect()
     }
 }
 

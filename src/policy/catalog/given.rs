@@ -6,8 +6,7 @@ use std::sync::Arc;
 use quantum_config::cni::operators_label;
 use quantum_config::ids::AttachmentKey;
 use quantum_config::policy::{
-    Document, DocumentKey, Format, Labels, OrderedPolicy, PolicyError, Reach, documents, is_label,
-    read,
+    Document, DocumentKey, Format, Labels, OrderedPolicy, PolicyError, Reach, documents, read,
 };
 use serde_json::Value;
 
