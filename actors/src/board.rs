@@ -30,6 +30,8 @@ pub(crate) struct Board {
     pub(crate) dropping: Vec<Dropping>,
     /// Files of `config_dir` that will not do.
     pub(crate) problems: Vec<FileProblem>,
+    /// Files of policy that will not do.
+    pub(crate) policy_problems: Vec<FileProblem>,
     /// Networks that are defined in `config_dir`, each with its file.
     pub(crate) defined: BTreeMap<NetworkName, String>,
     /// Networks that are in use.

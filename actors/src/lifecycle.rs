@@ -13,7 +13,6 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -23,7 +22,7 @@ use quantum_cni::kernel::lane::Lane;
 use quantum_cni::kernel::lock::HostLock;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::{clock, peer};
-use quantum_cni::store::{Opening, Store, Stored, net_d};
+use quantum_cni::store::{Opening, Shelf, Store, Stored, net_d};
 use quantum_config::cni::Definition;
 use quantum_config::ids::IfName;
 use quantum_config::settings::CniServerConfig;
@@ -38,6 +37,7 @@ use crate::manager::Folders;
 use crate::messages::cache::{All, Defined, Rebuild};
 use crate::messages::driver::{Scan, Scope, Sweep};
 use crate::messages::manager::{Open, Reload, Replay, Warm};
+use crate::messages::policy::{Begin, Reread};
 use crate::messages::publisher::Publish;
 use crate::messages::{Drain, ask};
 use crate::meters::Meters;
@@ -82,6 +82,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
             boot_id,
         },
         store: Lane::own("store", store)?,
+        shelf: Lane::own("shelf", Shelf::new(&settings.state_dir, &settings.policy_dir()))?,
         known: known.iter().map(|s| (s.record.key.clone(), s.state)).collect(),
         held,
         lanes: Lanes::start()?,
@@ -102,6 +103,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         admit: graph.admit.clone(),
         died: graph.died.clone(),
         find: graph.find.clone(),
+        answer: graph.answer.clone(),
         board: seen,
         meters,
         log: log.clone(),
@@ -197,8 +199,10 @@ async fn sweep(
     let hosts: HashSet<_> = known.chain(unknown).collect();
     let of_networks = networks.iter().flat_map(network_elements);
     let of_records = records.iter().flat_map(|s| elements(&s.record));
-    let elements = of_networks.chain(of_records).collect();
-    let scope = Scope::Host { elements, rules: Arc::default() };
+    let begin = Begin(records.iter().map(|s| s.record.clone()).collect());
+    let begun = ask(&graph.begin, begin).await?;
+    let elements = of_networks.chain(of_records).chain(begun.elements).collect();
+    let scope = Scope::Host { elements, rules: begun.rules };
     let swept = ask(&graph.sweep, Sweep { hosts, scope }).await?.map_err(errors::kernel)?;
     for failure in &swept.failed {
         error!(log, "an interface without a record could not be removed"; "error" => failure);
@@ -293,7 +297,7 @@ impl Signals {
     }
 }
 
-/// Serves until SIGTERM or SIGINT; SIGHUP reads `config_dir` again.
+/// Serves until SIGTERM or SIGINT; SIGHUP reads `config_dir` and `policy_dir` again.
 async fn until_told(signals: &mut Signals, graph: &Graph, log: &Logger) -> Result<(), Failure> {
     loop {
         let Signals { terminate, interrupt, hangup } = signals;
@@ -305,6 +309,10 @@ async fn until_told(signals: &mut Signals, graph: &Graph, log: &Logger) -> Resul
         info!(log, "reading config_dir again");
         tokio::select! {
             read = ask(&graph.reload, Reload) => read?,
+            () = signals.stop() => return Ok(()),
+        }
+        tokio::select! {
+            read = ask(&graph.reread, Reread) => read?,
             () = signals.stop() => return Ok(()),
         }
     }

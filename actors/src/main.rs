@@ -17,6 +17,7 @@ mod meters;
 mod metrics;
 mod network;
 mod options;
+mod policy;
 mod pool;
 mod publisher;
 mod ranks;

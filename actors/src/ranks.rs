@@ -18,18 +18,24 @@ pub(crate) struct Rank {
 
 /// Every kind of actor. Metrics has no rank: it asks everybody how he is, and waits for nobody.
 pub(crate) const RANKS: &[Rank] = &[
-    Rank { actor: "session", rank: 0, asks: &["manager", "network", "cache"], tells: &[] },
+    Rank {
+        actor: "session",
+        rank: 0,
+        asks: &["manager", "network", "policy", "cache"],
+        tells: &[],
+    },
     Rank { actor: "manager", rank: 1, asks: &["network", "cache", "driver"], tells: &[] },
     Rank {
         actor: "network",
         rank: 2,
-        asks: &["pool", "cache", "publisher", "driver"],
+        asks: &["pool", "cache", "publisher", "policy", "driver"],
         tells: &["manager"],
     },
     Rank { actor: "pool", rank: 3, asks: &[], tells: &[] },
     Rank { actor: "cache", rank: 3, asks: &[], tells: &[] },
     Rank { actor: "publisher", rank: 3, asks: &[], tells: &[] },
-    Rank { actor: "driver", rank: 4, asks: &[], tells: &["manager"] },
+    Rank { actor: "policy", rank: 3, asks: &["driver"], tells: &[] },
+    Rank { actor: "driver", rank: 4, asks: &[], tells: &["manager", "policy"] },
 ];
 
 /// The graph as text, one edge a line: what `quantum-cnid --graph` prints.

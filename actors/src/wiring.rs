@@ -21,11 +21,13 @@ use crate::messages::cache::{All, Defined, Find, Rebuild};
 use crate::messages::driver::{Inform, Scan, Sweep};
 use crate::messages::manager::{Admit, Died, Open, Reload, Replay, Warm};
 use crate::messages::metrics::{Health, Render};
+use crate::messages::policy::{Answer, Begin, Reread};
 use crate::messages::publisher::Publish;
 use crate::messages::{Drain, Observe};
 use crate::meters::Meters;
 use crate::metrics::Metrics;
 use crate::network::Hands;
+use crate::policy::{self, Policy, ShelfLane};
 use crate::publisher::Publisher;
 
 /// What the graph is made of.
@@ -33,6 +35,7 @@ pub(crate) struct Parts {
     pub(crate) settings: CniServerConfig,
     pub(crate) folders: Folders,
     pub(crate) store: StoreLane,
+    pub(crate) shelf: ShelfLane,
     /// The attachments that the store holds.
     pub(crate) known: HashMap<AttachmentKey, StoredState>,
     /// The addresses that it holds for attachments without a record.
@@ -58,6 +61,9 @@ pub(crate) struct Graph {
     pub(crate) defined: Recipient<Defined>,
     pub(crate) rebuild: Recipient<Rebuild>,
     pub(crate) publish: Recipient<Publish>,
+    pub(crate) begin: Recipient<Begin>,
+    pub(crate) answer: Recipient<Answer>,
+    pub(crate) reread: Recipient<Reread>,
     pub(crate) scan: Recipient<Scan>,
     pub(crate) sweep: Recipient<Sweep>,
     pub(crate) render: Recipient<Render>,
@@ -68,7 +74,7 @@ pub(crate) struct Graph {
 
 /// Starts every actor but the networks, which the Manager starts, and the sessions.
 pub(crate) fn start(parts: Parts) -> Graph {
-    let Parts { settings, folders, store, known, held, lanes, board, registry, meters, log } =
+    let Parts { settings, folders, store, shelf, known, held, lanes, board, registry, meters, log } =
         parts;
     let named = |actor: &'static str| log.new(o!("actor" => actor));
     let seen = board.subscribe();
@@ -79,6 +85,10 @@ pub(crate) fn start(parts: Parts) -> Graph {
     cache.hold(held);
     let cache = cache.start();
     let publisher = Publisher::new(meters.clone()).start();
+    let to_driver =
+        policy::Hands { govern: driver.clone().recipient(), flows: driver.clone().recipient() };
+    let policy = Policy::new(to_driver, shelf, board.clone(), meters.clone(), named("policy"));
+    let policy = policy.start();
     let hands = Hands {
         lookup: cache.clone().recipient(),
         find: cache.clone().recipient(),
@@ -94,6 +104,8 @@ pub(crate) fn start(parts: Parts) -> Graph {
         define: cache.clone().recipient(),
         publish: publisher.clone().recipient(),
         withdraw: publisher.clone().recipient(),
+        judge: policy.clone().recipient(),
+        dismiss: policy.clone().recipient(),
         vacant: driver.clone().recipient(),
         prepare: driver.clone().recipient(),
         restore: driver.clone().recipient(),
@@ -105,11 +117,12 @@ pub(crate) fn start(parts: Parts) -> Graph {
     };
     let manager = Manager::new(folders, hands, board, named("manager")).start();
     let (looked, lost) = (manager.clone().recipient(), manager.clone().recipient());
-    driver.do_send(Inform { looked, lost });
+    driver.do_send(Inform { looked, lost, refused: policy.clone().recipient() });
     let watched: Vec<(&'static str, Recipient<Observe>)> = vec![
         ("manager", manager.clone().recipient()),
         ("cache", cache.clone().recipient()),
         ("publisher", publisher.clone().recipient()),
+        ("policy", policy.clone().recipient()),
         ("driver", driver.clone().recipient()),
     ];
     let metrics = Metrics::new(registry, meters, seen, watched, named("metrics")).start();
@@ -126,6 +139,9 @@ pub(crate) fn start(parts: Parts) -> Graph {
         defined: cache.clone().recipient(),
         rebuild: cache.clone().recipient(),
         publish: publisher.clone().recipient(),
+        begin: policy.clone().recipient(),
+        answer: policy.clone().recipient(),
+        reread: policy.clone().recipient(),
         scan: driver.clone().recipient(),
         sweep: driver.clone().recipient(),
         render: metrics.clone().recipient(),
@@ -134,6 +150,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
             ("manager", manager.recipient()),
             ("cache", cache.recipient()),
             ("publisher", publisher.recipient()),
+            ("policy", policy.recipient()),
             ("driver", driver.recipient()),
         ],
     }

@@ -14,6 +14,7 @@
 //! Besides, the thread `watch` hears what others change in the kernel ([`watch`]).
 
 mod apply;
+mod govern;
 mod inspect;
 mod lanes;
 mod prepare;
@@ -24,6 +25,7 @@ mod watch;
 use std::rc::Rc;
 
 use actix::{Actor, Context, Handler, ResponseFuture};
+use quantum_cni::kernel::nflog::Hearing;
 use slog::{Logger, debug};
 
 pub(crate) use self::lanes::Lanes;
@@ -43,13 +45,15 @@ pub(crate) struct Driver {
     watches: bool,
     /// What was told last.
     told: Option<Looked>,
+    /// Hears what the rules deny.
+    hearing: Option<Hearing>,
 }
 
 impl Driver {
     /// A driver in front of the lanes.
     pub(crate) fn new(lanes: Lanes, meters: Meters, log: Logger) -> Self {
-        let (inform, watches, told) = (None, false, None);
-        Self { lanes: Rc::new(lanes), meters, log, inform, watches, told }
+        let (inform, watches, told, hearing) = (None, false, None, None);
+        Self { lanes: Rc::new(lanes), meters, log, inform, watches, told, hearing }
     }
 }
 

@@ -47,6 +47,7 @@ impl Handler<Watch> for Driver {
         if std::mem::replace(&mut self.watches, true) {
             return;
         }
+        self.listen();
         let (lanes, log, own) = (self.lanes.clone(), self.log.clone(), ctx.address());
         let start = async move {
             // Who writes our elements, and must not be woken by it.

@@ -8,12 +8,13 @@ use quantum_cni::attach::{BridgeEnd, Element, Observed, Plan, Record};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::route::OwnedLink;
-use quantum_cni::policy::Rules;
+use quantum_cni::policy::{Changes, LiveFlow, Rules};
 use quantum_cni::publish::PortError;
 use quantum_config::cni::{Definition, PortMapping};
 use quantum_config::ids::{IfName, LinkIndex, NetworkName};
 
 use super::manager::{GatewayLost, Looked};
+use super::policy::Refused;
 
 /// Makes a network's bridge, or finds it, and what the network needs besides.
 #[derive(Debug, Message)]
@@ -33,6 +34,7 @@ pub(crate) struct Restore(pub(crate) Arc<Definition>);
 pub(crate) struct Inform {
     pub(crate) looked: Recipient<Looked>,
     pub(crate) lost: Recipient<GatewayLost>,
+    pub(crate) refused: Recipient<Refused>,
 }
 
 /// Carries a plan out. On failure nothing of it is left, unless the kernel refuses that as well.
@@ -128,6 +130,16 @@ pub(crate) struct Swept {
     /// Why our nftables tables are not what they should be, if they are not.
     pub(crate) unruled: Option<String>,
 }
+
+/// Changes what policy has in our tables. When it is answered, the change holds.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), KernelError>")]
+pub(crate) struct Govern(pub(crate) Changes);
+
+/// Every connection that the kernel knows of.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<LiveFlow>, KernelError>")]
+pub(crate) struct Flows;
 
 /// Sees that no process of the host has one of these ports.
 #[derive(Debug, Message)]

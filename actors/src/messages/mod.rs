@@ -7,6 +7,7 @@ pub(crate) mod driver;
 pub(crate) mod manager;
 pub(crate) mod metrics;
 pub(crate) mod network;
+pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod publisher;
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use actix::Message;
 use quantum_cni::attach::{Element, Record};
-use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::nflog::Heard;
 use quantum_cni::policy::Rules;
 use quantum_config::ask::Ask;
@@ -17,7 +16,7 @@ use quantum_config::ids::AttachmentKey;
 pub(crate) struct Begin(pub(crate) Vec<Record>);
 
 /// What our tables are to hold for them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Begun {
     pub(crate) elements: Vec<Element>,
     pub(crate) rules: Arc<Rules>,
@@ -25,7 +24,7 @@ pub(crate) struct Begun {
 
 /// Has the rules know an endpoint before it can send. Answered when they do.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<(), KernelError>")]
+#[rtype(result = "Result<(), CniError>")]
 pub(crate) struct Judge(pub(crate) Box<Record>);
 
 /// An endpoint that cannot send any more.

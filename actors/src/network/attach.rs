@@ -23,6 +23,7 @@ use crate::messages::ask;
 use crate::messages::cache::{Abandon, Lookup, Remember};
 use crate::messages::driver::{Apply, Inspect, NotApplied, Ports, Prepare, Vacant};
 use crate::messages::network::{Attach, MayAttach};
+use crate::messages::policy::{Dismiss, Judge};
 use crate::messages::pool::{Lease, Level, Release};
 use crate::messages::publisher::{Publish, Withdraw};
 
@@ -275,6 +276,14 @@ impl Job {
         let mut attempt = 0;
         loop {
             let plan = Arc::new(self.plan(addresses.clone(), attempt)?);
+            // Before it can send: nobody is to be heard whom nobody has judged.
+            if attempt == 0 {
+                let judge = Judge(Box::new(plan.record.clone()));
+                if let Err(error) = ask(&self.hands.judge, judge).await? {
+                    self.hands.dismiss.do_send(Dismiss(plan.record.key.clone()));
+                    return Err(error.into());
+                }
+            }
             let apply = Apply { plan: plan.clone(), netns: self.request.netns.clone() };
             let error = match ask(&self.hands.apply, apply).await? {
                 Ok(()) => return Ok(plan),
@@ -299,6 +308,7 @@ impl Job {
                         // Ports that others plugged in: the next ADD is told before.
                         self.open.ports.borrow_mut().forget();
                     }
+                    self.hands.dismiss.do_send(Dismiss(plan.record.key.clone()));
                     return Err(errors::kernel(error).into());
                 }
             }

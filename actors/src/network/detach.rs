@@ -22,6 +22,7 @@ use crate::messages::ask;
 use crate::messages::cache::{Forget, Held, Leave, List, Lookup};
 use crate::messages::driver::Revert;
 use crate::messages::network::{Detach, Detached};
+use crate::messages::policy::Dismiss;
 use crate::messages::publisher::Withdraw;
 
 impl Handler<Detach> for Network {
@@ -148,6 +149,8 @@ pub(super) async fn take_down(hands: &Hands, record: Arc<Record>) -> Result<u64,
     let publishes = !record.ports.is_empty();
     let reverted = ask(&hands.revert, Revert(record)).await;
     reverted.and_then(|r| r.map_err(errors::kernel)).map_err(Stuck::Kernel)?;
+    // Not before its link is gone: it would be nobody's to judge. And before its address is anybody's.
+    hands.dismiss.do_send(Dismiss(key.clone()));
     let forgotten = async {
         fault::reach("del-reverted").map_err(errors::fault)?;
         let now = boottime_ms();

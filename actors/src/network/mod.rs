@@ -42,6 +42,7 @@ use crate::messages::cache::{
 use crate::messages::driver::{Apply, Inspect, Ports, Prepare, Restore, Revert, Sweep, Vacant};
 use crate::messages::manager::Changed;
 use crate::messages::network::NetworkMailbox;
+use crate::messages::policy::{Dismiss, Judge};
 use crate::messages::publisher::{Publish, Withdraw};
 
 /// How often is tried again what the kernel refused: DELs, and making the network ready.
@@ -64,6 +65,8 @@ pub(crate) struct Hands {
     pub(crate) define: Recipient<Define>,
     pub(crate) publish: Recipient<Publish>,
     pub(crate) withdraw: Recipient<Withdraw>,
+    pub(crate) judge: Recipient<Judge>,
+    pub(crate) dismiss: Recipient<Dismiss>,
     pub(crate) vacant: Recipient<Vacant>,
     pub(crate) prepare: Recipient<Prepare>,
     pub(crate) restore: Recipient<Restore>,

@@ -31,6 +31,7 @@ pub(crate) use self::listener::Listener;
 use crate::board::Board;
 use crate::messages::cache::Find;
 use crate::messages::manager::{Admit, Died};
+use crate::messages::policy::Answer;
 use crate::meters::Meters;
 
 /// How long a peer has to take its answer and hang up.
@@ -42,6 +43,8 @@ pub(crate) struct House {
     pub(crate) admit: Recipient<Admit>,
     pub(crate) died: Recipient<Died>,
     pub(crate) find: Recipient<Find>,
+    /// Questions about policy.
+    pub(crate) answer: Recipient<Answer>,
     pub(crate) board: watch::Receiver<Board>,
     pub(crate) meters: Meters,
     pub(crate) log: Logger,
@@ -90,7 +93,7 @@ async fn serve(house: Rc<House>, mut connection: UnixStream) {
             call::serve(&house, &mut connection, *call, descriptors).await;
         }
         Ok((Request::Control(question), _)) => {
-            let answer = control::serve(&house, &question).encode();
+            let answer = control::serve(&house, &question).await.encode();
             deliver(&mut connection, &answer, &house.log).await;
         }
         Err(error) => {

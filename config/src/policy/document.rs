@@ -72,6 +72,16 @@ pub enum Document {
 }
 
 impl DocumentKey {
+    /// The key of what an operator names by its kind, in any case, and its name. None if there is no such
+    /// kind.
+    pub fn named(kind: &str, namespace: Option<&str>, name: &str) -> Option<Self> {
+        let kinds = [Kind::Namespace, Kind::Network, Kind::Cluster, Kind::Node];
+        let kind = kinds.into_iter().find(|known| known.to_string().eq_ignore_ascii_case(kind))?;
+        let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
+        let namespace = (kind == Kind::Network).then(|| namespace.to_owned());
+        Some(Self { kind, namespace, name: name.to_owned() })
+    }
+
     /// The key of a document that cannot be read, if that much of it can.
     pub fn of_unread(value: &Value) -> Option<Self> {
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);

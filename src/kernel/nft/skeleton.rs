@@ -56,7 +56,7 @@ pub fn apply(of_policy: &str) -> Result<Tables, NftError> {
 
 /// A line without what writes to the log.
 fn silence(line: &str) -> &str {
-    if line.trim_start().starts_with("limit rate") && line.contains(" log ") { "" } else { line }
+    if line.contains(" log prefix ") { "" } else { line }
 }
 
 /// Carries out a text, in one transaction.

@@ -1,0 +1,248 @@
+//! What operators ask about policy.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::{Context, Handler, ResponseFuture};
+use quantum_cni::errors;
+use quantum_cni::kernel::clock::boottime_ms;
+use quantum_cni::policy::{
+    self, Catalog, CatalogError, Documents, Origin, ResolveError, Who, World,
+};
+use quantum_config::ask::{
+    Applied, Ask, Changed, Denied, DeniedFlow, Label, Labelled, OfMatrix, Outcome, ShownLabel,
+};
+use quantum_config::cni::{CniError, Code, LabelSource};
+use quantum_config::ids::AttachmentKey;
+use quantum_config::policy::{Document, DocumentKey, Labels};
+use serde::Serialize;
+
+use super::{Policy, lost};
+use crate::messages::ask;
+use crate::messages::driver::Flows;
+use crate::messages::policy::Answer;
+
+type Answered = Result<String, CniError>;
+
+impl Handler<Answer> for Policy {
+    type Result = ResponseFuture<Answered>;
+
+    fn handle(&mut self, Answer(asked): Answer, ctx: &mut Context<Self>) -> Self::Result {
+        match asked {
+            Ask::Apply(text) => self.apply(&text, ctx),
+            Ask::Delete(asked) => self.delete(&asked, ctx),
+            Ask::Label(asked) => self.label(&asked, ctx),
+            Ask::Simulate(text) => self.simulate(&text),
+            Ask::Explain(asked) => {
+                let world = self.world();
+                ready(policy::explain(&world, &asked).map_err(|e| unresolved(&e)))
+            }
+            Ask::Matrix(OfMatrix { traffic }) => {
+                let world = self.world();
+                match policy::read_traffic(&traffic) {
+                    // There may be many endpoints.
+                    Ok(traffic) => Box::pin(aside(move || Ok(policy::matrix(&world, traffic)))),
+                    Err(error) => ready::<()>(Err(unresolved(&error))),
+                }
+            }
+            Ask::Show => ready(Ok(self.show())),
+            Ask::Denied => ready(Ok(self.tell_denied())),
+        }
+    }
+}
+
+impl Policy {
+    fn apply(&mut self, text: &str, ctx: &mut Context<Self>) -> ResponseFuture<Answered> {
+        let changed = policy::keys(text).and_then(|keys| Ok((keys, self.catalog.apply(text)?)));
+        match changed {
+            Ok((keys, catalog)) => self.answer_change(catalog, &keys, ctx),
+            Err(error) => ready::<()>(Err(refused(&error))),
+        }
+    }
+
+    fn delete(
+        &mut self,
+        asked: &quantum_config::ask::Delete,
+        ctx: &mut Context<Self>,
+    ) -> ResponseFuture<Answered> {
+        let key = DocumentKey::named(&asked.kind, asked.namespace.as_deref(), &asked.name);
+        let Some(key) = key else {
+            let text = format!("kind={:?} is not a kind of policy", asked.kind);
+            return ready::<()>(Err(CniError::new(Code::InvalidNetworkConfig, text)));
+        };
+        let keys = [key];
+        match self.catalog.delete(&keys) {
+            Ok(catalog) => self.answer_change(catalog, &keys, ctx),
+            Err(error) => ready::<()>(Err(refused(&error))),
+        }
+    }
+
+    fn answer_change(
+        &mut self,
+        catalog: Catalog,
+        keys: &[DocumentKey],
+        ctx: &mut Context<Self>,
+    ) -> ResponseFuture<Answered> {
+        let (before, after) = (by_key(&self.catalog), by_key(&catalog));
+        let documents = keys.iter().map(|key| Changed {
+            document: key.to_string(),
+            outcome: match (before.get(key), after.get(key)) {
+                (None, _) => Outcome::Created,
+                (Some(_), None) => Outcome::Deleted,
+                (Some(old), Some(new)) if old == new => Outcome::Unchanged,
+                (Some(_), Some(_)) => Outcome::Changed,
+            },
+        });
+        let applied = Applied { documents: documents.collect() };
+        let made = self.change(catalog, ctx);
+        Box::pin(async move {
+            made.await.unwrap_or_else(|_| Err(lost()))?;
+            written(&applied)
+        })
+    }
+
+    fn label(&mut self, asked: &Label, ctx: &mut Context<Self>) -> ResponseFuture<Answered> {
+        let world = self.world();
+        let key = match one_endpoint(&world, &asked.endpoint) {
+            Ok(key) => key,
+            Err(error) => return ready::<()>(Err(error)),
+        };
+        let removed: Vec<String> = asked.remove.iter().cloned().collect();
+        let catalog = match self.catalog.label(&key, &asked.set, &removed) {
+            Ok(catalog) => catalog,
+            Err(error) => return ready::<()>(Err(refused(&error))),
+        };
+        let labels = self.shown_labels(&key, catalog.labels(&key));
+        let labelled = Labelled { key: key.to_string(), labels };
+        let made = self.change(catalog, ctx);
+        Box::pin(async move {
+            made.await.unwrap_or_else(|_| Err(lost()))?;
+            written(&labelled)
+        })
+    }
+
+    fn simulate(&mut self, text: &str) -> ResponseFuture<Answered> {
+        let catalog = match self.catalog.apply(text) {
+            Ok(catalog) => catalog,
+            Err(error) => return ready::<()>(Err(refused(&error))),
+        };
+        let now = self.world();
+        let then = self.registry.world_under(Arc::new(Documents::new(catalog.documents())));
+        let flows = self.hands.flows.clone();
+        Box::pin(async move {
+            let flows = ask(&flows, Flows).await?.map_err(errors::kernel)?;
+            aside(move || Ok(policy::simulate(&now, &then, &flows))).await
+        })
+    }
+
+    fn show(&mut self) -> quantum_config::ask::Shown {
+        let mut shown = policy::show(&self.world());
+        let sources: BTreeMap<String, String> = self
+            .catalog
+            .entries()
+            .map(|(origin, document)| {
+                let source = match origin {
+                    Origin::File(file) => file.to_owned(),
+                    Origin::Operator => "quantumctl".to_owned(),
+                };
+                (document.key().to_string(), source)
+            })
+            .collect();
+        for policy in &mut shown.policies {
+            let key = format!("{} {}", policy.kind, policy.name);
+            policy.source = sources.get(&key).cloned().unwrap_or_default();
+        }
+        for endpoint in &mut shown.endpoints {
+            if let Ok(key) = endpoint.key.parse() {
+                endpoint.labels = self.shown_labels(&key, self.catalog.labels(&key));
+            }
+        }
+        let problems = self.catalog.problems().into_iter();
+        shown.problems = problems.map(|p| format!("{}: {}", p.file, p.reason)).collect();
+        shown
+    }
+
+    fn shown_labels(
+        &self,
+        key: &AttachmentKey,
+        operator: Option<&Labels>,
+    ) -> BTreeMap<String, ShownLabel> {
+        let Some(record) = self.records.get(key) else { return BTreeMap::new() };
+        let none = Labels::new();
+        let labels = record.identity.all_labels(key, operator.unwrap_or(&none)).into_iter();
+        let source = |source: LabelSource| source.to_string();
+        labels
+            .map(|(name, label)| {
+                (name, ShownLabel { value: label.value, source: source(label.source) })
+            })
+            .collect()
+    }
+
+    fn tell_denied(&mut self) -> Denied {
+        let (world, now) = (self.world(), boottime_ms());
+        let flows = self.denied.snapshot().into_iter().map(|flow| {
+            let party = |address| policy::party(&world.side(address));
+            DeniedFlow {
+                from: party(flow.from),
+                to: party(flow.to),
+                traffic: flow.spoken.to_string(),
+                audited: flow.audit,
+                because: flow.why,
+                packets: flow.count,
+                seconds_ago: now.saturating_sub(flow.last) / 1000,
+            }
+        });
+        let mut flows: Vec<DeniedFlow> = flows.collect();
+        // An answer has a limit.
+        let left_out = flows.len().saturating_sub(TOLD);
+        flows.truncate(TOLD);
+        Denied { flows, left_out: left_out as u64 }
+    }
+}
+
+/// The most denied flows that one answer tells.
+const TOLD: usize = 1000;
+
+fn by_key(catalog: &Catalog) -> BTreeMap<DocumentKey, Document> {
+    catalog.entries().map(|(_, document)| (document.key(), document.clone())).collect()
+}
+
+/// The attachment that an operator means.
+fn one_endpoint(world: &World, named: &str) -> Result<AttachmentKey, CniError> {
+    let who = policy::resolve(world, named).map_err(|e| unresolved(&e))?;
+    let endpoint = match who {
+        Who::Endpoint(endpoint) => Some(endpoint),
+        Who::At(side) => side.endpoint(),
+        Who::Host => None,
+    };
+    endpoint.map(|endpoint| endpoint.key.clone()).ok_or_else(|| {
+        CniError::new(Code::InvalidNetworkConfig, format!("{named:?} is not an endpoint of ours"))
+    })
+}
+
+fn unresolved(error: &ResolveError) -> CniError {
+    CniError::new(Code::InvalidNetworkConfig, "the question cannot be answered")
+        .with_details(error.to_string())
+}
+
+fn refused(error: &CatalogError) -> CniError {
+    CniError::new(Code::InvalidNetworkConfig, "policy has not been changed")
+        .with_details(error.to_string())
+}
+
+fn written<T: Serialize>(answer: &T) -> Answered {
+    serde_json::to_string(answer).map_err(|e| CniError::new(Code::Internal, e.to_string()))
+}
+
+fn ready<T: Serialize + 'static>(answer: Result<T, CniError>) -> ResponseFuture<Answered> {
+    let answer = answer.and_then(|answer| written(&answer));
+    Box::pin(async move { answer })
+}
+
+/// Works an answer out where nobody waits for the thread.
+async fn aside<T: Serialize + Send + 'static>(
+    work: impl FnOnce() -> Result<T, CniError> + Send + 'static,
+) -> Answered {
+    let worked = tokio::task::spawn_blocking(work).await;
+    worked.unwrap_or_else(|_| Err(lost())).and_then(|answer| written(&answer))
+}

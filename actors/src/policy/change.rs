@@ -1,0 +1,122 @@
+//! Changes that operators make: checked as a whole, written, saved, and only then answered. Whatever
+//! fails, what held before holds.
+
+use actix::fut::LocalBoxActorFuture;
+use actix::{ActorFutureExt, Context, ContextFutureSpawner, Handler, ResponseFuture, WrapFuture};
+use quantum_cni::errors;
+use quantum_cni::kernel::KernelError;
+use quantum_cni::kernel::lane::LaneError;
+use quantum_cni::policy::{Catalog, Changes};
+use quantum_cni::store::{Shelf, StoreError};
+use quantum_config::cni::CniError;
+use slog::{error, info};
+use tokio::sync::oneshot;
+
+use super::Policy;
+use crate::lanes::on_lane;
+use crate::messages::driver::Govern;
+use crate::messages::policy::Reread;
+
+/// A change that was made, or why it was not.
+pub(super) type Made = Result<(), CniError>;
+
+impl Policy {
+    /// Has another catalog hold. Nothing else happens here until it does, or is known not to.
+    pub(super) fn change(
+        &mut self,
+        catalog: Catalog,
+        ctx: &mut Context<Self>,
+    ) -> oneshot::Receiver<Made> {
+        let (tell, told) = oneshot::channel();
+        let before = self.catalog.clone();
+        self.adopt(catalog);
+        let changing = self
+            .govern()
+            .then(|governed, policy, _| match governed {
+                Ok(()) => policy.save(),
+                Err(error) => boxed(policy, Err(errors::kernel(error))),
+            })
+            .then(move |made: Made, policy: &mut Self, _| match made {
+                Ok(()) => {
+                    info!(policy.log, "policy has changed");
+                    boxed(policy, Ok(()))
+                }
+                Err(error) => policy.go_back(before, error),
+            })
+            .map(move |made, _, _| _ = tell.send(made));
+        changing.wait(ctx);
+        told
+    }
+
+    /// Writes what has changed.
+    fn govern(&mut self) -> LocalBoxActorFuture<Self, Result<(), KernelError>> {
+        let Some(changes) = self.registry.take_changes() else { return boxed(self, Ok(())) };
+        let governed = self.hands.govern.send(Govern(changes.clone())).into_actor(self);
+        Box::pin(governed.map(move |governed, policy, _| {
+            let governed = governed.unwrap_or_else(|_| Err(LaneError::panicked().into()));
+            policy.settle(&governed, changes);
+            governed
+        }))
+    }
+
+    fn settle(&mut self, governed: &Result<(), KernelError>, changes: Changes) {
+        if governed.is_err() {
+            self.registry.put_back(changes);
+        }
+    }
+
+    fn save(&mut self) -> LocalBoxActorFuture<Self, Made> {
+        let catalog = self.catalog.clone();
+        let saving = on_lane(self.shelf.clone(), move |shelf: &mut Shelf| shelf.save(&catalog));
+        let saved = saving.into_actor(self).map(|saved: Result<_, LaneError>, _, _| match saved {
+            Ok(saved) => saved.map_err(|e: StoreError| errors::store(e)),
+            Err(e) => Err(errors::kernel(e.into())),
+        });
+        Box::pin(saved)
+    }
+
+    fn go_back(&mut self, before: Catalog, why: CniError) -> LocalBoxActorFuture<Self, Made> {
+        self.adopt(before);
+        let back = self.govern().map(move |back, policy, _| {
+            if let Err(error) = back {
+                error!(policy.log, "what policy held before could not be put back";
+                    "error" => %error);
+            }
+            Err(why)
+        });
+        Box::pin(back)
+    }
+}
+
+fn boxed<T: 'static>(policy: &Policy, value: T) -> LocalBoxActorFuture<Policy, T> {
+    Box::pin(std::future::ready(value).into_actor(policy))
+}
+
+impl Handler<Reread> for Policy {
+    type Result = ResponseFuture<()>;
+
+    /// A file that will not do is told of; the others hold all the same.
+    fn handle(&mut self, _: Reread, ctx: &mut Context<Self>) -> Self::Result {
+        let (tell, told) = oneshot::channel();
+        let catalog = self.catalog.clone();
+        let read = on_lane(self.shelf.clone(), move |shelf: &mut Shelf| shelf.reload(&catalog));
+        let reread =
+            read.into_actor(self).map(|read: Result<Catalog, LaneError>, policy, ctx| match read {
+                Ok(catalog) => {
+                    let changed = policy.change(catalog, ctx);
+                    let log = policy.log.clone();
+                    actix_rt::spawn(async move {
+                        if let Ok(Err(error)) = changed.await {
+                            error!(log, "documents of policy are not in force"; "error" => %error);
+                        }
+                        let _ = tell.send(());
+                    });
+                }
+                Err(error) => {
+                    error!(policy.log, "documents of policy could not be read"; "error" => %error);
+                }
+            });
+        reread.wait(ctx);
+        Box::pin(async move { told.await.unwrap_or_default() })
+    }
+}

@@ -1,0 +1,235 @@
+//! Policy: who may speak to whom, of all networks. It knows the documents and the endpoints, has the
+//! Driver write what they come to, and answers what operators ask about it.
+//!
+//! An ADD waits until the rules know its container, and so do all that come meanwhile: what they need is
+//! written together. A change of the documents is written at once, and nothing else happens here until it
+//! holds.
+
+mod answer;
+mod change;
+mod hear;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, Recipient,
+    ResponseFuture, WrapFuture,
+};
+use quantum_cni::attach::{Record, endpoint};
+use quantum_cni::errors;
+use quantum_cni::kernel::lane::{Lane, LaneError};
+use quantum_cni::policy::{Catalog, DeniedFlows, Documents, Registry, Standing, World};
+use quantum_cni::store::Shelf;
+use quantum_config::cni::{CniError, Code};
+use quantum_config::ids::AttachmentKey;
+use quantum_config::policy::Labels;
+use slog::{Logger, warn};
+use tokio::sync::{oneshot, watch};
+
+use crate::board::{Board, FileProblem};
+use crate::lanes::on_lane;
+use crate::messages::driver::{Flows, Govern};
+use crate::messages::policy::{Begin, Begun, Dismiss, Judge};
+use crate::messages::{Drain, Observe};
+use crate::meters::Meters;
+
+/// Where the documents are.
+pub(crate) type ShelfLane = Lane<Shelf>;
+
+/// Whom Policy asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Hands {
+    pub(crate) govern: Recipient<Govern>,
+    pub(crate) flows: Recipient<Flows>,
+}
+
+/// The actor.
+pub(crate) struct Policy {
+    hands: Hands,
+    shelf: Rc<ShelfLane>,
+    board: watch::Sender<Board>,
+    meters: Meters,
+    log: Logger,
+    catalog: Catalog,
+    registry: Registry,
+    /// Who the endpoints are.
+    records: BTreeMap<AttachmentKey, Record>,
+    denied: DeniedFlows,
+    /// What is decided upon, made when it is asked for.
+    world: Option<Arc<World>>,
+    /// The Driver is writing.
+    is_writing: bool,
+    /// Who waits until what they need is written.
+    waiting: Vec<oneshot::Sender<Result<(), CniError>>>,
+}
+
+impl Policy {
+    /// One that knows nobody.
+    pub(crate) fn new(
+        hands: Hands,
+        shelf: ShelfLane,
+        board: watch::Sender<Board>,
+        meters: Meters,
+        log: Logger,
+    ) -> Self {
+        Self {
+            hands,
+            shelf: Rc::new(shelf),
+            board,
+            meters,
+            log,
+            catalog: Catalog::default(),
+            registry: Registry::new(Arc::default()),
+            records: BTreeMap::new(),
+            denied: DeniedFlows::default(),
+            world: None,
+            is_writing: false,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// What is decided upon now.
+    fn world(&mut self) -> Arc<World> {
+        self.world.get_or_insert_with(|| Arc::new(self.registry.world())).clone()
+    }
+
+    /// An endpoint comes, or is another than it was.
+    fn place(&mut self, record: Record) {
+        let none = Labels::new();
+        let labels = self.catalog.labels(&record.key).unwrap_or(&none);
+        self.registry.judge(endpoint(&record, labels), Standing::from(&record.posture));
+        self.records.insert(record.key.clone(), record);
+        self.world = None;
+    }
+
+    /// Another catalog holds from now on, as far as the registry is concerned.
+    fn adopt(&mut self, catalog: Catalog) {
+        self.catalog = catalog;
+        self.registry.rewrite(Arc::new(Documents::new(self.catalog.documents())));
+        let records: Vec<Record> = self.records.values().cloned().collect();
+        for record in records {
+            self.place(record);
+        }
+        self.world = None;
+        self.denied.policy_changed();
+        self.tell_problems();
+    }
+
+    /// Says on the board and in the log which files will not do.
+    fn tell_problems(&self) {
+        let problems = self.catalog.problems().into_iter();
+        let problems: Vec<FileProblem> = problems
+            .map(|problem| FileProblem { file: problem.file, reason: problem.reason })
+            .collect();
+        if self.board.borrow().policy_problems == problems {
+            return;
+        }
+        for problem in &problems {
+            warn!(self.log, "a file of policy will not do: what it said last holds, and if it never \
+                said anything, what it could be about is denied";
+                "file" => &problem.file, "reason" => &problem.reason);
+        }
+        self.board.send_modify(|board| board.policy_problems = problems);
+    }
+
+    /// Has what has changed written, unless that is being done; then it is done after.
+    fn write(&mut self, ctx: &mut Context<Self>) {
+        if self.is_writing {
+            return;
+        }
+        let Some(changes) = self.registry.take_changes() else {
+            for waiting in self.waiting.drain(..) {
+                let _ = waiting.send(Ok(()));
+            }
+            return;
+        };
+        self.is_writing = true;
+        let waiting = std::mem::take(&mut self.waiting);
+        let governed = self.hands.govern.send(Govern(changes.clone()));
+        ctx.spawn(governed.into_actor(self).map(move |governed, policy, ctx| {
+            let governed = governed.unwrap_or_else(|_| Err(LaneError::panicked().into()));
+            let governed = governed.map_err(errors::kernel);
+            if governed.is_err() {
+                policy.registry.put_back(changes);
+            }
+            for waiting in waiting {
+                let _ = waiting.send(governed.clone());
+            }
+            policy.is_writing = false;
+            if governed.is_ok() || !policy.waiting.is_empty() {
+                policy.write(ctx);
+            }
+        }));
+    }
+}
+
+/// The actor went away in the middle.
+fn lost() -> CniError {
+    CniError::new(Code::TryAgainLater, "a part of the daemon failed and is being rebuilt")
+}
+
+impl Actor for Policy {
+    type Context = Context<Self>;
+}
+
+impl Handler<Begin> for Policy {
+    type Result = ResponseFuture<Begun>;
+
+    fn handle(&mut self, Begin(records): Begin, ctx: &mut Context<Self>) -> Self::Result {
+        let (tell, told) = oneshot::channel();
+        let read = on_lane(self.shelf.clone(), |shelf: &mut Shelf| shelf.reload(&shelf.restore()));
+        let begin =
+            read.into_actor(self).map(move |read: Result<Catalog, LaneError>, policy, _| {
+                let catalog = read.unwrap_or_else(|e| {
+                    Catalog::lost("the documents of policy".to_owned(), e.to_string())
+                });
+                policy.adopt(catalog);
+                for record in records {
+                    policy.place(record);
+                }
+                // The Driver writes all of it at once, with everything else there is to be.
+                let _ = policy.registry.take_changes();
+                let elements = policy.registry.elements().cloned().collect();
+                let _ = tell.send(Begun { elements, rules: policy.registry.rules() });
+            });
+        begin.wait(ctx);
+        Box::pin(async move { told.await.unwrap_or_default() })
+    }
+}
+
+impl Handler<Judge> for Policy {
+    type Result = ResponseFuture<Result<(), CniError>>;
+
+    fn handle(&mut self, Judge(record): Judge, ctx: &mut Context<Self>) -> Self::Result {
+        self.place(*record);
+        let (tell, told) = oneshot::channel();
+        self.waiting.push(tell);
+        self.write(ctx);
+        Box::pin(async move { told.await.unwrap_or_else(|_| Err(lost())) })
+    }
+}
+
+impl Handler<Dismiss> for Policy {
+    type Result = ();
+
+    fn handle(&mut self, Dismiss(key): Dismiss, ctx: &mut Context<Self>) {
+        self.records.remove(&key);
+        self.registry.dismiss(&key);
+        self.world = None;
+        self.write(ctx);
+    }
+}
+
+impl Handler<Observe> for Policy {
+    type Result = ();
+
+    fn handle(&mut self, _: Observe, _: &mut Context<Self>) {}
+}
+
+impl Handler<Drain> for Policy {
+    type Result = ();
+
+    fn handle(&mut self, _: Drain, _: &mut Context<Self>) {}
+}
