@@ -49,8 +49,14 @@ pub(crate) struct Attached {
 }
 
 pub(crate) fn attach(world: &World, id: &str, conf: &Value) -> Attached {
+    attach_as(world, id, conf, "")
+}
+
+/// The same with CNI_ARGS.
+pub(crate) fn attach_as(world: &World, id: &str, conf: &Value, args: &str) -> Attached {
     let netns = world.container();
-    let result = world.call(Call::add(id, &netns).conf(conf)).succeeded();
+    let add = Call::add(id, &netns).conf(conf).var("CNI_ARGS", args);
+    let result = world.call(add).succeeded();
     let part = |at: usize, key: &str| {
         let text = result["ips"][at][key].as_str().expect("an address");
         text.split('/').next().expect("its front").to_owned()

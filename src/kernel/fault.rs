@@ -21,8 +21,9 @@ pub const POINTS: &[&str] = &[
     "del-forgotten",
 ];
 
-/// Points that neither an ADD nor a DEL reaches: what others broke is about to be repaired.
-pub const ASIDE: &[&str] = &["mending"];
+/// Points that neither an ADD nor a DEL reaches as a rule: what others broke is about to be repaired, and
+/// what policy comes to is about to change.
+pub const ASIDE: &[&str] = &["mending", "governing"];
 
 /// A step that was made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
