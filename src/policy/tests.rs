@@ -25,7 +25,7 @@ fn ip(text: &str) -> IpAddr {
 pub(super) fn endpoint(namespace: &str, name: &str, address: &str, web: u16) -> Endpoint {
     Endpoint {
         key: format!("net-{namespace}/{namespace}-{name}/eth0").parse().expect("a key"),
-        bridge: IfName::new(&format!("{namespace}0")).expect("a name"),
+        bridge: IfName::new(format!("{namespace}0")).expect("a name"),
         link_local: None,
         audit: false,
         unknown: false,

@@ -185,3 +185,16 @@ fn what_cannot_be_read_has_a_key_if_it_says_so() {
     assert_eq!(key.to_string(), "NetworkPolicy default/p");
     assert_eq!(DocumentKey::of_unread(&json!({"kind": "Namespace"})), None);
 }
+
+/// As it is for Kubernetes' tools: a namespace `y` that is not quoted is not one's own of that name.
+#[test]
+fn words_for_true_and_false_are_no_strings() {
+    for word in ["y", "n", "yes", "no", "on", "off", "true", "false"] {
+        let of = |name: &str| {
+            let text = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}");
+            read_each_yaml(&text).remove(0)
+        };
+        assert!(of(word).is_err(), "{word}");
+        assert!(of(&format!("\"{word}\"")).is_ok(), "{word}");
+    }
+}
