@@ -40,8 +40,18 @@ impl Shelf {
     }
 
     /// The catalog after the files have been read.
+    ///
+    /// A directory that is gone is one that cannot be read: nobody takes all restrictions away at once
+    /// by what may be a file system that is not mounted.
     pub fn reload(&self, catalog: &Catalog) -> Catalog {
-        catalog.with_files(&self.policy_dir.display().to_string(), self.read_files())
+        let dir = self.policy_dir.display().to_string();
+        let read = self.read_files().and_then(|files| {
+            match catalog.has_files(&dir) && !self.policy_dir.exists() {
+                true => Err("is gone: make it, without files if none shall hold".to_owned()),
+                false => Ok(files),
+            }
+        });
+        catalog.with_files(&dir, read)
     }
 
     /// The files, in the order of their names. A directory that does not exist has none. They are named
@@ -191,6 +201,23 @@ mod tests {
         assert_eq!(again.problems().len(), 1);
         shelf.save(&again).expect("saved");
         assert_eq!(shelf.restore().documents(), catalog.documents(), "still the last good");
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_takes_nothing_along() {
+        let (dir, shelf) = shelf();
+        let policy_dir = dir.path().join("policy.d");
+        fs::write(policy_dir.join("a.yaml"), GOOD).expect("written");
+        let catalog = shelf.reload(&Catalog::default());
+        fs::rename(&policy_dir, dir.path().join("elsewhere")).expect("moved");
+        for _ in 0..2 {
+            let gone = shelf.reload(&catalog);
+            assert_eq!((gone.documents(), gone.problems().len()), (catalog.documents(), 1));
+        }
+        assert!(shelf.reload(&Catalog::default()).problems().is_empty(), "it never was there");
+        fs::create_dir(&policy_dir).expect("made");
+        let empty = shelf.reload(&catalog);
+        assert!(empty.documents().is_empty() && empty.problems().is_empty());
     }
 
     #[test]

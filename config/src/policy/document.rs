@@ -303,6 +303,11 @@ fn read_metadata(node: &Node<'_>, kind: Kind) -> Result<Metadata, PolicyError> {
     })
 }
 
+/// Whether metadata may have such a field.
+pub(super) fn is_metadata(key: &str) -> bool {
+    ["name", "namespace", "labels", "annotations"].contains(&key) || OTHER_METADATA.contains(&key)
+}
+
 /// What errors call a document: its kind and its name, as far as it has them.
 fn title(value: &Value) -> String {
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);

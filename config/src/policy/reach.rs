@@ -57,10 +57,15 @@ impl Reach {
 
     /// A NetworkPolicy is about one namespace, and selects there.
     fn of_network(value: &Value) -> Self {
-        let namespace = match value.pointer("/metadata/namespace") {
-            None | Some(Value::Null) => document::DEFAULT_NAMESPACE,
+        let Some(Value::Object(metadata)) = value.get("metadata") else {
+            return Self::everything();
+        };
+        // A key with a slip of the pen may have been the namespace.
+        let is_all_known = || metadata.keys().all(|key| document::is_metadata(key));
+        let namespace = match metadata.get("namespace") {
+            None | Some(Value::Null) if is_all_known() => document::DEFAULT_NAMESPACE,
             Some(Value::String(name)) => name,
-            Some(_) => return Self::everything(),
+            _ => return Self::everything(),
         };
         let mut reach = Self::of_namespace(namespace);
         let selector = value.pointer("/spec/podSelector");
@@ -127,6 +132,23 @@ mod tests {
         assert!(!reach.subject.matches("n", &labels(&[]), &web), "another namespace");
         let reach = of(json!({"podSelector": 1, "policyTypes": ["Ingress", "Out"]}));
         assert!(reach.ingress && reach.egress && reach.subject.matches("n", &shop, &web));
+    }
+
+    #[test]
+    fn a_namespace_that_cannot_be_told_may_be_any() {
+        let of = |metadata: Value| {
+            Reach::of_unread(&json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+                "metadata": metadata, "spec": {"ingres": []}}))
+        };
+        for metadata in
+            [json!({"name": "p", "namspace": "shop"}), json!({"namespace": true}), json!("p")]
+        {
+            assert_eq!(of(metadata.clone()), Reach::everything(), "{metadata}");
+        }
+        let default = labels(&[(document::NAME_LABEL, "default")]);
+        let reach = of(json!({"name": "p", "uid": "1"}));
+        assert!(reach.subject.matches("n", &default, &labels(&[])));
+        assert_ne!(reach, Reach::everything());
     }
 
     #[test]

@@ -97,13 +97,18 @@ impl Catalog {
     /// What the directory said holds on; if it never said anything, nobody knows what it would.
     fn with_unread(&self, dir: &str, reason: String) -> Self {
         let mut found = self.clone();
-        if self.files.is_empty() {
+        if !self.has_files(dir) {
             let unread = PolicyFile::unread(dir, &reason);
             found.files = Arc::new(BTreeMap::from([(dir.to_owned(), unread)]));
         } else {
             found.unread = Some(Problem { file: dir.to_owned(), reason });
         }
         found
+    }
+
+    /// Files of the directory `dir` have been read, and some are still there.
+    pub fn has_files(&self, dir: &str) -> bool {
+        self.files.keys().any(|name| name != dir)
     }
 
     /// All documents, and what stands in for those that are broken.

@@ -93,6 +93,8 @@ fn what_cannot_be_read_at_all_denies_everything_at_a_cold_start() {
     assert_eq!(allowed(&catalog), [false; 4]);
     let catalog = Catalog::default().with_files("policy.d/", Err("no permission".to_owned()));
     assert_eq!((allowed(&catalog), catalog.problems().len()), ([false; 4], 1));
+    let twice = catalog.with_files("policy.d/", Err("no permission".to_owned()));
+    assert_eq!((allowed(&twice), twice.problems().len()), ([false; 4], 1));
     assert_eq!(allowed(&with(&catalog, &[])), [true; 4], "it can be read again");
     let binary = vec![("policy.d/a.yaml".to_owned(), Ok(vec![0xff]))];
     let catalog = Catalog::default().with_files("policy.d", Ok(binary));
