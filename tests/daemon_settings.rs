@@ -92,6 +92,7 @@ fn the_help_names_every_flag() {
         "--config",
         "--socket-path",
         "--config-dir",
+        "--policy-dir",
         "--cache-size",
         "--log-level",
         "--metrics-enabled",
