@@ -8,12 +8,12 @@ use std::sync::Arc;
 use quantum_config::cni::Family;
 use quantum_config::policy::{Labels, OrderedTier};
 
-use super::part::{Part, TierOf, chains, direction};
-use super::rule::note;
-use super::rules::Rules;
-use super::sets::{Both, Sets};
+use super::part::{Ends, Part, TierOf, chains, direction, shut_off};
+use super::rule::{Then, note};
+use super::rules::{Chain, Rules};
+use super::sets::{Both, Place, Sets};
 use crate::attach::Element;
-use crate::policy::{ChainName, Documents, Endpoint, Way};
+use crate::policy::{ChainName, Documents, Endpoint, View, Way};
 
 const WAYS: [Way; 3] = [Way::Egress, Way::Ingress, Way::FromHost];
 
@@ -27,24 +27,26 @@ pub struct Compiler {
     documents: Arc<Documents>,
     sets: Sets,
     /// As many as there are ordered policies, and their parts by way.
-    cluster: Vec<[Option<Part>; 3]>,
+    ordered: Vec<[Option<Part>; 3]>,
     /// The same of NetworkPolicies; none where one does not isolate.
     network: Vec<[Option<Part>; 3]>,
     rules: Rules,
-    spaces: HashMap<String, Arc<Space>>,
-    kinds: HashMap<String, HashMap<Labels, Arc<Kind>>>,
-    made: HashMap<(Way, Asked), ChainName>,
+    spaces: HashMap<Place, Arc<Space>>,
+    kinds: HashMap<Place, HashMap<Labels, Arc<Kind>>>,
+    /// With the place, if it is another chain at another.
+    made: HashMap<(Way, Asked, Option<Place>), ChainName>,
 }
 
-/// What is known of a namespace: what could be about an endpoint there, by its place in the lists.
+/// What is known of a place: what could be about an endpoint there, by its number in the lists.
 #[derive(Debug)]
 struct Space {
-    cluster: Vec<usize>,
+    place: Place,
+    ordered: Vec<usize>,
     network: Vec<usize>,
     selected: Vec<usize>,
 }
 
-/// What endpoints with the same labels in the same namespace have.
+/// What endpoints with the same labels at the same place have.
 #[derive(Debug)]
 struct Kind {
     chains: Vec<(Way, ChainName)>,
@@ -52,7 +54,7 @@ struct Kind {
 }
 
 /// The policies that are asked about an endpoint.
-#[derive(Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Asked {
     admin: Vec<usize>,
     application: Vec<usize>,
@@ -66,7 +68,7 @@ struct Asked {
 pub struct Placed {
     /// Its elements.
     pub elements: Vec<Element>,
-    /// The chains that it is the first to need.
+    /// The chains, and the sets, that it is the first to need.
     pub added: Rules,
 }
 
@@ -76,16 +78,14 @@ impl Compiler {
     pub fn new(documents: Arc<Documents>) -> Self {
         let mut sets = Sets::default();
         let policies = documents.ordered().iter();
-        let cluster: Vec<_> =
+        let ordered: Vec<_> =
             policies.map(|policy| WAYS.map(|way| Part::ordered(&mut sets, policy, way))).collect();
         let policies = documents.network_policies().iter();
         let network = policies.map(|policy| {
             WAYS.map(|way| {
                 // Whoever owns a namespace may not keep the host from looking after its endpoints.
-                let isolates = way != Way::FromHost
-                    && !policy.staged
-                    && policy.rules(direction(way)).is_some();
-                isolates.then(|| Part::network(&mut sets, policy, way)).flatten()
+                let isolates = way != Way::FromHost && policy.rules(direction(way)).is_some();
+                isolates.then(|| Part::network(&mut sets, policy, way))
             })
         });
         let network: Vec<_> = network.collect();
@@ -93,7 +93,7 @@ impl Compiler {
         Self {
             documents,
             sets,
-            cluster,
+            ordered,
             network,
             rules,
             spaces: HashMap::new(),
@@ -115,11 +115,18 @@ impl Compiler {
     /// Compiles an endpoint. A way that no document decides anything of has no chain.
     pub fn endpoint(&mut self, endpoint: &Endpoint) -> Placed {
         let mut added = Rules::default();
-        let kind = self.kind(&endpoint.namespace, &endpoint.labels, &mut added);
+        let (network, namespace) = (endpoint.network.clone(), endpoint.namespace.clone());
+        let place = Place { network, namespace };
+        let kind = self.kind(&place, &endpoint.labels, &mut added);
+        let policed = |view| endpoint.unknown && self.documents.is_policed(view);
+        let (is_shut_off, is_staged) = (policed(View::WithStaged), !policed(View::InForce));
+        let closed = is_shut_off
+            .then(|| WAYS.map(|way| (way, self.keep(shut_off(way, is_staged), &mut added))));
+        let chains = closed.as_ref().map_or(&kind.chains[..], |closed| &closed[..]);
         let mut elements = Vec::new();
         let own = endpoint.addresses.iter().copied();
         let link_local = endpoint.link_local.map(IpAddr::V6);
-        for (way, chain) in &kind.chains {
+        for (way, chain) in chains {
             elements.extend(own.clone().chain(link_local).map(|address| Element::Judged {
                 way: *way,
                 address,
@@ -150,80 +157,119 @@ impl Compiler {
 
     /// Forgets the chains that none of `elements` leads to, and tells which.
     pub fn forget_unused<'e>(&mut self, elements: impl IntoIterator<Item = &'e Element>) -> Rules {
-        let used: BTreeSet<&str> = elements
+        let mut ahead: Vec<ChainName> = elements
             .into_iter()
             .filter_map(|element| match element {
-                Element::Judged { chain, .. } => Some(chain.as_str()),
+                Element::Judged { chain, .. } => Some(chain.clone()),
                 _ => None,
             })
             .collect();
-        // What a chain goes on in is called as it is, and a letter.
-        let is_used = |name: &ChainName| {
-            let name = name.as_str();
-            used.contains(name) || name.rsplit_once('_').is_some_and(|(of, _)| used.contains(of))
-        };
-        let (kept, unused) =
-            std::mem::take(&mut self.rules.chains).into_iter().partition(|(name, _)| is_used(name));
+        let mut used = BTreeSet::new();
+        while let Some(name) = ahead.pop() {
+            if let Some(chain) = self.rules.chains.get(&name)
+                && used.insert(name)
+            {
+                ahead.extend(chain.iter().filter_map(|rule| match &rule.then {
+                    Then::Goto(next) | Then::Jump(next) => Some(next.clone()),
+                    Then::Return => None,
+                }));
+            }
+        }
+        let all = std::mem::take(&mut self.rules.chains);
+        let (kept, unused) = all.into_iter().partition(|(name, _)| used.contains(name));
         self.rules.chains = kept;
-        let chains = &self.rules.chains;
-        self.made.retain(|_, name| chains.contains_key(name));
+        self.made.retain(|_, name| used.contains(name));
         self.kinds.clear();
         Rules { chains: unused, sets: BTreeMap::new() }
     }
 
-    fn kind(&mut self, namespace: &str, labels: &Labels, added: &mut Rules) -> Arc<Kind> {
-        if let Some(kind) = self.kinds.get(namespace).and_then(|kinds| kinds.get(labels)) {
+    /// Takes a chain, if it is a new one.
+    fn keep(&mut self, (name, chain): (ChainName, Chain), added: &mut Rules) -> ChainName {
+        if !self.rules.chains.contains_key(&name) {
+            self.rules.chains.insert(name.clone(), Arc::clone(&chain));
+            added.chains.insert(name.clone(), chain);
+        }
+        name
+    }
+
+    fn kind(&mut self, place: &Place, labels: &Labels, added: &mut Rules) -> Arc<Kind> {
+        if let Some(kind) = self.kinds.get(place).and_then(|kinds| kinds.get(labels)) {
             return Arc::clone(kind);
         }
-        let space = self.space(namespace);
-        let chains = WAYS.into_iter().enumerate().filter_map(|(n, way)| {
-            let asked = self.asked(&space, n, labels);
-            Some((way, self.chain(way, n, asked, added)?))
-        });
-        let chains = chains.collect();
+        let space = self.space(place, added);
+        let mut chains = Vec::new();
+        for (n, way) in WAYS.into_iter().enumerate() {
+            let [now, then] =
+                [View::InForce, View::WithStaged].map(|view| self.asked(&space, n, view, labels));
+            // What is staged is asked only where there is something.
+            let ends = match now == then {
+                true => Ends::Decide,
+                false => Ends::Show(self.chain((way, n), &space, then, Ends::Note(way), added)),
+            };
+            if !now.is_nobody() || !matches!(ends, Ends::Decide) {
+                chains.push((way, self.chain((way, n), &space, now, ends, added)));
+            }
+        }
         let selected = space.selected.iter().map(|n| &self.sets.selected[*n]);
         let sets = selected.filter(|set| set.has(labels)).map(|set| set.sets.clone()).collect();
         let kind = Arc::new(Kind { chains, sets });
         if self.kinds.values().map(HashMap::len).sum::<usize>() >= REMEMBERED {
             self.kinds.clear();
         }
-        let kinds = self.kinds.entry(namespace.to_owned()).or_default();
-        kinds.insert(labels.clone(), Arc::clone(&kind));
+        self.kinds.entry(place.clone()).or_default().insert(labels.clone(), Arc::clone(&kind));
         kind
     }
 
-    fn space(&mut self, namespace: &str) -> Arc<Space> {
-        if let Some(space) = self.spaces.get(namespace) {
+    fn space(&mut self, place: &Place, added: &mut Rules) -> Arc<Space> {
+        if let Some(space) = self.spaces.get(place) {
             return Arc::clone(space);
         }
-        let labels = self.documents.labels(namespace);
-        let cluster = self.documents.ordered().iter().enumerate();
-        let network = self.documents.network_policies().iter().enumerate();
-        let selected = self.sets.selected.iter().enumerate();
+        // Whoever is at a place is in its sets from the beginning, so nobody has to be added later.
+        for akin in self.sets.akin.clone() {
+            for (_, set) in self.sets.akin(akin, place) {
+                if let Some(kind) = self.sets.kinds.get(&set)
+                    && !self.rules.sets.contains_key(&set)
+                {
+                    self.rules.sets.insert(set.clone(), kind.clone());
+                    added.sets.insert(set, kind.clone());
+                }
+            }
+        }
+        let labels = self.documents.labels(&place.namespace);
+        let numbered = |matching: &mut dyn Iterator<Item = bool>| -> Vec<usize> {
+            matching.enumerate().filter(|(_, matches)| *matches).map(|(n, _)| n).collect()
+        };
+        let ordered = self.documents.ordered().iter().map(|policy| &policy.subject);
+        let is_there = |networks: Option<&BTreeSet<String>>| {
+            networks.is_none_or(|networks| networks.contains(&place.network))
+        };
+        let mut ordered =
+            ordered.map(|s| is_there(s.networks.as_ref()) && s.namespaces.matches(&labels));
+        let network = self.documents.network_policies().iter();
+        let mut network = network.map(|policy| policy.namespace == place.namespace);
+        let mut selected = self.sets.selected.iter().map(|set| set.is_about(place, &labels));
         let space = Arc::new(Space {
-            cluster: cluster
-                .filter(|(_, p)| p.subject.namespaces.matches(&labels))
-                .map(|(n, _)| n)
-                .collect(),
-            network: network.filter(|(_, p)| p.namespace == namespace).map(|(n, _)| n).collect(),
-            selected: selected
-                .filter(|(_, s)| s.is_about(namespace, &labels))
-                .map(|(n, _)| n)
-                .collect(),
+            place: place.clone(),
+            ordered: numbered(&mut ordered),
+            network: numbered(&mut network),
+            selected: numbered(&mut selected),
         });
         if self.spaces.len() >= REMEMBERED {
             self.spaces.clear();
         }
-        self.spaces.insert(namespace.to_owned(), Arc::clone(&space));
+        self.spaces.insert(place.clone(), Arc::clone(&space));
         space
     }
 
     /// Which policies with something to say select such an endpoint.
-    fn asked(&self, space: &Space, way: usize, labels: &Labels) -> Asked {
+    fn asked(&self, space: &Space, way: usize, view: View, labels: &Labels) -> Asked {
         let mut asked = Asked::default();
-        for n in space.cluster.iter().copied() {
+        for n in space.ordered.iter().copied() {
             let policy = &self.documents.ordered()[n];
-            if self.cluster[n][way].is_some() && policy.subject.endpoints.matches(labels) {
+            if self.ordered[n][way].is_some()
+                && view.shows(policy.staged)
+                && policy.subject.endpoints.matches(labels)
+            {
                 match policy.tier {
                     OrderedTier::Admin => asked.admin.push(n),
                     OrderedTier::Application => asked.application.push(n),
@@ -233,7 +279,10 @@ impl Compiler {
         }
         for n in space.network.iter().copied() {
             let policy = &self.documents.network_policies()[n];
-            if self.network[n][way].is_some() && policy.subject.matches(labels) {
+            if self.network[n][way].is_some()
+                && view.shows(policy.staged)
+                && policy.subject.matches(labels)
+            {
                 asked.network.get_or_insert_default().push(n);
             }
         }
@@ -244,45 +293,56 @@ impl Compiler {
         asked
     }
 
-    /// The chain that asks these policies; none if there are none.
-    fn chain(&mut self, way: Way, n: usize, asked: Asked, added: &mut Rules) -> Option<ChainName> {
-        if asked == Asked::default() {
-            return None;
+    /// The chain that asks these policies.
+    fn chain(
+        &mut self,
+        (way, n): (Way, usize),
+        space: &Space,
+        asked: Asked,
+        ends: Ends,
+        added: &mut Rules,
+    ) -> ChainName {
+        let ordered = [&asked.admin, &asked.application, &asked.baseline];
+        let is_relative =
+            |policy: &usize| self.ordered[*policy][n].as_ref().is_some_and(|part| part.is_relative);
+        let is_relative = ordered.into_iter().flatten().any(is_relative);
+        let place = is_relative.then(|| space.place.clone());
+        // What is staged is not there for long.
+        let key = matches!(ends, Ends::Decide).then(|| (way, asked.clone(), place));
+        if let Some(name) = key.as_ref().and_then(|key| self.made.get(key)) {
+            return name.clone();
         }
-        let key = (way, asked);
-        if let Some(name) = self.made.get(&key) {
-            return Some(name.clone());
-        }
-        let asked = &key.1;
-        let mut tiers = Vec::new();
-        let cluster = |letter, list: &[usize]| TierOf {
-            letter,
-            parts: list.iter().filter_map(|part| self.cluster[*part][n].as_ref()).collect(),
-            isolates: None,
+        let mut parts = |list: &[usize]| -> Vec<Part> {
+            let parts = list.iter().filter_map(|policy| self.ordered[*policy][n].as_ref());
+            let there = parts.filter_map(|part| match part.is_relative {
+                true => part.at(&mut self.sets, &space.place),
+                false => Some(part.clone()),
+            });
+            there.collect()
         };
-        if !asked.admin.is_empty() {
-            tiers.push(cluster('a', &asked.admin));
-        }
-        if !asked.application.is_empty() {
-            tiers.push(cluster('p', &asked.application));
+        let [admin, application, baseline] = ordered.map(|list| parts(list));
+        let mut tiers = Vec::new();
+        for (letter, parts) in [('a', &admin), ('p', &application)] {
+            if !parts.is_empty() {
+                tiers.push(TierOf { letter, parts: parts.iter().collect(), isolates: None });
+            }
         }
         if let Some(list) = &asked.network {
-            tiers.push(TierOf {
-                letter: 'n',
-                parts: list.iter().filter_map(|part| self.network[*part][n].as_ref()).collect(),
-                isolates: Some(self.isolated(list)),
-            });
+            let parts = list.iter().filter_map(|policy| self.network[*policy][n].as_ref());
+            let isolates = Some(self.isolated(list));
+            tiers.push(TierOf { letter: 'n', parts: parts.collect(), isolates });
         }
-        if !asked.baseline.is_empty() {
-            tiers.push(cluster('b', &asked.baseline));
+        if !baseline.is_empty() {
+            tiers.push(TierOf { letter: 'b', parts: baseline.iter().collect(), isolates: None });
         }
-        let (name, made) = chains(way, &tiers);
-        for (name, chain) in made {
-            self.rules.chains.insert(name.clone(), Arc::clone(&chain));
-            added.chains.insert(name, chain);
+        let (name, made) = chains(way, &tiers, &ends);
+        for made in made {
+            self.keep(made, added);
         }
-        self.made.insert(key, name.clone());
-        Some(name)
+        if let Some(key) = key {
+            self.made.insert(key, name.clone());
+        }
+        name
     }
 
     /// Why nothing comes through that no rule lets through.
@@ -294,5 +354,11 @@ impl Compiler {
             text.push_str(&format!("{}/{}", policy.namespace, policy.name));
         }
         note(&text, "")
+    }
+}
+
+impl Asked {
+    fn is_nobody(&self) -> bool {
+        *self == Self::default()
     }
 }

@@ -3,11 +3,15 @@
 
 use ipnetwork::IpNetwork;
 use quantum_config::cni::{Family, Transport};
-use quantum_config::policy::{Among, Peer, Ports};
+use quantum_config::policy::{Among, Entity, Peer, Ports, Scope, Selector};
 
 use super::rule::{End, Match};
-use super::sets::{Both, Sets};
+use super::sets::{Akin, Both, Sets};
 use crate::policy::Way;
+
+/// The protocol numbers of ICMP and ICMPv6 (IANA).
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 
 /// A way to match peers, and the family that it is of, if of one.
 type ByPeer = (Option<Family>, Vec<Match>);
@@ -57,8 +61,7 @@ fn by_peer(sets: &mut Sets, way: Way, own: Option<&str>, peers: &Among<Peer>) ->
     let mut whole = Vec::new();
     for peer in peers {
         match peer {
-            // Only a NodePolicy has them, and these have no form here yet.
-            Peer::Entity(_) => {}
+            Peer::Entity(entity) => found.extend(by_entity(sets, way, end, *entity)),
             // The host is no endpoint, whatever its address.
             Peer::Endpoints { .. } if way == Way::FromHost => {}
             Peer::Endpoints { namespaces, endpoints } => {
@@ -94,6 +97,45 @@ fn by_peer(sets: &mut Sets, way: Way, own: Option<&str>, peers: &Among<Peer>) ->
         }
     }
     once
+}
+
+fn by_entity(sets: &mut Sets, way: Way, end: End, entity: Entity) -> Vec<ByPeer> {
+    let member = |(family, set)| (Some(family), vec![Match::Member(end, family, set)]);
+    match (entity, way) {
+        (Entity::Host, Way::FromHost) => vec![(None, Vec::new())],
+        (Entity::Host, Way::Ingress) | (_, Way::FromHost) => Vec::new(),
+        (Entity::Host, Way::Egress) => {
+            [false, true].map(|back| (None, vec![Match::Host { back, is: true }])).to_vec()
+        }
+        (Entity::World, _) => {
+            let all = Selector::default();
+            let all = sets.selector(None, &Scope::Matching(all.clone()), &all);
+            let mut found = Vec::new();
+            for (family, set) in all.into_iter().flatten() {
+                let stranger = Match::Stranger(end, family, set);
+                if way == Way::Ingress {
+                    found.push((Some(family), vec![stranger]));
+                    continue;
+                }
+                for back in [false, true] {
+                    let not_host = Match::Host { back, is: false };
+                    found.push((Some(family), vec![stranger.clone(), not_host]));
+                }
+            }
+            found
+        }
+        (Entity::Itself, _) => [Family::V4, Family::V6]
+            .map(|family| (Some(family), vec![Match::Itself(family)]))
+            .to_vec(),
+        (Entity::SameNetwork, _) => {
+            sets.akin.insert(Akin::Network);
+            Akin::Network.stand_in().map(member).to_vec()
+        }
+        (Entity::SameNamespace, _) => {
+            sets.akin.insert(Akin::Namespace);
+            Akin::Namespace.stand_in().map(member).to_vec()
+        }
+    }
 }
 
 /// An end is in one of these; that it is in all there is says only which family it is of.
@@ -132,6 +174,21 @@ fn by_traffic(sets: &mut Sets, ports: &Among<Ports>) -> Vec<ByTraffic> {
             several => matches.push(Match::PortIn(sets.ports(several.to_vec()))),
         }
         found.push(ByTraffic::Alike(matches));
+    }
+    for ports in ports {
+        match ports {
+            Ports::Protocol(number) => {
+                found.push(ByTraffic::Alike(vec![Match::Protocol(*number)]));
+            }
+            Ports::Icmp { v6, kind, code } => {
+                let number = if *v6 { ICMPV6 } else { ICMP };
+                let [first, last] = [code.unwrap_or(0), code.unwrap_or(u8::MAX)]
+                    .map(|c| u16::from_be_bytes([*kind, c]));
+                let matches = vec![Match::Protocol(number), Match::Icmp(first, last)];
+                found.push(ByTraffic::Alike(matches));
+            }
+            Ports::Span { .. } | Ports::Named { .. } => {}
+        }
     }
     let mut seen = Vec::new();
     for ports in ports {

@@ -19,6 +19,9 @@ pub(super) enum Ruling {
     Undecided,
 }
 
+/// The same, and whether it was noted that it would be denied.
+pub(super) type Ruled = (Ruling, bool);
+
 /// The table.
 pub(super) struct Machine {
     chains: BTreeMap<ChainName, Chain>,
@@ -66,7 +69,7 @@ impl Machine {
     }
 
     /// What the sender's and the receiver's chains say.
-    pub(super) fn rulings(&self, flow: &Flow<'_>) -> [Ruling; 2] {
+    pub(super) fn rulings(&self, flow: &Flow<'_>) -> [Ruled; 2] {
         let receiver = match flow.from {
             Side::Host(_) => Way::FromHost,
             Side::Endpoint { .. } | Side::World(_) => Way::Ingress,
@@ -74,35 +77,52 @@ impl Machine {
         [self.ruling(Way::Egress, &flow.from, flow), self.ruling(receiver, &flow.to, flow)]
     }
 
-    fn ruling(&self, way: Way, own: &Side<'_>, flow: &Flow<'_>) -> Ruling {
-        let Some(chain) = self.judged.get(&(way, own.address())) else { return Ruling::Undecided };
-        let mut chain = chain.as_str();
-        loop {
-            match (way, chain) {
-                (Way::Egress, "denied_out") | (Way::Ingress | Way::FromHost, "denied_in") => {
-                    return Ruling::Denied;
-                }
-                (Way::Egress, "sender_default")
-                | (Way::Ingress, "receiver_default")
-                | (Way::FromHost, "host_default") => return Ruling::Undecided,
-                _ => {}
-            }
-            let rules = self.chains.get(&ChainName::new(chain)).expect(chain);
-            let rule = rules.iter().find(|rule| {
-                rule.matches.iter().enumerate().all(|(n, one)| {
-                    let ported =
-                        matches!(one, Match::Ports(..) | Match::PortIn(_) | Match::Named(..));
-                    let is_known = |m: &Match| matches!(m, Match::Protocol(_));
-                    assert!(!ported || rule.matches[..n].iter().any(is_known), "{rule}");
-                    self.is(one, flow)
-                })
+    fn ruling(&self, way: Way, own: &Side<'_>, flow: &Flow<'_>) -> Ruled {
+        match self.judged.get(&(way, own.address())) {
+            Some(chain) => self.follow(way, chain.as_str(), flow),
+            None => (Ruling::Undecided, false),
+        }
+    }
+
+    fn follow(&self, way: Way, chain: &str, flow: &Flow<'_>) -> Ruled {
+        let out = way == Way::Egress;
+        match (out, way == Way::FromHost, chain) {
+            (true, _, "denied_out" | "rejected_out") => return (Ruling::Denied, false),
+            (false, _, "denied_in" | "rejected_in") => return (Ruling::Denied, false),
+            (true, _, "noted_out") | (false, _, "noted_in") => return (Ruling::Allowed, true),
+            (true, _, "sender_default")
+            | (false, false, "receiver_default")
+            | (false, true, "host_default") => return (Ruling::Undecided, false),
+            _ => {}
+        }
+        let rules = self.chains.get(&ChainName::new(chain)).expect(chain);
+        let mut noted = false;
+        for rule in rules.iter() {
+            let matches = rule.matches.iter().enumerate().all(|(n, one)| {
+                let ported = matches!(
+                    one,
+                    Match::Ports(..) | Match::PortIn(_) | Match::Named(..) | Match::Icmp(..)
+                );
+                let is_known = |m: &Match| matches!(m, Match::Protocol(_));
+                assert!(!ported || rule.matches[..n].iter().any(is_known), "{rule}");
+                self.is(one, flow)
             });
-            // A chain that ends returns, and that would be to allow.
-            match &rule.expect("a rule for everything").then {
-                Then::Return => return Ruling::Allowed,
-                Then::Goto(next) => chain = next.as_str(),
+            match &rule.then {
+                _ if !matches => {}
+                Then::Return => return (Ruling::Allowed, noted),
+                Then::Goto(next) => {
+                    let (ruling, also) = self.follow(way, next.as_str(), flow);
+                    return (ruling, noted || also);
+                }
+                Then::Jump(next) => {
+                    let (ruling, also) = self.follow(way, next.as_str(), flow);
+                    assert_eq!(ruling, Ruling::Allowed, "it only looks: {rule}");
+                    noted |= also;
+                }
             }
         }
+        // A chain that ends returns, and that would be to allow.
+        panic!("no rule for {flow:?} in {chain}")
     }
 
     fn is(&self, one: &Match, flow: &Flow<'_>) -> bool {
@@ -124,7 +144,19 @@ impl Machine {
                 Family::of(from) == *family && self.members[set].contains(&at(*end))
             }
             Match::Itself(family) => Family::of(from) == *family && from == to && flow.published,
+            Match::Stranger(end, family, set) => {
+                Family::of(from) == *family && !self.members[set].contains(&at(*end))
+            }
+            // Of a first packet, which never goes back.
+            Match::Host { back: true, .. } => false,
+            Match::Host { back: false, is } => matches!(flow.to, Side::Host(_)) == *is,
             Match::Protocol(number) => flow.traffic.protocol() == *number,
+            Match::Icmp(first, last) => match flow.traffic {
+                Traffic::Icmp { kind, code, .. } => {
+                    (*first..=*last).contains(&u16::from_be_bytes([kind, code]))
+                }
+                Traffic::Port(..) | Traffic::Other(_) => false,
+            },
             Match::Ports(first, last) => (*first..=*last).contains(&port),
             Match::PortIn(set) => self.ports[set].iter().any(|(f, l)| (*f..=*l).contains(&port)),
             Match::Named(family, set) => {

@@ -19,6 +19,8 @@
 //! nothing leads to it any more, removed.
 
 mod compiler;
+#[cfg(test)]
+mod draw;
 mod expand;
 #[cfg(test)]
 mod interpret;

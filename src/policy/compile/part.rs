@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 use quantum_config::cni::Family;
 use quantum_config::ids::digest;
-use quantum_config::policy::{
-    Action, Direction, Kind, NetworkPolicy, OrderedPolicy, OrderedTier, Reach,
-};
+use quantum_config::policy::{Action, Direction, Kind, NetworkPolicy, OrderedPolicy, OrderedTier};
 
 use super::expand::expand;
 use super::rule::{Match, Rule, Then, note};
 use super::rules::Chain;
-use super::sets::Sets;
+use super::sets::{Akin, Place, Sets};
 use crate::policy::{ChainName, Way};
 
 /// The rules of a policy for one way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Part {
     pieces: Vec<Piece>,
     /// Stands for the rules: two with the same have the same ones.
-    pub(super) digest: String,
+    digest: String,
+    /// Some rule names those at the same place, and so is another one elsewhere.
+    pub(super) is_relative: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -54,6 +54,22 @@ pub(super) fn denied(way: Way) -> ChainName {
     })
 }
 
+/// Where one ends whose sender is told.
+fn rejected(way: Way) -> ChainName {
+    ChainName::new(match way {
+        Way::Egress => "rejected_out",
+        Way::Ingress | Way::FromHost => "rejected_in",
+    })
+}
+
+/// Where it is noted that one would end, if all were in force that is staged.
+fn noted(way: Way) -> ChainName {
+    ChainName::new(match way {
+        Way::Egress => "noted_out",
+        Way::Ingress | Way::FromHost => "noted_in",
+    })
+}
+
 /// Where nobody has decided.
 pub(super) fn undecided(way: Way) -> ChainName {
     ChainName::new(match way {
@@ -78,40 +94,42 @@ impl Part {
         let text: Vec<String> =
             pieces.iter().map(|piece| format!("{} {}", piece.rule, piece.passes)).collect();
         let text: Vec<&str> = text.iter().map(String::as_str).collect();
-        Some(Self { digest: format!("{:016x}", digest(&text)), pieces })
+        let digest = format!("{:016x}", digest(&text));
+        let mut matches = pieces.iter().flat_map(|piece| &piece.rule.matches);
+        let is_relative = matches.any(|one| stands_for(one).is_some());
+        Some(Self { digest, pieces, is_relative })
     }
 
-    /// What an ordered policy says; none if that is nothing. What a NodePolicy says has no form here
-    /// yet, and whom it selects is denied everything.
-    pub(super) fn ordered(sets: &mut Sets, policy: &OrderedPolicy, way: Way) -> Option<Self> {
-        if policy.staged {
-            return None;
-        }
-        let closed;
-        let policy = match policy.kind {
-            Kind::Node => {
-                let reach = Reach { subject: policy.subject.clone(), ..Reach::everything() };
-                let tier = policy.tier;
-                let why = "NodePolicy";
-                closed = OrderedPolicy {
-                    tier,
-                    ..OrderedPolicy::broken(policy.name.clone(), why, reach)
-                };
-                &closed
+    /// The same for endpoints at a place.
+    pub(super) fn at(&self, sets: &mut Sets, place: &Place) -> Option<Self> {
+        let mut there = |one: &Match| match (one, stands_for(one)) {
+            (Match::Member(end, family, _), Some(akin)) => {
+                let sets = sets.akin(akin, place).into_iter();
+                let set = sets.filter(|(of, _)| of == family).map(|(_, set)| set).next();
+                set.map(|set| Match::Member(*end, *family, set)).unwrap_or_else(|| one.clone())
             }
-            _ => policy,
+            _ => one.clone(),
         };
+        let pieces = self.pieces.iter().map(|piece| {
+            let matches = piece.rule.matches.iter().map(&mut there).collect();
+            let rule = Rule { matches, ..Rule::clone(&piece.rule) };
+            Piece { rule: Arc::new(rule), passes: piece.passes }
+        });
+        Self::new(pieces.collect())
+    }
+
+    /// What an ordered policy says; none if that is nothing.
+    pub(super) fn ordered(sets: &mut Sets, policy: &OrderedPolicy, way: Way) -> Option<Self> {
         let mut pieces = Vec::new();
-        let tier = match policy.tier {
-            OrderedTier::Admin => "",
-            OrderedTier::Application => " of tier Application",
-            OrderedTier::Baseline => " of tier Baseline",
-        };
-        let object = format!("{} {}{tier}", policy.kind, policy.name);
+        let mut object = format!("{} {}", policy.kind, policy.name);
+        if policy.kind != Kind::Broken && policy.tier != OrderedTier::Admin {
+            object.push_str(&format!(" of tier {:?}", policy.tier));
+        }
         for (n, rule) in policy.rules(direction(way)).iter().enumerate() {
             let (then, passes) = match rule.action {
                 Action::Accept => (Then::Return, false),
-                Action::Deny | Action::Reject => (Then::Goto(denied(way)), false),
+                Action::Deny => (Then::Goto(denied(way)), false),
+                Action::Reject => (Then::Goto(rejected(way)), false),
                 Action::Pass => (Then::Goto(undecided(way)), true),
             };
             let note = note(&object, &format!(" {}[{n}]", word(way)));
@@ -124,7 +142,7 @@ impl Part {
     }
 
     /// What a NetworkPolicy lets through. It isolates even if that is nothing.
-    pub(super) fn network(sets: &mut Sets, policy: &NetworkPolicy, way: Way) -> Option<Self> {
+    pub(super) fn network(sets: &mut Sets, policy: &NetworkPolicy, way: Way) -> Self {
         let mut pieces = Vec::new();
         let object = format!("NetworkPolicy {}/{}", policy.namespace, policy.name);
         let own = Some(policy.namespace.as_str());
@@ -135,7 +153,7 @@ impl Part {
                 pieces.push(Piece { rule: Arc::new(rule), passes: false });
             }
         }
-        Some(Self::new(pieces).unwrap_or(Self { pieces: Vec::new(), digest: String::new() }))
+        Self::new(pieces).unwrap_or_default()
     }
 
     fn passes(&self) -> bool {
@@ -143,12 +161,86 @@ impl Part {
     }
 
     /// Its rules, where `next` is the tier behind its own.
-    fn rules<'a>(&'a self, next: &'a ChainName) -> impl Iterator<Item = Arc<Rule>> + 'a {
-        self.pieces.iter().map(move |piece| match piece.passes {
-            false => Arc::clone(&piece.rule),
-            true => Arc::new(Rule { then: Then::Goto(next.clone()), ..Rule::clone(&piece.rule) }),
+    fn rules<'a>(
+        &'a self,
+        next: &'a ChainName,
+        ends: &'a Ends,
+    ) -> impl Iterator<Item = Arc<Rule>> + 'a {
+        self.pieces.iter().map(move |piece| {
+            let then = match piece.passes {
+                true => Then::Goto(next.clone()),
+                false => ends.of(&piece.rule.then),
+            };
+            if then == piece.rule.then {
+                Arc::clone(&piece.rule)
+            } else {
+                Arc::new(Rule { then, ..Rule::clone(&piece.rule) })
+            }
         })
     }
+}
+
+/// What a match stands for that is another one at every place.
+fn stands_for(one: &Match) -> Option<Akin> {
+    let Match::Member(_, _, set) = one else { return None };
+    [Akin::Network, Akin::Namespace]
+        .into_iter()
+        .find(|akin| akin.stand_in().iter().any(|(_, stand_in)| stand_in == set))
+}
+
+/// What a decision leads to.
+#[derive(Debug)]
+pub(super) enum Ends {
+    /// Back, out, or on.
+    Decide,
+    /// The same, and what comes through is shown to another chain: how would it be decided if that were
+    /// in force which is staged?
+    Show(ChainName),
+    /// Nothing is decided, only noted.
+    Note(Way),
+}
+
+impl Ends {
+    fn of(&self, then: &Then) -> Then {
+        match (self, then) {
+            (Self::Show(chain), Then::Return) => Then::Goto(chain.clone()),
+            (Self::Note(way), Then::Goto(_)) => Then::Goto(noted(*way)),
+            (_, then) => then.clone(),
+        }
+    }
+
+    /// What is done if nobody has decided.
+    fn undecided(&self, way: Way) -> Vec<Then> {
+        match self {
+            Self::Decide => vec![Then::Goto(undecided(way))],
+            Self::Show(chain) => vec![Then::Jump(chain.clone()), Then::Goto(undecided(way))],
+            Self::Note(_) => vec![Then::Return],
+        }
+    }
+
+    /// Tells chains apart that are alike but for their ends.
+    fn text(&self) -> &str {
+        match self {
+            Self::Decide => "",
+            Self::Show(chain) => chain.as_str(),
+            Self::Note(_) => "noted",
+        }
+    }
+}
+
+/// Of whom nothing is known, has nothing to do with anybody. If there are only staged policies, that
+/// would be so.
+pub(super) fn shut_off(way: Way, is_staged: bool) -> (ChainName, Chain) {
+    let thens = match is_staged {
+        false => vec![Then::Goto(denied(way))],
+        true => vec![Then::Jump(noted(way)), Then::Goto(undecided(way))],
+    };
+    let note: Arc<str> = "who it is has not been told yet".into();
+    let rule = |then| Arc::new(Rule { matches: Vec::new(), then, note: Arc::clone(&note) });
+    let rules: Vec<_> = thens.into_iter().map(rule).collect();
+    let text: Vec<String> = rules.iter().map(ToString::to_string).collect();
+    let text: Vec<&str> = text.iter().map(String::as_str).collect();
+    (ChainName::new(&format!("{}_{:016x}", prefix(way), digest(&text))), rules.into())
 }
 
 /// One tier of a chain.
@@ -162,48 +254,58 @@ pub(super) struct TierOf<'a> {
 }
 
 /// Makes the chain that asks these tiers one after the other, and those it goes on in.
-pub(super) fn chains(way: Way, tiers: &[TierOf<'_>]) -> (ChainName, Vec<(ChainName, Chain)>) {
-    let mut texts = Vec::new();
+pub(super) fn chains(
+    way: Way,
+    tiers: &[TierOf<'_>],
+    ends: &Ends,
+) -> (ChainName, Vec<(ChainName, Chain)>) {
+    let mut texts = vec![ends.text()];
     for tier in tiers {
         texts.extend(tier.parts.iter().map(|part| part.digest.as_str()));
         texts.push(tier.isolates.as_deref().unwrap_or("then"));
     }
     let name = ChainName::new(&format!("{}_{:016x}", prefix(way), digest(&texts)));
-    let goto = |chain: ChainName, note: &Arc<str>| {
-        Arc::new(Rule { matches: Vec::new(), then: Then::Goto(chain), note: Arc::clone(note) })
-    };
     let nothing: Arc<str> = "".into();
+    let rule =
+        |matches, then, note: &Arc<str>| Arc::new(Rule { matches, then, note: Arc::clone(note) });
+    let always = |then| rule(Vec::new(), then, &nothing);
     let mut made = Vec::new();
-    // What comes behind the tier at hand, and where that is if it has a chain of its own.
-    let mut behind = vec![goto(undecided(way), &nothing)];
-    let mut next = Some(undecided(way));
-    let mut letter = ' ';
+    // What comes behind the tier at hand, and what the name of its own chain ends with.
+    let mut behind: Vec<_> = ends.undecided(way).into_iter().map(always).collect();
+    let mut letter = 'd';
     for tier in tiers.iter().rev() {
         if let Some(why) = &tier.isolates {
             behind = [Family::V4, Family::V6]
-                .map(|family| {
-                    let matches = vec![Match::Itself(family)];
-                    Arc::new(Rule { matches, then: Then::Return, note: Arc::clone(&nothing) })
-                })
+                .map(|family| rule(vec![Match::Itself(family)], ends.of(&Then::Return), &nothing))
                 .to_vec();
-            behind.push(goto(denied(way), why));
-            next = Some(denied(way));
+            behind.push(rule(Vec::new(), ends.of(&Then::Goto(denied(way))), why));
         }
-        let chain = match (next, tier.parts.iter().any(|part| part.passes())) {
-            (Some(chain), _) => chain,
-            (None, false) => ChainName::new(""),
-            (None, true) => {
-                let chain = ChainName::new(&format!("{name}_{letter}"));
-                made.push((chain.clone(), behind.into()));
-                behind = vec![goto(chain.clone(), &nothing)];
-                chain
+        // What is left to the next tier needs somewhere to go, if that is not somewhere else anyway.
+        let mut next = ChainName::new("");
+        if tier.parts.iter().any(|part| part.passes()) {
+            if let Some(chain) = leads_to(&behind) {
+                next = chain.clone();
+            } else {
+                next = ChainName::new(&format!("{name}_{letter}"));
+                made.push((next.clone(), behind.into()));
+                behind = vec![always(Then::Goto(next.clone()))];
             }
-        };
-        let rules = tier.parts.iter().flat_map(|part| part.rules(&chain));
+        }
+        let rules = tier.parts.iter().flat_map(|part| part.rules(&next, ends));
         behind = rules.chain(behind).collect();
-        next = None;
         letter = tier.letter;
     }
     made.push((name.clone(), behind.into()));
     (name, made)
+}
+
+/// Where these rules lead, if they do nothing else.
+fn leads_to(rules: &[Arc<Rule>]) -> Option<&ChainName> {
+    match rules {
+        [only] if only.matches.is_empty() => match &only.then {
+            Then::Goto(chain) => Some(chain),
+            Then::Return | Then::Jump(_) => None,
+        },
+        _ => None,
+    }
 }

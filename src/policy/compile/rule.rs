@@ -1,7 +1,8 @@
 //! A rule of nft, in the few forms that we use, and its text.
 //!
 //! A connection is judged by what it was when it began, whichever of its packets is looked at: a server
-//! that pushes must not be judged as one that calls. So nothing here matches fields of packets. The
+//! that pushes must not be judged as one that calls. So nothing here matches a field of a packet without
+//! asking which way the packet goes. The
 //! receiver is the sender of replies, which is the address and the port behind the translation of the
 //! destination and before that of the source.
 
@@ -34,6 +35,16 @@ pub enum Match {
     Outside(End, Vec<IpNetwork>),
     /// An end is in a set of addresses.
     Member(End, Family, SetName),
+    /// An end is not in a set of addresses, and of its family.
+    Stranger(End, Family, SetName),
+    /// The packet at hand is one of the sender's, or one that goes back, and the receiver is the host;
+    /// or it is not. The host has no set of its addresses, so this takes two rules.
+    Host {
+        /// The packet goes back.
+        back: bool,
+        /// It is.
+        is: bool,
+    },
     /// An endpoint comes to itself by a port that the host publishes for it.
     Itself(Family),
     /// The protocol of IP, by its number.
@@ -42,6 +53,9 @@ pub enum Match {
     Ports(u16, u16),
     /// The port of the receiver is in a set. Only behind `Protocol`.
     PortIn(SetName),
+    /// The type and the code of a message of ICMP, as one number, are one from the first to the last.
+    /// Only behind `Protocol`.
+    Icmp(u16, u16),
     /// The receiver has a name for the port. Only behind `Protocol`.
     Named(Family, SetName),
 }
@@ -53,6 +67,8 @@ pub enum Then {
     Return,
     /// Another chain decides.
     Goto(ChainName),
+    /// Another chain is asked, and then the next rule.
+    Jump(ChainName),
 }
 
 /// A rule.
@@ -132,6 +148,11 @@ impl fmt::Display for Match {
             Self::Within(end, nets) => write!(f, "{} {}", end.word(family(nets)), Listed(nets)),
             Self::Outside(end, nets) => write!(f, "{} != {}", end.word(family(nets)), Listed(nets)),
             Self::Member(end, family, set) => write!(f, "{} @{set}", end.word(*family)),
+            Self::Stranger(end, family, set) => write!(f, "{} != @{set}", end.word(*family)),
+            Self::Host { back, is } => {
+                let packet = if *back { "reply fib saddr" } else { "original fib daddr" };
+                write!(f, "ct direction {packet} type {}local", if *is { "" } else { "!= " })
+            }
             Self::Itself(family) => {
                 let set = match family {
                     Family::V4 => "hair4",
@@ -145,6 +166,8 @@ impl fmt::Display for Match {
             Self::Ports(first, last) => write!(f, "ct reply proto-src {first}-{last}"),
             // An anonymous set would be printed with its bytes the wrong way round (nft 1.0.6).
             Self::PortIn(set) => write!(f, "ct reply proto-src @{set}"),
+            Self::Icmp(first, last) if first == last => write!(f, "ct original proto-dst {first}"),
+            Self::Icmp(first, last) => write!(f, "ct original proto-dst {first}-{last}"),
             Self::Named(family, set) => {
                 write!(f, "{} . ct reply proto-src @{set}", End::Receiver.word(*family))
             }
@@ -161,6 +184,7 @@ impl fmt::Display for Rule {
         match &self.then {
             Then::Return => f.write_str("return")?,
             Then::Goto(chain) => write!(f, "goto {chain}")?,
+            Then::Jump(chain) => write!(f, "jump {chain}")?,
         }
         if self.note.is_empty() { Ok(()) } else { write!(f, " comment \"{}\"", self.note) }
     }

@@ -1,6 +1,6 @@
 //! The sets that rules refer to, and who is in which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quantum_config::cni::{Family, Transport};
 use quantum_config::ids::digest;
@@ -19,7 +19,8 @@ pub(super) struct Sets {
     pub(super) selected: Vec<Selected>,
     /// By the name of a port. Without a transport there is one for each, as a set says nothing of it.
     pub(super) named: BTreeMap<String, Vec<(Transport, Both)>>,
-    by_name: BTreeMap<SetName, usize>,
+    /// Which sets of a place rules ask for. Every endpoint is in those of its own.
+    pub(super) akin: BTreeSet<Akin>,
 }
 
 /// The endpoints that a peer of a rule names.
@@ -32,15 +33,42 @@ pub(super) struct Selected {
 
 #[derive(Debug, Clone)]
 enum Within {
+    Network(String),
     One(String),
     Matching(Selector),
 }
 
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) network: String,
+    pub(super) namespace: String,
+}
+
+/// Endpoints that are at the same place as the one that a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Akin {
+    Network,
+    Namespace,
+}
+
+impl Akin {
+    /// Stands in a rule for the set, until it is known which place it is.
+    pub(super) fn stand_in(self) -> Both {
+        let [four, six] = match self {
+            Self::Network => ["network4", "network6"],
+            Self::Namespace => ["namespace4", "namespace6"],
+        };
+        [(Family::V4, SetName::new(four)), (Family::V6, SetName::new(six))]
+    }
+}
+
 impl Selected {
     /// Whether it is about endpoints of this namespace, which has these labels.
-    pub(super) fn is_about(&self, namespace: &str, labels: &Labels) -> bool {
+    pub(super) fn is_about(&self, place: &Place, labels: &Labels) -> bool {
         match &self.namespaces {
-            Within::One(name) => name == namespace,
+            Within::Network(name) => *name == place.network,
+            Within::One(name) => *name == place.namespace,
             Within::Matching(selector) => selector.matches(labels),
         }
     }
@@ -66,17 +94,34 @@ impl Sets {
                 (Within::Matching(selector.clone()), format!("in {selector}"))
             }
         };
-        let sets = both("sel", digest(&[&called, &endpoints.to_string()]));
+        Some(self.select(within, &called, endpoints))
+    }
+
+    /// The set of the endpoints at a place.
+    pub(super) fn akin(&mut self, akin: Akin, place: &Place) -> Both {
+        let (within, called) = match akin {
+            Akin::Network => {
+                (Within::Network(place.network.clone()), format!("at {}", place.network))
+            }
+            // The same as that of a rule that names all of its own namespace.
+            Akin::Namespace => {
+                (Within::One(place.namespace.clone()), format!("of {}", place.namespace))
+            }
+        };
+        self.select(within, &called, &Selector::default())
+    }
+
+    fn select(&mut self, within: Within, called: &str, endpoints: &Selector) -> Both {
+        let sets = both("sel", digest(&[called, &endpoints.to_string()]));
         let [(_, first), _] = &sets;
-        if !self.by_name.contains_key(first) {
-            self.by_name.insert(first.clone(), self.selected.len());
+        if !self.kinds.contains_key(first) {
             for (family, name) in &sets {
                 self.kinds.insert(name.clone(), SetKind::Addresses(*family));
             }
             let (sets, endpoints) = (sets.clone(), endpoints.clone());
             self.selected.push(Selected { sets, namespaces: within, endpoints });
         }
-        Some(sets)
+        sets
     }
 
     /// The set of what endpoints call so.

@@ -48,7 +48,17 @@ fn everything() -> World {
         {"action": "Deny", "to": [{"namespaces": {}}]}]);
     let named = json!([{"action": "Accept", "from": [{"namespaces": {}}],
         "protocols": [{"destinationNamedPort": "web"}]}, {"action": "Deny", "from": [{"new": 1}]}]);
+    let entities = ["host", "world", "same-network", "same-namespace", "self"];
+    let odd = json!([{"icmp": {"type": 8}}, {"icmpv6": {"type": 1, "code": 4}}, {"number": 47}]);
+    let entities = json!([{"action": "Reject", "to": [{"entities": entities}], "protocols": odd}]);
+    let node = json!({"apiVersion": "policy.quantum/v1alpha1", "kind": "NodePolicy",
+        "metadata": {"name": "node"}, "spec": {"tier": "Application", "priority": 1,
+            "subject": {}, "egress": entities}});
+    let mut staged = node.clone();
+    (staged["metadata"]["name"], staged["spec"]["mode"]) = (json!("staged"), json!("audit"));
     open(&[
+        node,
+        staged,
         network("x", "in", &json!({"ingress": [{"from": peers, "ports": ports}, {"ports": [{}]}]})),
         network("x", "out", &json!({"egress": [{"to": peers}], "policyTypes": ["Egress"]})),
         cluster("first", "Admin", 1, &json!({"egress": all})),
@@ -56,17 +66,8 @@ fn everything() -> World {
     ])
 }
 
-/// What the constant rules have that ours lead to.
-const CONSTANT: &str = "table inet quantum {
-    set hair4 { type ipv4_addr . ipv4_addr; }
-    set hair6 { type ipv6_addr . ipv6_addr; }
-    chain denied_in { }
-    chain denied_out { }
-    chain sender_default { }
-    chain receiver_default { }
-    chain host_default { }
-}
-";
+/// What ours lead to is there.
+const SKELETON: &str = include_str!("../../../config/nft/skeleton.nft");
 
 fn nft(text: &str) {
     let nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn();
@@ -219,7 +220,7 @@ fn chains_that_nothing_leads_to_are_forgotten() {
 fn nft_takes_the_text_over_itself_prints_it_and_removes_it() {
     in_namespace(&["nft"], || {
         let rules = compile(&everything()).rules;
-        nft(CONSTANT);
+        nft(SKELETON);
         let before = run("nft list ruleset");
         let text = rules.text();
         nft(&text);
