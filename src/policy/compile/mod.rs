@@ -15,6 +15,9 @@
 //! `receiver_default` or `host_default`, where the network's posture does. To leave something to the
 //! next tier is to go to the chain that this tier has for itself then.
 //!
+//! Where policies are staged, what the chain lets through goes on to a second one, in which they are asked,
+//! too. It denies nothing: it goes to `noted_out` or `noted_in`, and these return.
+//!
 //! Names say what is in a chain or a set, so nothing that is there is ever changed, only added and, when
 //! nothing leads to it any more, removed.
 

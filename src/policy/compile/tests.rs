@@ -138,6 +138,38 @@ fn a_pass_leads_to_the_next_tier() {
 }
 
 #[test]
+fn what_is_staged_is_asked_about_what_comes_through() {
+    let node = |name: &str, mode: &str, rule: Value| {
+        json!({"apiVersion": "policy.quantum/v1alpha1", "kind": "NodePolicy",
+            "metadata": {"name": name}, "spec": {"tier": "Admin", "priority": 1, "mode": mode,
+                "subject": {}, "egress": [rule]}})
+    };
+    let host = json!({"action": "Accept", "to": [{"entities": ["host"]}]});
+    let ping = json!([{"icmp": {"type": 8}}]);
+    let ping = json!({"action": "Reject", "to": [{"entities": ["self"]}], "protocols": ping});
+    let compiled = compile(&open(&[node("a", "enforce", host), node("b", "audit", ping)]));
+    let [(Way::Egress, chain)] = &chains_of(&compiled, "net-x/x-a/eth0")[..] else {
+        panic!("{compiled:?}")
+    };
+    let found = rules(&compiled, chain);
+    let shown = found[2].strip_prefix("counter jump ").expect("a jump");
+    let a = "comment \"NodePolicy a egress[0]\"";
+    let expected = [
+        format!("ct direction original fib daddr type local counter goto {shown} {a}"),
+        format!("ct direction reply fib saddr type local counter goto {shown} {a}"),
+        format!("counter jump {shown}"),
+        "counter goto sender_default".to_owned(),
+    ];
+    assert_eq!(found, expected);
+    let itself = "ct original ip saddr . ct reply ip saddr @hair4 meta l4proto 1 \
+                  ct original proto-dst 2048-2303 counter goto noted_out";
+    let found = rules(&compiled, shown);
+    assert!(found[0].ends_with(&format!("local counter return {a}")), "{found:?}");
+    assert_eq!(found[2], format!("{itself} comment \"NodePolicy b egress[0]\""));
+    assert_eq!(found.last().map(String::as_str), Some("counter return"));
+}
+
+#[test]
 fn an_endpoint_is_judged_by_each_of_its_addresses_and_named_by_its_own() {
     let mut one = endpoint("x", "a", XA, 80);
     one.addresses.push("fd00::1".parse().expect("an address"));
