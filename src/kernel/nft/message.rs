@@ -210,11 +210,11 @@ fn chain(verdict: Vec<VerdictAttribute>) -> Vec<u8> {
     if !verdict.contains(&VerdictAttribute::Code(Verdict::Goto)) {
         return Vec::new();
     }
-    let names = verdict.into_iter().filter_map(|attribute| match attribute {
+    let mut names = verdict.into_iter().filter_map(|attribute| match attribute {
         VerdictAttribute::Chain(name) => Some(name.into_bytes()),
         _ => None,
     });
-    names.last().unwrap_or_default()
+    names.next_back().unwrap_or_default()
 }
 
 fn explanation(extended: &[u8]) -> Option<String> {
