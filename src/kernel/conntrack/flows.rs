@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
 use quantum_config::cni::{Family, Transport};
@@ -44,8 +44,8 @@ impl Conntrack {
 fn own_addresses() -> io::Result<HashSet<IpAddr>> {
     let addresses = getifaddrs()?.filter_map(|interface| {
         let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(Ipv4Addr::from(a.ip())));
-        v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(Ipv6Addr::from(a.ip()))))
+        let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
     });
     Ok(addresses.collect())
 }
