@@ -16,8 +16,8 @@ use crate::ask::{AskError, ask_policy};
 use crate::{render, table};
 
 const ENDS: &str = "FROM and TO are namespace/name, network/container/ifname, an address (of an endpoint \
-    or of anybody else), host, or host@ADDRESS. PORT is 80 or 80/tcp, 53/udp, 7/sctp, icmp, icmp:8 (the \
-    type decides nothing yet), icmpv6, or proto:47 for another protocol by its number.\n\nExits with 0 \
+    or of anybody else), host, or host@ADDRESS. PORT is 80 or 80/tcp, 53/udp, 7/sctp, icmp, \
+    icmp:8 for a type, icmpv6, or proto:47 for another protocol by its number.\n\nExits with 0 \
     if the connection is allowed, 1 if it is denied, 2 if that is not known.";
 
 #[derive(Debug, StructOpt)]
