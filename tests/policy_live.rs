@@ -123,7 +123,8 @@ impl Pair {
         let address = address.parse().expect("an address");
         let at_port = std::net::SocketAddr::new(address, port);
         let listener = at.run(|| TcpListener::bind(at_port).expect("a listener"));
-        let client = from.run(|| TcpStream::connect_timeout(&at_port, PATIENCE).expect("a connection"));
+        let client =
+            from.run(|| TcpStream::connect_timeout(&at_port, PATIENCE).expect("a connection"));
         let (server, _) = listener.accept().expect("a connection");
         Self { client, server }
     }
@@ -165,8 +166,11 @@ fn live_connections_that_are_allowed_notice_no_change() {
     let (web, db) = (pod(&world, "web", &conf), pod(&world, "db", &conf));
     let allow = |port: u16| {
         let ports = json!([{ "port": 7103 }, { "port": 7104 }, { "port": port }]);
-        network_policy("allow", json!({ "podSelector": { "matchLabels": { "app": "db" } },
-            "ingress": [{ "from": [{ "podSelector": {} }], "ports": ports }] }))
+        network_policy(
+            "allow",
+            json!({ "podSelector": { "matchLabels": { "app": "db" } },
+            "ingress": [{ "from": [{ "podSelector": {} }], "ports": ports }] }),
+        )
     };
     apply(&world, &allow(1));
     let to = &db.addresses[0];
@@ -226,9 +230,10 @@ fn what_is_denied_is_told_with_the_rule_that_denies_it() {
         &["direction=\"ingress\"", "mode=\"enforce\""],
     );
     assert!(count > 0.0, "{metrics}");
-    let logged = daemon.log().into_iter().any(|record| {
-        record["msg"] == "denied" && record["why"].to_string().contains("shop/deny")
-    });
+    let logged = daemon
+        .log()
+        .into_iter()
+        .any(|record| record["msg"] == "denied" && record["why"].to_string().contains("shop/deny"));
     assert!(logged, "a record of it");
 }
 

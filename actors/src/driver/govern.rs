@@ -47,7 +47,7 @@ impl Driver {
         match started {
             Ok(Ok(hearing)) => self.hearing = Some(hearing),
             // The features that are missing have it.
-            Err(NflogError::Missing { .. }) => {}
+            Err(NflogError::Missing) => {}
             Ok(Err(error)) => warn!(self.log, "what policy denies is not heard"; "error" => %error),
             Err(error) => warn!(self.log, "what policy denies is not heard"; "error" => %error),
         }

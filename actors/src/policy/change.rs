@@ -65,7 +65,8 @@ impl Policy {
         }
     }
 
-    fn save(&mut self) -> LocalBoxActorFuture<Self, Made> {
+    /// Has the catalog survive the daemon.
+    pub(super) fn save(&mut self) -> LocalBoxActorFuture<Self, Made> {
         let catalog = self.catalog.clone();
         let saving = on_lane(self.shelf.clone(), move |shelf: &mut Shelf| shelf.save(&catalog));
         let saved = saving.into_actor(self).map(|saved: Result<_, LaneError>, _, _| match saved {

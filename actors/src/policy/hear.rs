@@ -22,7 +22,7 @@ impl Handler<Refused> for Policy {
         for denial in &heard.denials {
             let flow = flow(&world, denial);
             let audit = denial.audit || is_audited(&flow, denial.direction);
-            let denial = Denial { audit, ..denial.clone() };
+            let denial = Denial { audit, ..*denial };
             let direction = match denial.direction {
                 Direction::Egress => "egress",
                 Direction::Ingress => "ingress",

@@ -179,12 +179,21 @@ impl Handler<Begin> for Policy {
 
     fn handle(&mut self, Begin(records): Begin, ctx: &mut Context<Self>) -> Self::Result {
         let (tell, told) = oneshot::channel();
-        let read = on_lane(self.shelf.clone(), |shelf: &mut Shelf| shelf.reload(&shelf.restore()));
+        let read = on_lane(self.shelf.clone(), |shelf: &mut Shelf| {
+            let catalog = shelf.reload(&shelf.restore());
+            // What a file said last is to be known also if it will not do at the next start.
+            let saved = shelf.save(&catalog);
+            (catalog, saved)
+        });
         let begin =
-            read.into_actor(self).map(move |read: Result<Catalog, LaneError>, policy, _| {
-                let catalog = read.unwrap_or_else(|e| {
-                    Catalog::lost("the documents of policy".to_owned(), e.to_string())
+            read.into_actor(self).map(move |read: Result<_, LaneError>, policy: &mut Self, _| {
+                let (catalog, saved) = read.unwrap_or_else(|e| {
+                    (Catalog::lost("the documents of policy".to_owned(), e.to_string()), Ok(()))
                 });
+                if let Err(error) = saved {
+                    warn!(policy.log, "the documents of policy could not be saved";
+                        "error" => %error);
+                }
                 policy.adopt(catalog);
                 for record in records {
                     policy.place(record);
@@ -219,6 +228,17 @@ impl Handler<Dismiss> for Policy {
         self.registry.dismiss(&key);
         self.world = None;
         self.write(ctx);
+        if self.catalog.labels(&key).is_some() {
+            // Its key may be another's one day.
+            self.catalog = self.catalog.forget(&key);
+            let saving = self.save().map(|saved, policy: &mut Self, _| {
+                if let Err(error) = saved {
+                    warn!(policy.log, "labels of an endpoint that is gone could not be forgotten";
+                        "error" => %error);
+                }
+            });
+            ctx.spawn(saving);
+        }
     }
 }
 
