@@ -212,7 +212,7 @@ mod tests {
         for (line, expected) in [
             ("explain default/web n/c/eth0 80", explain("tcp/80", false)),
             ("explain --published default/web n/c/eth0 53/UDP", explain("udp/53", true)),
-            ("explain default/web n/c/eth0 icmp:8 --json", explain("icmp", false)),
+            ("explain default/web n/c/eth0 icmp:8 --json", explain("icmp:8", false)),
             ("delete NetworkPolicy x/db", delete("NetworkPolicy", Some("x"), "db")),
             ("delete Namespace x", delete("Namespace", None, "x")),
             ("matrix", Ask::Matrix(OfMatrix { traffic: "tcp/80".into() })),
