@@ -305,6 +305,31 @@ kill "$shopkeeper"
 wait "$shopkeeper" 2>/dev/null
 shopkeeper=''
 
+step "A policy says who may speak to whom"
+say "A NetworkPolicy, as it is written for Kubernetes: to db comes who is labelled role=front, nobody else."
+cat >"$work/db.yaml" <<END
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: db-only }
+spec:
+  podSelector: { matchLabels: { role: db } }
+  ingress: [{ from: [{ podSelector: { matchLabels: { role: front } } }] }]
+END
+show <"$work/db.yaml"
+ctl() { "$bin/quantumctl" policy "$@"; }
+labelled() { ctl label default/db role=db && ctl label default/client role=front; }
+check "db and client are labelled." labelled
+check "client reaches db, and so does web: nothing forbids it yet." eval 'pings client "$db" && pings web "$db"'
+check "The policy is applied." ctl apply "$work/db.yaml"
+check "web does not reach db any more." not pings web "$db"
+check "client does." pings client "$db"
+say "Why not web? quantumctl policy explain default/web default/db 5432 says:"
+why=$(ctl explain default/web default/db 5432) && fail "It is denied." "$why"
+show <<<"$why"
+check "It names the policy." contains "$why" db-only
+check "Without the policy web reaches db again." \
+    eval 'ctl delete NetworkPolicy default/db-only >/dev/null && pings web "$db"'
+
 step "Something impossible is asked for"
 say "The network \"tiny\" is a /30: its gateway takes one address, so one is left. Two want it."
 add client eth1 "$tiny_net" || fail "client gets the one address." "${result[client.eth1]}"
