@@ -262,3 +262,23 @@ fn documents_and_labels_survive_the_daemon_and_so_do_connections() {
     told(&world, "policy delete NetworkPolicy shop/db", "");
     reach(&other.netns, &db.addresses, true, "and can be taken away");
 }
+
+#[test]
+fn of_two_networks_on_one_bridge_the_stricter_one_decides_whoever_comes_last() {
+    let world = world!();
+    let daemon = world.daemon();
+    let strict =
+        dual("strict", 137, json!({ "bridge": "both0", "policy": { "posture": "zero-trust" } }));
+    // Two gateways cannot be on one bridge.
+    let open = json!({ "bridge": "both0", "isGateway": false, "ipMasq": false,
+        "policy": { "posture": "open" }, "ipam": { "routes": [] } });
+    let open = dual("open", 138, open);
+    let (db, another) = (pod(&world, "db", &strict), pod(&world, "another", &strict));
+    let _db = serve(&db);
+    let guest = world.container();
+    world.call(crate::support::plugin::Call::add("guest", &guest).conf(&open)).succeeded();
+    reach(&another.netns, &db.addresses, false, "in its own network");
+    assert!(daemon.terminate().success());
+    let _daemon = world.daemon();
+    reach(&another.netns, &db.addresses, false, "with the next daemon");
+}

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prometheus::Registry;
-use quantum_cni::attach::{Class, Traces, elements, naming, network_elements, recover};
+use quantum_cni::attach::{Class, Traces, elements, naming, recover};
 use quantum_cni::errors;
 use quantum_cni::kernel::lane::Lane;
 use quantum_cni::kernel::lock::HostLock;
@@ -197,12 +197,11 @@ async fn sweep(
 ) -> Result<Option<String>, Failure> {
     let known = records.iter().map(|s| s.record.host.clone());
     let hosts: HashSet<_> = known.chain(unknown).collect();
-    let of_networks = networks.iter().flat_map(network_elements);
     let of_records = records.iter().flat_map(|s| elements(&s.record));
     let begin = Begin(records.iter().map(|s| s.record.clone()).collect());
     let begun = ask(&graph.begin, begin).await?;
-    let elements = of_networks.chain(of_records).chain(begun.elements).collect();
-    let scope = Scope::Host { elements, rules: begun.rules };
+    let elements = of_records.chain(begun.elements).collect();
+    let scope = Scope::Host { elements, networks: networks.to_vec(), rules: begun.rules };
     let swept = ask(&graph.sweep, Sweep { hosts, scope }).await?.map_err(errors::kernel)?;
     for failure in &swept.failed {
         error!(log, "an interface without a record could not be removed"; "error" => failure);

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use quantum_config::cni::{Definition, Family, Genuine, PortMapping, Posture, Transport};
+use quantum_config::cni::{Family, Genuine, PortMapping, Posture, Transport};
 use quantum_config::ids::{IfName, Mac};
 
 use super::{Assigned, Record, naming};
@@ -153,7 +153,7 @@ pub enum Trait {
 }
 
 impl Trait {
-    const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Ours,
         Self::Closed,
         Self::Strict,
@@ -164,7 +164,7 @@ impl Trait {
     ];
 
     /// Whether a network that stands so has it.
-    fn is_of(self, posture: &Posture) -> bool {
+    pub(super) fn is_of(self, posture: &Posture) -> bool {
         match self {
             Self::Ours => true,
             Self::Closed => posture.is_closed(),
@@ -248,39 +248,6 @@ fn published(
             found.push(Element::Hairpin { address });
         }
     }
-}
-
-/// What a network has, apart from its containers.
-pub fn network_elements(network: &Definition) -> Vec<Element> {
-    let posture = &network.posture;
-    let bridge = &home(network);
-    let traits = Trait::ALL.into_iter().filter(|trait_| trait_.is_of(posture));
-    let gateway = |address: IpAddr| Element::Gateway {
-        address,
-        bridge: bridge.clone(),
-        strict: posture.is_strict(),
-    };
-    traits
-        .map(|trait_| Element::Network { bridge: bridge.clone(), trait_ })
-        .chain(network.gateway_addresses().iter().map(|g| gateway(g.ip())))
-        .collect()
-}
-
-/// What a network has as soon as its bridge is there, and whether it has it or must not. Rules for
-/// frames do not see which bridge a port is at; they see whom a frame is for, and from.
-pub fn bridge_element(network: &Definition, mac: Mac) -> (Element, bool) {
-    (Element::Strangers { mac }, network.posture.is_strict())
-}
-
-/// The link that the host reaches its containers by.
-fn home(network: &Definition) -> IfName {
-    network.vlan_gateway().unwrap_or_else(|| network.bridge.clone())
-}
-
-/// What a network of this bridge could have and this one has not: left by what it was before.
-pub fn network_remains(network: &Definition) -> Vec<Element> {
-    let traits = Trait::ALL.into_iter().filter(|trait_| !trait_.is_of(&network.posture));
-    traits.map(|trait_| Element::Network { bridge: home(network), trait_ }).collect()
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ mod foreign;
 mod identity;
 mod loopback;
 pub mod naming;
+mod network;
 mod observed;
 mod plan;
 mod ports;
@@ -49,14 +50,12 @@ pub use check::differences;
 pub use collect::stale;
 pub use difference::Difference;
 pub use door::{Class, Door, Entry, Limits};
-pub use element::{
-    Element, PublishedAt, Trait, bridge_element, elements, expected_elements, network_elements,
-    network_remains,
-};
+pub use element::{Element, PublishedAt, Trait, elements, expected_elements};
 pub use enforcement::{NoWayToRules, WayToRules, way_to_rules};
 pub use foreign::Dropping;
 pub use identity::endpoint;
 pub use loopback::{publishes_at_loopback, serves_loopback};
+pub use network::{Stances, bridge_element, network_elements, network_remains};
 pub use observed::{
     BridgeSeen, BucketSeen, HostSeen, InsideSeen, Observed, RouteSeen, ShapeSeen, VlansSeen,
 };

@@ -25,6 +25,7 @@ mod watch;
 use std::rc::Rc;
 
 use actix::{Actor, Context, Handler, ResponseFuture};
+use quantum_cni::attach::Stances;
 use quantum_cni::kernel::nflog::Hearing;
 use slog::{Logger, debug};
 
@@ -45,6 +46,8 @@ pub(crate) struct Driver {
     watches: bool,
     /// What was told last.
     told: Option<Looked>,
+    /// How the networks that were prepared stand.
+    stances: Stances,
     /// Hears what the rules deny.
     hearing: Option<Hearing>,
 }
@@ -53,7 +56,8 @@ impl Driver {
     /// A driver in front of the lanes.
     pub(crate) fn new(lanes: Lanes, meters: Meters, log: Logger) -> Self {
         let (inform, watches, told, hearing) = (None, false, None, None);
-        Self { lanes: Rc::new(lanes), meters, log, inform, watches, told, hearing }
+        let stances = Stances::default();
+        Self { lanes: Rc::new(lanes), meters, log, inform, watches, told, stances, hearing }
     }
 }
 

@@ -11,7 +11,7 @@ use quantum_cni::kernel::nft::{NftError, Table};
 use quantum_cni::kernel::route::bridge::{self, BridgeError, BridgePlan, BridgeState};
 use quantum_cni::kernel::route::{VlanGateway, has_br_netfilter};
 use quantum_cni::kernel::{KernelError, fault, identity};
-use quantum_config::cni::{Definition, Vlans};
+use quantum_config::cni::{Definition, Posture, Vlans};
 use quantum_config::ids::IfName;
 
 use super::apply::unfilter;
@@ -23,8 +23,8 @@ impl Handler<Prepare> for Driver {
 
     fn handle(&mut self, Prepare(network): Prepare, _: &mut Context<Self>) -> Self::Result {
         let lanes = self.lanes.clone();
-        let force = network.force_address;
-        Box::pin(async move { prepare(&lanes, &network, force).await })
+        let (force, beside) = (network.force_address, self.stances.enter(&network));
+        Box::pin(async move { prepare(&lanes, &network, beside, force).await })
     }
 }
 
@@ -33,9 +33,10 @@ impl Handler<Restore> for Driver {
 
     fn handle(&mut self, Restore(network): Restore, _: &mut Context<Self>) -> Self::Result {
         let (lanes, meters) = (self.lanes.clone(), self.meters.clone());
+        let beside = self.stances.enter(&network);
         Box::pin(async move {
             fault::reach("mending")?;
-            let end = prepare(&lanes, &network, false).await?;
+            let end = prepare(&lanes, &network, beside, false).await?;
             meters.repairs.with_label_values(&["address"]).inc();
             Ok(end)
         })
@@ -45,11 +46,13 @@ impl Handler<Restore> for Driver {
 async fn prepare(
     lanes: &Lanes,
     network: &Arc<Definition>,
+    beside: Vec<Posture>,
     force_address: bool,
 ) -> Result<BridgeEnd, KernelError> {
     let way = way_to_rules(network, has_br_netfilter()).map_err(BridgeError::from)?;
     let definition = network.clone();
-    let new = lanes.netfilter(move |table| stand(table, &definition)).await??;
+    let others = beside.clone();
+    let new = lanes.netfilter(move |table| stand(table, &definition, &others)).await??;
     let host = identity::host_id();
     let plan = BridgePlan {
         name: network.bridge.clone(),
@@ -71,9 +74,9 @@ async fn prepare(
         }
     };
     let BridgeState { index, mac, mtu, vlan_gateway } = made;
-    let (element, has) = bridge_element(network, mac);
+    let (element, has) = bridge_element(network, &beside, mac);
     // Last: what a network cannot have prepared keeps apart what was.
-    let remains = network_remains(network);
+    let remains = network_remains(network, &beside);
     let is_new = new.iter().any(is_trait);
     let stood = move |table: &mut Table| {
         match has {
@@ -109,8 +112,12 @@ fn is_trait(element: &Element) -> bool {
 
 /// Before there is a bridge, so that no packet passes by it unseen. Gives what was not there before. Nothing
 /// is taken away yet: the bridge may be another network's, and refused.
-fn stand(table: &mut Table, network: &Definition) -> Result<Vec<Element>, NftError> {
-    let elements = network_elements(network);
+fn stand(
+    table: &mut Table,
+    network: &Definition,
+    beside: &[Posture],
+) -> Result<Vec<Element>, NftError> {
+    let elements = network_elements(network, beside);
     let new: Vec<Element> =
         elements.iter().filter(|element| !table.keeps(element)).cloned().collect();
     table.add(&elements)?;

@@ -33,6 +33,11 @@ impl Handler<Sweep> for Driver {
 
     fn handle(&mut self, request: Sweep, ctx: &mut Context<Self>) -> Self::Result {
         let (lanes, own) = (self.lanes.clone(), ctx.address());
+        let of_networks = match &request.scope {
+            // Before the first of them is prepared: it must not take away what another needs.
+            Scope::Host { networks, .. } => self.stances.begin(networks),
+            Scope::Network(_) => Vec::new(),
+        };
         Box::pin(async move {
             let Sweep { hosts, scope } = request;
             let mut ours = links(&lanes).await?;
@@ -55,7 +60,8 @@ impl Handler<Sweep> for Driver {
             }
             let mut unruled = None;
             match scope {
-                Scope::Host { elements, rules } => {
+                Scope::Host { mut elements, networks: _, rules } => {
+                    elements.extend(of_networks);
                     let reconcile = move |table: &mut Table| table.reconcile(elements, rules);
                     let done = lanes.netfilter(reconcile).await?;
                     // DELs are served all the same; an ADD tries again, and says why it cannot.

@@ -109,8 +109,10 @@ pub(crate) struct Sweep {
 pub(crate) enum Scope {
     /// Every link of ours, and our tables. Only while no ADD runs.
     Host {
-        /// What our sets are to hold.
+        /// What our sets are to hold, apart from what the networks have.
         elements: Vec<Element>,
+        /// The networks that are in use.
+        networks: Vec<Definition>,
         /// The chains and sets that policy needs.
         rules: Arc<Rules>,
     },

@@ -1,0 +1,123 @@
+//! What a network has in our nftables sets, apart from its containers. It is known there by its bridge, which
+//! several networks may share: then what keeps apart holds if one of them has it, and what lets in if all do.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use quantum_config::cni::{Definition, Posture};
+use quantum_config::ids::{IfName, Mac, NetworkName};
+
+use super::Element;
+use super::element::Trait;
+
+/// How the networks stand that were prepared, by the link that the host reaches their containers by.
+#[derive(Debug, Clone, Default)]
+pub struct Stances(HashMap<IfName, HashMap<NetworkName, Posture>>);
+
+impl Stances {
+    /// A network is there, or stands otherwise than it did. Gives how the others of its bridge stand.
+    pub fn enter(&mut self, network: &Definition) -> Vec<Posture> {
+        let all = self.0.entry(home(network)).or_default();
+        all.insert(network.name.clone(), network.posture.clone());
+        let others = all.iter().filter(|(name, _)| **name != network.name);
+        others.map(|(_, posture)| posture.clone()).collect()
+    }
+
+    /// All of these are there. Gives what they have.
+    pub fn begin(&mut self, networks: &[Definition]) -> Vec<Element> {
+        for network in networks {
+            self.enter(network);
+        }
+        let of = |network| network_elements(network, &self.enter(network));
+        networks.iter().flat_map(of).collect()
+    }
+}
+
+/// What a network has beside others of its bridge.
+pub fn network_elements(network: &Definition, beside: &[Posture]) -> Vec<Element> {
+    let bridge = &home(network);
+    let traits = Trait::ALL.into_iter().filter(|trait_| is_there(*trait_, network, beside));
+    let gateway = |address: IpAddr| Element::Gateway {
+        address,
+        bridge: bridge.clone(),
+        strict: is_there(Trait::Strict, network, beside),
+    };
+    traits
+        .map(|trait_| Element::Network { bridge: bridge.clone(), trait_ })
+        .chain(network.gateway_addresses().iter().map(|g| gateway(g.ip())))
+        .collect()
+}
+
+/// What a network has as soon as its bridge is there, and whether it has it or must not. Rules for
+/// frames do not see which bridge a port is at; they see whom a frame is for, and from.
+pub fn bridge_element(network: &Definition, beside: &[Posture], mac: Mac) -> (Element, bool) {
+    (Element::Strangers { mac }, is_there(Trait::Strict, network, beside))
+}
+
+/// What a network of this bridge could have and this one has not: left by what it was before.
+pub fn network_remains(network: &Definition, beside: &[Posture]) -> Vec<Element> {
+    let traits = Trait::ALL.into_iter().filter(|trait_| !is_there(*trait_, network, beside));
+    traits.map(|trait_| Element::Network { bridge: home(network), trait_ }).collect()
+}
+
+/// The link that the host reaches its containers by.
+fn home(network: &Definition) -> IfName {
+    network.vlan_gateway().unwrap_or_else(|| network.bridge.clone())
+}
+
+fn is_there(trait_: Trait, network: &Definition, beside: &[Posture]) -> bool {
+    let mut all = beside.iter().chain([&network.posture]);
+    match trait_ {
+        Trait::Inward | Trait::Direct => all.all(|posture| trait_.is_of(posture)),
+        Trait::Ours | Trait::Closed | Trait::Strict | Trait::Denied | Trait::Unprobed => {
+            all.any(|posture| trait_.is_of(posture))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quantum_config::cni::Call;
+
+    use super::*;
+
+    fn traits(elements: &[Element]) -> Vec<Trait> {
+        let of = |element: &Element| match element {
+            Element::Network { trait_, .. } => Some(*trait_),
+            _ => None,
+        };
+        elements.iter().filter_map(of).collect()
+    }
+
+    #[test]
+    fn on_one_bridge_the_stricter_wins_whoever_comes_last() {
+        let named = |name: &str, policy: &str| {
+            let text = format!(
+                r#"{{"cniVersion":"1.0.0","name":"{name}","bridge":"br0","isGateway":true,
+                "ipam":{{"type":"host-local","subnet":"10.1.0.0/24"}},"policy":{{{policy}}}}}"#
+            );
+            let call = Call::parse(text.as_bytes()).expect("readable");
+            call.definition().expect("valid")
+        };
+        let open = named("open", r#""posture":"open""#);
+        let strict = named("strict", r#""posture":"zero-trust""#);
+        let alone = traits(&network_elements(&open, &[]));
+        assert!(!alone.contains(&Trait::Closed) && alone.contains(&Trait::Inward));
+        for order in [[&open, &strict], [&strict, &open]] {
+            let mut stances = Stances::default();
+            stances.enter(order[0]);
+            let beside = stances.enter(order[1]);
+            let found = traits(&network_elements(order[1], &beside));
+            assert!(found.contains(&Trait::Denied) && found.contains(&Trait::Closed), "{found:?}");
+            assert!(!found.contains(&Trait::Inward) && !found.contains(&Trait::Direct));
+            let remains = traits(&network_remains(order[1], &beside));
+            assert!(!remains.contains(&Trait::Denied) && remains.contains(&Trait::Inward));
+        }
+        // The same network again, as something else.
+        let mut stances = Stances::default();
+        stances.enter(&strict);
+        assert!(stances.enter(&named("strict", "")).is_empty());
+        let both = traits(&Stances::default().begin(&[open, strict]));
+        assert!(both.contains(&Trait::Denied) && !both.contains(&Trait::Inward), "{both:?}");
+    }
+}
