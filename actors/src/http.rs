@@ -114,6 +114,7 @@ fn ready(pages: &Pages) -> Response<Full<Bytes>> {
         "ready": ready,
         "reasons": board.reasons(),
         "problems": board.problems,
+        "policy_problems": board.policy_problems,
     });
     page(status, "application/json", body.to_string())
 }

@@ -41,7 +41,7 @@ fn table(board: &Value) -> String {
             let _ = writeln!(text, "{word_for}: {}", word(reason));
         }
     }
-    for problem in list(&board["problems"]) {
+    for problem in list(&board["problems"]).iter().chain(list(&board["policy_problems"])) {
         let _ =
             writeln!(text, "bad file: {}: {}", word(&problem["file"]), word(&problem["reason"]));
     }
