@@ -7,43 +7,16 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::network_isolation::{Attached, dual};
-use crate::support::binaries;
 use crate::support::conf::with;
+use crate::support::ctl::{apply, quantumctl_with, told};
 use crate::support::netns::Netns;
-use crate::support::plugin::feed;
 use crate::support::traffic::{Echo, PATIENCE, PORT, SILENCE, tcp_answers, udp_answers};
 use crate::support::world::World;
-
-/// `quantumctl` with something on its standard input.
-pub(crate) fn quantumctl_with(world: &World, args: &str, stdin: &str) -> Output {
-    let mut command = Command::new(binaries::quantumctl());
-    command.args(args.split_whitespace());
-    command.env(quantum_config::wire::SOCKET_VARIABLE, &world.paths().socket);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("quantumctl");
-    feed(child.stdin.take(), stdin.as_bytes());
-    child.wait_with_output().expect("quantumctl")
-}
-
-/// The same, which must succeed; what it printed.
-#[track_caller]
-pub(crate) fn told(world: &World, args: &str, stdin: &str) -> String {
-    let output = quantumctl_with(world, args, stdin);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{args}: {stderr}");
-    String::from_utf8(output.stdout).expect("text")
-}
-
-#[track_caller]
-pub(crate) fn apply(world: &World, documents: &Value) {
-    told(world, "policy apply -", &documents.to_string());
-}
 
 /// A NetworkPolicy of the namespace `shop`.
 pub(crate) fn network_policy(name: &str, spec: Value) -> Value {

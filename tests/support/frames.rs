@@ -4,8 +4,8 @@
 //! headers on the way (tags are taken off, fragments are put together).
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket};
@@ -199,6 +199,32 @@ fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     (!u16::try_from(sum).expect("folded")).to_be_bytes()
 }
 
+/// Protocol, sender and receiver of a packet.
+pub(crate) type Ends = (u8, SocketAddr, SocketAddr);
+
+/// The ends of a packet, which has no extension headers, and the flags of TCP or the type of SCTP's first
+/// chunk.
+pub(crate) fn ends(bytes: &[u8]) -> Option<(Ends, u8)> {
+    let (protocol, from, to, rest): (u8, IpAddr, IpAddr, &[u8]) = match bytes.first()? >> 4 {
+        4 => {
+            let [from, to] = [12, 16].map(|at| bytes.get(at..at + 4)?.try_into().ok());
+            let [from, to]: [[u8; 4]; 2] = [from?, to?];
+            let rest = bytes.get(usize::from(bytes[0] & 15) * 4..)?;
+            (*bytes.get(9)?, Ipv4Addr::from(from).into(), Ipv4Addr::from(to).into(), rest)
+        }
+        _ => {
+            let [from, to] = [8, 24].map(|at| bytes.get(at..at + 16)?.try_into().ok());
+            let [from, to]: [[u8; 16]; 2] = [from?, to?];
+            let rest = bytes.get(40..)?;
+            (*bytes.get(6)?, Ipv6Addr::from(from).into(), Ipv6Addr::from(to).into(), rest)
+        }
+    };
+    let kind = *rest.get(if protocol == 6 { 13 } else { 12 }).unwrap_or(&0);
+    let port = |at: usize| Some(u16::from_be_bytes(rest.get(at..at + 2)?.try_into().ok()?));
+    let ends = (protocol, SocketAddr::new(from, port(0)?), SocketAddr::new(to, port(2)?));
+    Some((ends, kind))
+}
+
 /// A packet socket on one link: what is sent goes out there, and what is seen was given to that link.
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -229,6 +255,17 @@ impl Wire {
     pub(crate) fn send(&self, frame: &[u8]) {
         let sent = send(self.socket.as_raw_fd(), frame, MsgFlags::empty());
         assert_eq!(sent, Ok(frame.len()), "a frame of {} bytes", frame.len());
+    }
+
+    /// The next frame that came, if there is one. Its marks are not counted.
+    pub(crate) fn next<'b>(&self, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+        let n = recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty()).ok()?;
+        Some(&buffer[..n])
+    }
+
+    /// What can be polled for frames.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// How often a mark was seen so far.

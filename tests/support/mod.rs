@@ -2,17 +2,21 @@
 
 pub(crate) mod binaries;
 pub(crate) mod conf;
+pub(crate) mod ctl;
 pub(crate) mod daemon;
 pub(crate) mod enter;
 pub(crate) mod eventually;
 pub(crate) mod forged;
 pub(crate) mod frames;
+pub(crate) mod grid;
 pub(crate) mod inventory;
 pub(crate) mod ipam;
 pub(crate) mod netns;
+pub(crate) mod node;
 pub(crate) mod ping;
 pub(crate) mod plugin;
 pub(crate) mod ports;
+pub(crate) mod probe;
 pub(crate) mod traffic;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -13,8 +13,8 @@ use super::netns::Netns;
 /// How long the answer to one datagram is waited for before it is sent again.
 const TICK: Duration = Duration::from_millis(50);
 /// Types of SCTP chunks.
-const INIT: u8 = 1;
-const INIT_ACK: u8 = 2;
+pub(crate) const INIT: u8 = 1;
+pub(crate) const INIT_ACK: u8 = 2;
 
 /// `conf` with these mappings: protocol, host's port, container's port, hostIP (may be empty).
 pub(crate) fn publishing(conf: &Value, mappings: &[(&str, u16, u16, &str)]) -> Value {
@@ -105,7 +105,8 @@ impl Sctp {
         Self { socket: UdpSocket::from(raw), is_v4 }
     }
 
-    fn send(&self, to: IpAddr, ports: (u16, u16), kind: u8) -> bool {
+    /// One packet between these ports, of the chunk of this type.
+    pub(crate) fn send(&self, to: IpAddr, ports: (u16, u16), kind: u8) -> bool {
         self.socket.send_to(&packet(ports, kind), SocketAddr::new(to, 0)).is_ok()
     }
 
