@@ -9,17 +9,26 @@ use netlink_packet_netfilter::nftables::{
     SetElementMessage, Verdict, VerdictAttribute,
 };
 use netlink_packet_netfilter::none::ControlMessage;
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use nix::errno::Errno;
 
 use super::sets::{Family, Field, Set, SetElement, TABLE};
-use crate::kernel::netfilter::{NFNETLINK_V0, append};
+use crate::kernel::netfilter::{NFNETLINK_V0, append, attribute, attributes, messages};
 
 // include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_MSG_NEWSETELEM: u16 = 12;
 const NFT_MSG_DESTROYSETELEM: u8 = 30;
+const NFGENMSG: usize = 4;
+const SET_ELEM_LIST_ELEMENTS: u16 = 3;
+const LIST_ELEM: u16 = 1;
+const SET_ELEM_KEY: u16 = 1;
+const SET_ELEM_DATA: u16 = 2;
+const DATA_VALUE: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+const VERDICT_CODE: u16 = 1;
+const VERDICT_CHAIN: u16 = 2;
+const NFT_GOTO: i32 = -4;
 
 // include/uapi/linux/netlink.h
 const NLMSG_HEADER: usize = 16;
@@ -146,6 +155,17 @@ impl Answer {
     /// Reads one more datagram of the answer.
     pub(super) fn read(&mut self, mut datagram: &[u8]) -> Result<(), DecodeError> {
         while !datagram.is_empty() {
+            // The crate describes each list to itself while it reads it, for an error that there may be:
+            // that is quadratic, and seconds for the elements of a thousand endpoints.
+            if let Some(message) = messages(datagram).next()
+                && message.kind == NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM
+            {
+                self.torn |= message.flags & NLM_F_DUMP_INTR != 0;
+                self.elements.extend(elements(message.body));
+                let length = (NLMSG_HEADER + message.body.len()).next_multiple_of(4);
+                datagram = datagram.get(length..).unwrap_or_default();
+                continue;
+            }
             let message = NetlinkMessage::<NetfilterMessage>::deserialize(datagram)?;
             let length = (message.header.length as usize).next_multiple_of(4);
             datagram = datagram.get(length..).unwrap_or_default();
@@ -159,7 +179,6 @@ impl Answer {
         self.torn |= flags & NLM_F_DUMP_INTR != 0;
         let extended = flags & NLM_F_ACK_TLVS != 0;
         let (code, attributes) = match message.payload {
-            NetlinkPayload::InnerMessage(inner) => return self.elements.extend(elements(inner)),
             // An error repeats the header of its request before it explains.
             NetlinkPayload::Error(e) => (e.raw_code(), e.header.get(NLMSG_HEADER..).map(Vec::from)),
             NetlinkPayload::Done(done) => (done.code, Some(done.extended_ack)),
@@ -175,46 +194,30 @@ impl Answer {
     }
 }
 
-fn elements(message: NetfilterMessage) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(message)) = message.inner
-    else {
-        return Vec::new();
-    };
-    let lists = message.attributes.into_iter().filter_map(|attribute| match attribute {
-        SetElementList::Elements(elements) => Some(elements),
-        _ => None,
-    });
-    let elements = lists.flatten().filter_map(|element| match element {
-        ListAttribute::Element(attributes) => Some(attributes),
-        _ => None,
-    });
-    let read = |attributes: Vec<SetElementAttribute>| {
-        let (mut key, mut value) = (None, Vec::new());
-        for attribute in attributes {
-            match attribute {
-                SetElementAttribute::Key(DataAttribute::Value(bytes)) => key = Some(bytes),
-                SetElementAttribute::Data(DataAttribute::Value(bytes)) => value = bytes,
-                SetElementAttribute::Data(DataAttribute::Verdict(verdict)) => {
-                    value = chain(verdict)
-                }
-                _ => {}
-            }
-        }
-        key.map(|key| (key, value))
-    };
-    elements.filter_map(read).collect()
+/// The elements in a message: keys and, in a map, values.
+fn elements(body: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+    let list = body.get(NFGENMSG..).and_then(|body| attribute(body, SET_ELEM_LIST_ELEMENTS));
+    let all = attributes(list.unwrap_or_default()).filter(|(kind, _)| *kind == LIST_ELEM);
+    all.filter_map(|(_, element)| {
+        let key = attribute(element, SET_ELEM_KEY).and_then(|key| attribute(key, DATA_VALUE))?;
+        let data = attribute(element, SET_ELEM_DATA).unwrap_or_default();
+        let value = match (attribute(data, DATA_VALUE), attribute(data, DATA_VERDICT)) {
+            (Some(value), _) => value,
+            (None, Some(verdict)) => chain(verdict),
+            (None, None) => &[],
+        };
+        Some((key.to_vec(), value.to_vec()))
+    })
 }
 
 /// The name of the chain that a verdict goes on with; empty, which no chain is called, if it does not.
-fn chain(verdict: Vec<VerdictAttribute>) -> Vec<u8> {
-    if !verdict.contains(&VerdictAttribute::Code(Verdict::Goto)) {
-        return Vec::new();
+fn chain(verdict: &[u8]) -> &[u8] {
+    let code = attribute(verdict, VERDICT_CODE).and_then(|code| code.first_chunk::<4>());
+    if code.is_none_or(|code| i32::from_be_bytes(*code) != NFT_GOTO) {
+        return &[];
     }
-    let mut names = verdict.into_iter().filter_map(|attribute| match attribute {
-        VerdictAttribute::Chain(name) => Some(name.into_bytes()),
-        _ => None,
-    });
-    names.next_back().unwrap_or_default()
+    let name = attribute(verdict, VERDICT_CHAIN).unwrap_or_default();
+    name.strip_suffix(&[0]).unwrap_or(name)
 }
 
 fn explanation(extended: &[u8]) -> Option<String> {
