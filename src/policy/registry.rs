@@ -36,6 +36,8 @@ pub struct Registry {
     /// needed them then.
     touched: HashMap<Element, bool>,
     rules_changed: bool,
+    /// The compiler has made more than `rules`.
+    is_more: bool,
     anew: bool,
 }
 
@@ -58,6 +60,7 @@ impl Registry {
             counts: HashMap::new(),
             touched: HashMap::new(),
             rules_changed: false,
+            is_more: false,
             anew: false,
         }
     }
@@ -71,6 +74,7 @@ impl Registry {
         self.networks.insert(endpoint.network.clone(), standing);
         self.dismiss(&endpoint.key);
         self.place(endpoint);
+        self.collect();
     }
 
     /// An endpoint is gone.
@@ -95,8 +99,8 @@ impl Registry {
         for endpoint in endpoints {
             self.place(endpoint);
         }
-        self.rules = Arc::new(self.compiler.rules().clone());
-        self.rules_changed = true;
+        self.is_more = true;
+        self.collect();
         self.anew = true;
     }
 
@@ -162,12 +166,18 @@ impl Registry {
         self.members.is_empty()
     }
 
-    fn place(&mut self, endpoint: Endpoint) {
-        let placed = self.compiler.endpoint(&endpoint);
-        if !placed.added.is_empty() {
+    /// Takes over what the compiler has made.
+    fn collect(&mut self) {
+        if std::mem::take(&mut self.is_more) {
             self.rules = Arc::new(self.compiler.rules().clone());
             self.rules_changed = true;
         }
+    }
+
+    fn place(&mut self, endpoint: Endpoint) {
+        let placed = self.compiler.endpoint(&endpoint);
+        // They are taken together when all are placed: there may be thousands.
+        self.is_more = !placed.added.is_empty() || self.is_more;
         let mut elements = placed.elements;
         let is_judged = elements.iter().any(|element| matches!(element, Element::Judged { .. }));
         let standing = self.networks.get(&endpoint.network);

@@ -106,10 +106,13 @@ impl Policy {
 
     /// Another catalog holds from now on, as far as the registry is concerned.
     fn adopt(&mut self, catalog: Catalog) {
-        self.catalog = catalog;
+        let before = std::mem::replace(&mut self.catalog, catalog);
         self.registry.rewrite(Arc::new(Documents::new(self.catalog.documents())));
-        let records: Vec<Record> = self.records.values().cloned().collect();
-        for record in records {
+        // All have been placed again. Who they are is another question only where labels changed.
+        let is_other = |key: &&AttachmentKey| before.labels(key) != self.catalog.labels(key);
+        let records = self.records.iter().filter(|(key, _)| is_other(key));
+        let others: Vec<Record> = records.map(|(_, record)| record.clone()).collect();
+        for record in others {
             self.place(record);
         }
         self.world = None;
