@@ -3,7 +3,7 @@
 //! ```text
 //!   new chains and sets       nft -f -     nobody goes there yet
 //!   elements, and the epoch   netlink      one transaction: from here on it holds
-//!   old chains and sets       nft -f -     nobody goes there any more
+//!   old chains and sets       netlink      nobody goes there any more
 //! ```
 //!
 //! A chain of another content has another name, so the middle is all that a packet can notice. The epoch
@@ -21,7 +21,7 @@ use super::message::Verb;
 use super::print::Print;
 use super::sets::{Set, TABLE, known};
 use super::table::{Difference, Holding, sort};
-use super::{NftError, Table, skeleton};
+use super::{NftError, Table, removal, skeleton};
 use crate::attach::Element;
 use crate::policy::{Chain, ChainName, Changes, Rules, SetKind, SetName, is_of_policy};
 
@@ -61,8 +61,11 @@ impl Table {
     /// Carries a change out. When this returns, no connection goes on that is not allowed any more.
     pub fn govern(&mut self, change: Changes) -> Result<(), NftError> {
         let before = self.kept.rules();
-        let new = change.rules.difference(&before);
-        let old = before.difference(&change.rules);
+        // Most who come need what is there already, and to compare all of it takes as long as an ADD.
+        let (new, old) = match Arc::ptr_eq(&before, &change.rules) {
+            true => (Rules::default(), Rules::default()),
+            false => (change.rules.difference(&before), before.difference(&change.rules)),
+        };
         if !new.is_empty() {
             let mut all = (*before).clone();
             all.extend(new.clone());
@@ -76,10 +79,17 @@ impl Table {
         self.kept.all(|holding| holding.rules = change.rules.clone());
         if !old.is_empty() {
             // What holds has changed already; what is not removed now is by the next daemon.
-            let _ = skeleton::run_text(&old.removal_text());
+            if !removal::remove(&mut self.socket, &old).unwrap_or(false) {
+                let _ = skeleton::run_text(&old.removal_text());
+            }
         }
         if !(new.is_empty() && old.is_empty()) {
-            let now = Print::take(&mut self.socket)?;
+            // To list all rules is to read a chain once; to ask for each takes longer if it is most of them.
+            let is_many = new.chains.len() > change.rules.chains.len() / 4;
+            let now = match is_many {
+                true => Print::take(&mut self.socket)?,
+                false => Print::take_of(&mut self.socket, new.chains.keys())?,
+            };
             if let Some(print) = &mut self.print {
                 let names = |rules: &Rules| -> Vec<String> {
                     rules.chains.keys().map(|chain| format!("inet {TABLE} {chain}")).collect()

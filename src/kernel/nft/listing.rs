@@ -115,6 +115,15 @@ pub(super) fn rules(
     list(socket, GET_RULE, family, &[(TABLE, table)])
 }
 
+/// The rules of a chain, in their order; none if there is no such chain.
+pub(super) fn rules_of(
+    socket: &mut NetfilterSocket,
+    family: u8,
+    (table, chain): (&str, &str),
+) -> Result<Vec<Object>, NftError> {
+    list(socket, GET_RULE, family, &[(TABLE, table), (rule::CHAIN, chain)])
+}
+
 /// The sets of a table, its anonymous ones among them.
 pub(super) fn sets(
     socket: &mut NetfilterSocket,
@@ -176,6 +185,17 @@ fn list(
 }
 
 fn request(get: u16, family: u8, of: &[(u16, &str)], number: u32) -> Vec<u8> {
+    request_of(SUBSYSTEM | get, REQUEST_DUMP, family, of, number)
+}
+
+/// A message with names in it.
+pub(super) fn request_of(
+    kind: u16,
+    flags: u16,
+    family: u8,
+    of: &[(u16, &str)],
+    number: u32,
+) -> Vec<u8> {
     let mut bytes = vec![0; NLMSG_HEADER];
     bytes.extend([family, 0, 0, 0]);
     for (kind, name) in of {
@@ -187,8 +207,8 @@ fn request(get: u16, family: u8, of: &[(u16, &str)], number: u32) -> Vec<u8> {
     }
     let length = bytes.len() as u32;
     bytes[..4].copy_from_slice(&length.to_ne_bytes());
-    bytes[4..6].copy_from_slice(&(SUBSYSTEM | get).to_ne_bytes());
-    bytes[6..8].copy_from_slice(&REQUEST_DUMP.to_ne_bytes());
+    bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
     bytes[8..12].copy_from_slice(&number.to_ne_bytes());
     bytes
 }

@@ -18,6 +18,7 @@ mod heal;
 mod listing;
 mod message;
 mod print;
+mod removal;
 mod sets;
 pub mod skeleton;
 mod table;

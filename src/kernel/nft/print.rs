@@ -11,6 +11,7 @@ use super::NftError;
 use super::listing::{self, LIST_ELEM, Object, chain, family, rule, table, text};
 use super::sets::TABLE;
 use crate::kernel::netfilter::{NetfilterSocket, attribute, attributes};
+use crate::policy::ChainName;
 
 // include/uapi/linux/netfilter/nf_tables.h
 const EXPR_NAME: u16 = 1;
@@ -45,6 +46,23 @@ impl Print {
                     rules.push(essence(object.get(rule::EXPRESSIONS)));
                 }
             }
+        }
+        Ok(Self(print))
+    }
+
+    /// The same of these chains of policy only. They are no base chains, of which there is more to tell
+    /// than that they are there.
+    pub(super) fn take_of<'c>(
+        socket: &mut NetfilterSocket,
+        chains: impl Iterator<Item = &'c ChainName>,
+    ) -> Result<Self, NftError> {
+        let mut print = BTreeMap::new();
+        for chain in chains {
+            let mut about = vec![Vec::new()];
+            for object in listing::rules_of(socket, family::INET, (TABLE, chain.as_str()))? {
+                about.push(essence(object.get(rule::EXPRESSIONS)));
+            }
+            print.insert(format!("inet {TABLE} {chain}"), about);
         }
         Ok(Self(print))
     }
