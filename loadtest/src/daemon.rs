@@ -38,6 +38,11 @@ pub(crate) fn variables(work: &WorkDir) -> Vec<(&'static str, OsString)> {
     ]
 }
 
+/// Where policies are put that are to be read at a start.
+pub(crate) fn policies(work: &WorkDir) -> PathBuf {
+    work.join("policy.d")
+}
+
 fn socket(work: &WorkDir) -> PathBuf {
     work.join("cni.sock")
 }

@@ -66,6 +66,15 @@ pub(crate) struct Bench {
     #[structopt(long, value_name = "N", default_value = "1000")]
     pub(crate) endpoints: usize,
 
+    /// How many policies there are while what they cost is measured beside `--endpoints`; 0 to leave
+    /// that out
+    #[structopt(long, value_name = "N", default_value = "500")]
+    pub(crate) policies: usize,
+
+    /// Only what policies cost is measured
+    #[structopt(long)]
+    pub(crate) only_policy: bool,
+
     /// Measures bursts of the chain bridge + portmap + firewall too
     #[structopt(long)]
     pub(crate) chain: bool,

@@ -12,6 +12,6 @@ pub(crate) use answer::addresses_of;
 pub(crate) use burst::run as all;
 pub(crate) use peak::{of_one_call as peak_of_one_call, status_kib};
 pub(crate) use process::run as run_process;
-pub(crate) use stream::{Slice, per_second};
-pub(crate) use subject::{Answer, Plugin, Subject, Verb};
+pub(crate) use stream::{Slice, open as open_stream, per_second, round_trip};
+pub(crate) use subject::{APPS, Answer, Plugin, Subject, Verb};
 pub(crate) use verify::{Checked, attached, detached};

@@ -1,4 +1,5 @@
-//! One TCP stream between two containers, for a bounded time and a bounded number of bytes.
+//! One TCP stream between two containers: for a bounded time and a bounded number of bytes, or a byte at
+//! a time, there and back.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write};
@@ -49,7 +50,8 @@ pub(crate) fn per_second(
     })
 }
 
-fn open(
+/// Opens a stream: both its ends, which stay where they are.
+pub(crate) fn open(
     visitor: &Visitor,
     from: &Netns,
     to: &Netns,
@@ -69,6 +71,30 @@ fn open(
     sender.set_write_timeout(Some(PATIENCE)).doing(|| "setting up a stream")?;
     receiver.set_read_timeout(Some(PATIENCE)).doing(|| "setting up a stream")?;
     Ok((sender, receiver))
+}
+
+/// How long a byte takes there and back, at the median of `times` of them. One thread has both ends, so
+/// that nobody is woken: what is measured is the way of a packet and its acknowledgement.
+pub(crate) fn round_trip(
+    (here, there): (&mut TcpStream, &mut TcpStream),
+    times: usize,
+) -> Result<Duration> {
+    let mut took = Vec::with_capacity(times);
+    for end in [&mut *here, &mut *there] {
+        end.set_nodelay(true).doing(|| "setting up a stream")?;
+        end.set_read_timeout(Some(PATIENCE)).doing(|| "setting up a stream")?;
+    }
+    for _ in 0..times {
+        let started = Instant::now();
+        let mut byte = [1];
+        here.write_all(&byte).doing(|| "writing to a stream")?;
+        there.read_exact(&mut byte).doing(|| "reading from a stream")?;
+        there.write_all(&byte).doing(|| "writing to a stream")?;
+        here.read_exact(&mut byte).doing(|| "reading from a stream")?;
+        took.push(started.elapsed());
+    }
+    took.sort_unstable();
+    Ok(took.get(times / 2).copied().unwrap_or_default())
 }
 
 /// Writes until the slice is over. Dropping the stream ends it.

@@ -18,6 +18,8 @@ const CNI_VERSION: &str = "1.0.0";
 const STATUS_VERSION: &str = "1.1.0";
 /// Host ports of port mappings begin here.
 const FIRST_HOST_PORT: u16 = 20_000;
+/// How many applications there are in a namespace.
+pub(crate) const APPS: u16 = 5;
 
 /// A verb of the protocol that is driven here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +61,9 @@ pub(crate) struct Subject {
     pub(crate) bridge: String,
     /// In the order of ADD.
     pub(crate) plugins: Vec<Plugin>,
+    /// Its containers are so many in a namespace, with a label `app` by their number there; 0 is all of
+    /// them in one, without labels.
+    pub(crate) in_a_namespace: u16,
     /// Variables for its plugins beside those of the protocol.
     pub(crate) variables: Vec<(&'static str, OsString)>,
     /// After how long a plugin is killed.
@@ -127,8 +132,15 @@ impl Subject {
             conf.insert("runtimeConfig".to_owned(), json!({ "portMappings": [mapping] }));
         }
 
+        let mut namespace = "loadtest".to_owned();
+        if let Some(tenant) = container.number.checked_div(self.in_a_namespace) {
+            namespace = format!("tenant-{tenant}");
+            let app = format!("app-{}", container.number % APPS);
+            let labels = json!({ "cni": { "labels": [{ "key": "app", "value": app }] } });
+            conf.insert("args".to_owned(), labels);
+        }
         let args = format!(
-            "IgnoreUnknown=1;K8S_POD_NAMESPACE=loadtest;K8S_POD_NAME=pod-{};\
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME=pod-{};\
              K8S_POD_INFRA_CONTAINER_ID={}",
             container.number, container.id
         );

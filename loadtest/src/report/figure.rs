@@ -21,6 +21,7 @@ pub(crate) enum Unit {
     Times,
     Calls,
     MebiBytes,
+    MilliSeconds,
 }
 
 /// Whether a promise was kept.
@@ -104,6 +105,7 @@ impl Unit {
             Self::Times => "x",
             Self::Calls => "",
             Self::MebiBytes => " MiB",
+            Self::MilliSeconds => " ms",
         }
     }
 

@@ -6,6 +6,7 @@ mod memory;
 mod networks;
 mod noop;
 mod plane;
+mod policy;
 mod round;
 mod turns;
 
@@ -46,7 +47,11 @@ struct Measured {
 pub(crate) fn bench(options: &Bench) -> Result<Report> {
     let count = options.count.get();
     let hold = if options.daemon.is_some() { options.hold } else { 0 };
-    let most = count.max(hold).max(options.peer_count).max(plane::containers(options));
+    let most = count
+        .max(hold)
+        .max(options.peer_count)
+        .max(plane::containers(options))
+        .max(policy::containers(options));
     if most > MOST_CONTAINERS {
         return Err(Failure::new(
             format!("preparing {most} containers"),
@@ -59,13 +64,20 @@ pub(crate) fn bench(options: &Bench) -> Result<Report> {
     let world = World::build(&parent, most)?;
     let mut report = Report::default();
 
+    if options.only_policy {
+        let figures = policy::measure(options, &world, &mut report)?;
+        report.figures.extend(figures);
+        return Ok(report);
+    }
     let Measured { floor, rounds, memory } = ours(options, &world, hold, &mut report)?;
     let peers = peers(options, &world, &mut report)?;
     let plane = plane::measure(options, &world, &mut report)?;
+    let policy = policy::measure(options, &world, &mut report)?;
 
     let ours = rounds.as_ref();
     report.figures.extend(figures::promised(count, options.hold, &floor, ours, &memory));
     report.figures.extend(plane);
+    report.figures.extend(policy);
     report.figures.extend(figures::beside(&floor, ours, &memory));
     let comparisons =
         peers.iter().flat_map(|(name, peer)| figures::beside_a_peer(name, peer, ours));

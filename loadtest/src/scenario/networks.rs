@@ -85,6 +85,17 @@ fn variant(
     Ok(subject(format!("{kind}, {what}"), network, bridge, plugins, options.call_limit()))
 }
 
+/// A network as most have it, whose containers policies are about.
+pub(crate) fn policed(options: &Bench, work: &WorkDir) -> Result<Subject> {
+    let conf = json!({
+        "bridge": "quantum3",
+        "isGateway": true,
+        "ipMasq": true,
+        "ipam": host_local("172.26.0.0/16", work),
+    });
+    variant(options, "policed", "quantum-policed", "quantum3", conf, false)
+}
+
 /// The peer at its cheapest: no masquerade, no firewall, no port maps.
 pub(crate) fn bridge(folder: &Path, work: &WorkDir, limit: Duration) -> Result<Subject> {
     let plugins = vec![bridge_plugin(folder, "peer0", "172.21.0.0/16", false, work)?];
@@ -192,6 +203,7 @@ fn subject(
         network: network.to_owned(),
         bridge: bridge.to_owned(),
         plugins,
+        in_a_namespace: 0,
         variables: Vec::new(),
         limit,
     }

@@ -1,7 +1,7 @@
 //! The data plane: what masquerade, isolation, anti-spoofing and published ports cost an ADD, a DEL and
 //! a stream, beside the same plugin with none of them and the reference plugins that have some.
 
-mod streams;
+pub(super) mod streams;
 
 use std::fs;
 

@@ -102,7 +102,7 @@ pub(super) fn measure(
 /// With IPv6 each container asks for routers and says which groups it listens to, and the bridge hands
 /// each of these packets to every other port: a million before a thousand of them are silent. They are
 /// bystanders, and only the ends of the streams are to be heard.
-fn silence(containers: &[Container]) -> Result<()> {
+pub(in crate::scenario) fn silence(containers: &[Container]) -> Result<()> {
     visiting(|visitor| {
         containers.iter().try_for_each(|container| {
             visitor.inside(&container.netns, || {
@@ -178,14 +178,14 @@ fn cycles(ends: &Ends<'_>, others: &[Container], report: &mut Report) -> Result<
         let mut among = Ok(0.0);
         let mut of_round = Report::default();
         round(ends.subject, others, AT_ONCE.min(others.len()), &mut of_round, |_| {
-            among = calm(ends).and_then(|()| slices(ends));
+            among = calm(ends.subject).and_then(|()| slices(ends));
         })?;
         if number > 0 {
             of_round.phases.clear();
         }
         report.absorb(of_round);
         many.push(among?);
-        calm(ends)?;
+        calm(ends.subject)?;
         few.push(slices(ends)?);
     }
     let mut ratios: Vec<f64> = many
@@ -209,13 +209,13 @@ fn slices(ends: &Ends<'_>) -> Result<f64> {
 }
 
 /// Waits until the bridge is as quiet as it is when nothing new is on it.
-fn calm(ends: &Ends<'_>) -> Result<()> {
+pub(in crate::scenario) fn calm(subject: &Subject) -> Result<()> {
     let mut host = Route::open()?;
     let deadline = Instant::now() + PATIENCE;
-    let mut before = received_packets(&mut host, &ends.subject.bridge)?;
+    let mut before = received_packets(&mut host, &subject.bridge)?;
     while Instant::now() < deadline {
         sleep(CALM);
-        let now = received_packets(&mut host, &ends.subject.bridge)?;
+        let now = received_packets(&mut host, &subject.bridge)?;
         if now.wrapping_sub(before) < CHATTER {
             break;
         }
@@ -224,7 +224,7 @@ fn calm(ends: &Ends<'_>) -> Result<()> {
     Ok(())
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(in crate::scenario) fn median(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
