@@ -137,7 +137,7 @@ impl Host<'_> {
             Figure::new(
                 format!("ADD p50, {policies} policies and {endpoints} endpoints / none of either"),
                 Unit::Times,
-                ADD_WITH_BESIDE_WITHOUT,
+                Asked::Nothing,
                 Ok(with / alone),
             ),
             Figure::new(
