@@ -1,9 +1,11 @@
 //! The constant part of our tables, applied by the `nft` of the host.
 
+use std::collections::VecDeque;
 use std::env;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use super::NftError;
 use super::sets::{Family, Field, Set, SetElement, Value};
@@ -71,6 +73,22 @@ pub fn lacks(rules: &str) -> bool {
     matches!(program().and_then(run), Err(NftError::Refused { stderr }) if is_missing(&stderr))
 }
 
+/// The processes that we ran last, as the commits of each are ours.
+static RAN: Mutex<VecDeque<u32>> = Mutex::new(VecDeque::new());
+/// Long before a number is given to another process, so many of ours have come after it.
+const REMEMBERED: usize = 8;
+
+fn remember(process: u32) {
+    let mut ran = RAN.lock().unwrap_or_else(PoisonError::into_inner);
+    ran.push_front(process);
+    ran.truncate(REMEMBERED);
+}
+
+/// Whether this process is an `nft` that we ran a short while ago.
+pub fn ran(process: u32) -> bool {
+    RAN.lock().unwrap_or_else(PoisonError::into_inner).contains(&process)
+}
+
 /// An element of a set that does not exist.
 pub(super) fn nowhere() -> SetElement {
     static NOWHERE: Set = Set {
@@ -116,6 +134,8 @@ fn run_with(program: &Path, args: &[&str], text: &str) -> Result<(), NftError> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
+    // Before it has anything to commit.
+    remember(child.id());
     if let Some(mut stdin) = child.stdin.take() {
         match stdin.write_all(text.as_bytes()) {
             // It gave up before it had read everything, and says why on stderr.

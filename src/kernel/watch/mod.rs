@@ -27,6 +27,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 
 use super::netfilter::{Message, attributes, messages};
+use super::nft::skeleton;
 
 /// How long it rests after a look, at least.
 const REST: Duration = Duration::from_millis(200);
@@ -61,6 +62,8 @@ pub struct Heard {
     pub addresses: HashSet<IpAddr>,
     /// Messages about addresses were lost, or may have been: it may be any of them.
     pub lost: bool,
+    /// Commits were lost, or do not say whose they are.
+    pub unread: bool,
 }
 
 /// The thread's sockets.
@@ -124,15 +127,23 @@ impl Ears {
         Ok(ears)
     }
 
-    /// Waits until something comes or the time is over, and takes all that is there.
+    /// Waits until something comes that we did not do, or the time is over, and takes all that is there.
     fn listen(&self, patience: Duration, heard: &mut Heard) {
-        let mut ready = [&self.rules, &self.addresses]
-            .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
-        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-        // Whatever it says, what is there is taken. After a long silence all is looked at.
-        heard.lost |= matches!(poll(&mut ready, timeout), Ok(0)) && patience >= SLOW;
-        drain(&self.rules, heard);
-        heard.lost |= drain(&self.addresses, heard);
+        let began = Instant::now();
+        loop {
+            let left = patience.saturating_sub(began.elapsed());
+            let mut ready = [&self.rules, &self.addresses]
+                .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            // Whatever it says, what is there is taken. After a long silence all is looked at.
+            let is_over = matches!(poll(&mut ready, timeout), Ok(0)) || left.is_zero();
+            heard.lost |= is_over && patience >= SLOW;
+            heard.unread |= drain(&self.rules, heard);
+            heard.lost |= drain(&self.addresses, heard);
+            if is_over || *heard != Heard::default() {
+                return;
+            }
+        }
     }
 }
 
@@ -156,14 +167,20 @@ fn drain(socket: &Socket, heard: &mut Heard) -> bool {
 fn read(datagram: &[u8], heard: &mut Heard) {
     for Message { kind, body, .. } in messages(datagram) {
         match kind {
-            NEWGEN => heard.committer = committer(body).or(heard.committer.take()),
+            NEWGEN => match committer(body) {
+                // An nft that the daemon ran has a number of its own.
+                Some((_, number)) if skeleton::ran(number) => {}
+                Some((name, number)) => heard.committer = Some(format!("{name} ({number})")),
+                None => heard.unread = true,
+            },
             RTM_DELADDR => heard.addresses.extend(address(body)),
             _ => {}
         }
     }
 }
 
-fn committer(body: &[u8]) -> Option<String> {
+/// The name and number of a program that committed.
+fn committer(body: &[u8]) -> Option<(String, u32)> {
     let (mut name, mut number) = (None, None);
     for nla in attributes(body.get(4..)?) {
         match nla {
@@ -174,7 +191,7 @@ fn committer(body: &[u8]) -> Option<String> {
             _ => {}
         }
     }
-    Some(format!("{} ({})", name?, number?))
+    Some((name?, number?))
 }
 
 fn address(body: &[u8]) -> Option<IpAddr> {
@@ -225,7 +242,7 @@ mod tests {
             assert!(who.starts_with("nft ("), "{who}");
             let mut table = crate::kernel::nft::Table::open(Default::default()).unwrap();
             table.heal().unwrap();
-            assert!(!silent(&ears), "the nft that we ran has another number");
+            assert!(silent(&ears), "the nft that we ran is known by its number");
             let element =
                 crate::attach::Element::Masquerade { address: "10.0.0.2".parse().unwrap() };
             table.add(&[element]).unwrap();
