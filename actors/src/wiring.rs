@@ -106,6 +106,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         withdraw: publisher.clone().recipient(),
         judge: policy.clone().recipient(),
         dismiss: policy.clone().recipient(),
+        expected: policy.clone().recipient(),
         vacant: driver.clone().recipient(),
         prepare: driver.clone().recipient(),
         restore: driver.clone().recipient(),

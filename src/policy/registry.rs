@@ -135,6 +135,11 @@ impl Registry {
         self.counts.keys()
     }
 
+    /// Those of one endpoint, some of which others may need as well; none if it is not known.
+    pub fn elements_of(&self, key: &AttachmentKey) -> &[Element] {
+        self.members.get(key).map_or(&[], |member| &member.elements)
+    }
+
     /// All chains and sets that there are to be.
     pub fn rules(&self) -> Arc<Rules> {
         self.rules.clone()

@@ -15,9 +15,12 @@ impl Handler<Inspect> for Driver {
     fn handle(&mut self, request: Inspect, _: &mut Context<Self>) -> Self::Result {
         let lanes = self.lanes.clone();
         Box::pin(async move {
-            let Inspect { record, netns } = request;
+            let Inspect { record, netns, besides } = request;
             // Without the namespace somebody only wants to know whether the link is there.
-            let wanted = if netns.is_some() { expected_elements(&record) } else { Vec::new() };
+            let mut wanted = besides;
+            if netns.is_some() {
+                wanted.extend(expected_elements(&record));
+            }
             let links =
                 lanes.inspect(move |_| inspect::observe(&record, netns.as_deref())).await??;
             let (missing, rules) = if wanted.is_empty() {

@@ -65,6 +65,8 @@ pub(crate) struct Inspect {
     pub(crate) record: Arc<Record>,
     /// The container's namespace; without it only the host is looked at.
     pub(crate) netns: Option<Arc<Netns>>,
+    /// What our sets have to hold for it besides what the record says.
+    pub(crate) besides: Vec<Element>,
 }
 
 /// What was seen.

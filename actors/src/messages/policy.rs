@@ -32,6 +32,11 @@ pub(crate) struct Judge(pub(crate) Box<Record>);
 #[rtype(result = "()")]
 pub(crate) struct Dismiss(pub(crate) AttachmentKey);
 
+/// What our tables are to hold for an endpoint. Answered when no change is under way.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<Element>")]
+pub(crate) struct Expected(pub(crate) AttachmentKey);
+
 /// An operator's question. The answer is a document of JSON.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<String, CniError>")]

@@ -209,8 +209,9 @@ async fn make_room(
 /// True if the host's end of the recorded pair is there: it goes with the container's namespace.
 async fn is_alive(hands: &Hands, record: Arc<Record>) -> Result<bool, CniError> {
     let index = record.index;
-    let seen =
-        ask(&hands.inspect, Inspect { record, netns: None }).await?.map_err(errors::kernel)?;
+    let seen = ask(&hands.inspect, Inspect { record, netns: None, besides: Vec::new() })
+        .await?
+        .map_err(errors::kernel)?;
     Ok(seen.links.host.is_some_and(|link| link.index == index))
 }
 

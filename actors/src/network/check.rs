@@ -4,9 +4,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Context, Handler, ResponseFuture};
-use quantum_cni::attach::{Difference, differences};
+use quantum_cni::attach::{Difference, Record, differences};
 use quantum_cni::errors;
+use quantum_cni::kernel::netns::Netns;
 use quantum_config::cni::{CniError, CniResult, Code};
+use quantum_config::ids::AttachmentKey;
 use tokio::sync::oneshot;
 
 use super::attach::dropped;
@@ -14,8 +16,9 @@ use super::ticket::Ticket;
 use super::{Hands, Network};
 use crate::messages::ask;
 use crate::messages::cache::Lookup;
-use crate::messages::driver::Inspect;
+use crate::messages::driver::{Inspect, Seen};
 use crate::messages::network::Check;
+use crate::messages::policy::Expected;
 
 impl Handler<Check> for Network {
     type Result = ResponseFuture<Result<(), CniError>>;
@@ -54,8 +57,7 @@ pub(super) async fn check(hands: Rc<Hands>, request: Check) -> Result<(), CniErr
     if let Some(details) = disagreement(&record.result, &request.prev_result) {
         return failed(details);
     }
-    let inspect = Inspect { record: record.clone(), netns: Some(request.netns) };
-    let seen = ask(&hands.inspect, inspect).await?.map_err(errors::kernel)?;
+    let seen = look(&hands, &request.key, &record, &request.netns).await?;
     let mut expected = stored.record.clone();
     // A plugin after us may have taken a route away (sbr does); then it says so in the result.
     let told = &request.prev_result.routes;
@@ -71,6 +73,33 @@ pub(super) async fn check(hands: Rc<Hands>, request: Check) -> Result<(), CniErr
         return Ok(());
     }
     failed(found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
+/// Looks at it, and at what policy has in our sets for it. While an operator changes policy these are
+/// asked for before the change and looked for after it: then it is looked once more.
+async fn look(
+    hands: &Hands,
+    key: &AttachmentKey,
+    record: &Arc<Record>,
+    netns: &Arc<Netns>,
+) -> Result<Seen, CniError> {
+    let mut of_policy = ask(&hands.expected, Expected(key.clone())).await?;
+    loop {
+        let inspect = Inspect {
+            record: record.clone(),
+            netns: Some(netns.clone()),
+            besides: of_policy.clone(),
+        };
+        let seen = ask(&hands.inspect, inspect).await?.map_err(errors::kernel)?;
+        if !seen.missing.iter().any(|element| of_policy.contains(element)) {
+            return Ok(seen);
+        }
+        let now = ask(&hands.expected, Expected(key.clone())).await?;
+        if now == of_policy {
+            return Ok(seen);
+        }
+        of_policy = now;
+    }
 }
 
 /// Where the result that the runtime has does not name what ADD gave it. Plugins after us may have

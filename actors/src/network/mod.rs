@@ -42,7 +42,7 @@ use crate::messages::cache::{
 use crate::messages::driver::{Apply, Inspect, Ports, Prepare, Restore, Revert, Sweep, Vacant};
 use crate::messages::manager::Changed;
 use crate::messages::network::NetworkMailbox;
-use crate::messages::policy::{Dismiss, Judge};
+use crate::messages::policy::{Dismiss, Expected, Judge};
 use crate::messages::publisher::{Publish, Withdraw};
 
 /// How often is tried again what the kernel refused: DELs, and making the network ready.
@@ -67,6 +67,7 @@ pub(crate) struct Hands {
     pub(crate) withdraw: Recipient<Withdraw>,
     pub(crate) judge: Recipient<Judge>,
     pub(crate) dismiss: Recipient<Dismiss>,
+    pub(crate) expected: Recipient<Expected>,
     pub(crate) vacant: Recipient<Vacant>,
     pub(crate) prepare: Recipient<Prepare>,
     pub(crate) restore: Recipient<Restore>,

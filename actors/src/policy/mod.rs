@@ -14,8 +14,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, Recipient,
-    ResponseFuture, WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, MessageResult,
+    Recipient, ResponseFuture, WrapFuture,
 };
 use quantum_cni::attach::{Record, endpoint};
 use quantum_cni::errors;
@@ -31,7 +31,7 @@ use tokio::sync::{oneshot, watch};
 use crate::board::{Board, FileProblem};
 use crate::lanes::on_lane;
 use crate::messages::driver::{Flows, Govern};
-use crate::messages::policy::{Begin, Begun, Dismiss, Judge};
+use crate::messages::policy::{Begin, Begun, Dismiss, Expected, Judge};
 use crate::messages::{Drain, Observe};
 use crate::meters::Meters;
 
@@ -242,6 +242,14 @@ impl Handler<Dismiss> for Policy {
             });
             ctx.spawn(saving);
         }
+    }
+}
+
+impl Handler<Expected> for Policy {
+    type Result = MessageResult<Expected>;
+
+    fn handle(&mut self, Expected(key): Expected, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.registry.elements_of(&key).to_vec())
     }
 }
 
