@@ -48,6 +48,7 @@ mod network_spoof;
 mod network_stranger;
 mod network_tuning;
 mod policy_cases;
+mod policy_elements;
 mod policy_live;
 mod runtime_samples;
 mod spec_add;

@@ -45,7 +45,7 @@ pub(crate) fn reach(from: &Netns, to: &[String; 2], expected: bool, what: &str) 
     }
 }
 
-fn serve(at: &Attached) -> [Echo; 2] {
+pub(crate) fn serve(at: &Attached) -> [Echo; 2] {
     [0, 1].map(|n| Echo::serve(&at.netns, &at.addresses[n]))
 }
 
@@ -86,13 +86,13 @@ fn a_policy_holds_when_apply_returns_and_is_gone_with_it() {
 }
 
 /// A TCP connection on which both ends speak and hear.
-struct Pair {
-    client: TcpStream,
-    server: TcpStream,
+pub(crate) struct Pair {
+    pub(crate) client: TcpStream,
+    pub(crate) server: TcpStream,
 }
 
 impl Pair {
-    fn connect(from: &Netns, at: &Netns, address: &str, port: u16) -> Self {
+    pub(crate) fn connect(from: &Netns, at: &Netns, address: &str, port: u16) -> Self {
         let address = address.parse().expect("an address");
         let at_port = std::net::SocketAddr::new(address, port);
         let listener = at.run(|| TcpListener::bind(at_port).expect("a listener"));
@@ -102,7 +102,7 @@ impl Pair {
         Self { client, server }
     }
 
-    fn crosses(mut from: &TcpStream, mut to: &TcpStream, within: Duration) -> bool {
+    pub(crate) fn crosses(mut from: &TcpStream, mut to: &TcpStream, within: Duration) -> bool {
         to.set_read_timeout(Some(within)).expect("a bound");
         from.write_all(b"x").is_ok() && to.read_exact(&mut [0]).is_ok()
     }
