@@ -180,13 +180,14 @@ impl Registry {
     }
 
     fn place(&mut self, endpoint: Endpoint) {
-        let placed = self.compiler.endpoint(&endpoint);
+        let standing = self.networks.get(&endpoint.network);
+        let trusts_nobody = matches!(standing, Some(Standing::ZeroTrust { .. }));
+        let placed = self.compiler.endpoint(&endpoint, trusts_nobody);
         // They are taken together when all are placed: there may be thousands.
         self.is_more = !placed.added.is_empty() || self.is_more;
         let mut elements = placed.elements;
         let is_judged = elements.iter().any(|element| matches!(element, Element::Judged { .. }));
-        let standing = self.networks.get(&endpoint.network);
-        if is_judged || matches!(standing, Some(Standing::ZeroTrust { .. })) {
+        if is_judged || trusts_nobody {
             elements.push(Element::Policed { bridge: endpoint.bridge.clone() });
         }
         if endpoint.audit {
@@ -255,6 +256,20 @@ mod tests {
         registry.judge(endpoint("a", "10.0.0.2"), Standing::ZeroTrust { probes: true });
         let changes = registry.take_changes().expect("a change");
         assert!(matches!(changes.add[..], [Element::Policed { .. }]), "{changes:?}");
+    }
+
+    #[test]
+    fn who_is_not_known_is_shut_off_where_nobody_is_trusted() {
+        let unknown = |name, address| Endpoint { unknown: true, ..endpoint(name, address) };
+        for (standing, chains) in [(OPEN, 0), (Standing::ZeroTrust { probes: true }, 3)] {
+            let mut registry = Registry::new(Arc::default());
+            registry.judge(unknown("a", "10.0.0.2"), standing);
+            let judged = |e: &&Element| matches!(e, Element::Judged { .. });
+            assert_eq!(registry.elements().filter(judged).count(), chains, "{standing:?}");
+            assert_eq!(registry.rules().chains.len(), chains, "{standing:?}");
+            registry.judge(endpoint("a", "10.0.0.2"), standing);
+            assert_eq!(registry.elements().filter(judged).count(), 0, "known: {standing:?}");
+        }
     }
 
     #[test]

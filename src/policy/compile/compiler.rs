@@ -112,14 +112,16 @@ impl Compiler {
         &self.documents
     }
 
-    /// Compiles an endpoint. A way that no document decides anything of has no chain.
-    pub fn endpoint(&mut self, endpoint: &Endpoint) -> Placed {
+    /// Compiles an endpoint. A way that no document decides anything of has no chain, unless its network
+    /// trusts nobody and it is not known who it is.
+    pub fn endpoint(&mut self, endpoint: &Endpoint, trusts_nobody: bool) -> Placed {
         let mut added = Rules::default();
         let (network, namespace) = (endpoint.network.clone(), endpoint.namespace.clone());
         let place = Place { network, namespace };
         let kind = self.kind(&place, &endpoint.labels, &mut added);
-        let policed = |view| endpoint.unknown && self.documents.is_policed(view);
-        let (is_shut_off, is_staged) = (policed(View::WithStaged), !policed(View::InForce));
+        let shuts_off =
+            |view| endpoint.unknown && (trusts_nobody || self.documents.is_policed(view));
+        let (is_shut_off, is_staged) = (shuts_off(View::WithStaged), !shuts_off(View::InForce));
         let closed = is_shut_off
             .then(|| WAYS.map(|way| (way, self.keep(shut_off(way, is_staged), &mut added))));
         let chains = closed.as_ref().map_or(&kind.chains[..], |closed| &closed[..]);

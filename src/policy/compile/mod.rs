@@ -44,7 +44,7 @@ pub use compiler::{Compiler, Placed};
 pub use rule::{End, Match, Rule, Then};
 pub use rules::{Chain, Rules, SetKind};
 
-use super::World;
+use super::{Standing, World};
 use crate::attach::Element;
 
 /// All that a world has in the table.
@@ -62,7 +62,11 @@ pub fn compile(world: &World) -> Compiled {
     let elements = world
         .endpoints()
         .iter()
-        .map(|endpoint| (endpoint.key.clone(), compiler.endpoint(endpoint).elements))
+        .map(|endpoint| {
+            let standing = world.standing(&endpoint.network);
+            let trusts_nobody = matches!(standing, Standing::ZeroTrust { .. });
+            (endpoint.key.clone(), compiler.endpoint(endpoint, trusts_nobody).elements)
+        })
         .collect();
     Compiled { rules: compiler.rules().clone(), elements }
 }

@@ -11,13 +11,11 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use super::compile;
 use super::draw::{traffic, world};
 use super::interpret::{Machine, Ruled, Ruling};
-use crate::policy::{Because, Decision, Flow, Side, Traffic, View, World, cases, evaluate, staged};
+use crate::policy::{Because, Decision, Flow, Side, Traffic, World, cases, evaluate, staged};
 
 /// What the compiled form has to say where the evaluator says this.
-fn expected(world: &World, decision: &Decision<'_>) -> Ruling {
+fn expected(decision: &Decision<'_>) -> Ruling {
     match (&decision.because, decision.allowed) {
-        // Without any policy the posture of a network that trusts nobody sees to it.
-        (Because::Unknown, _) if !world.documents().is_policed(View::InForce) => Ruling::Undecided,
         (Because::NotOurs | Because::Standing { .. }, _) => Ruling::Undecided,
         (_, true) => Ruling::Allowed,
         (_, false) => Ruling::Denied,
@@ -27,7 +25,7 @@ fn expected(world: &World, decision: &Decision<'_>) -> Ruling {
 fn agree(machine: &Machine, world: &World, flow: &Flow<'_>) -> Result<[Ruled; 2], String> {
     let verdict = evaluate(world, flow);
     let found = machine.rulings(flow);
-    let expected = [&verdict.egress, &verdict.ingress].map(|side| expected(world, side));
+    let expected = [&verdict.egress, &verdict.ingress].map(expected);
     let mut alike = found.map(|(ruling, _)| ruling) == expected;
     let staged = staged(world, flow);
     if verdict.allowed {

@@ -177,7 +177,7 @@ fn an_endpoint_is_judged_by_each_of_its_addresses_and_named_by_its_own() {
     let from = json!([{"from": [{"podSelector": {}}], "ports": [{"port": "web"}]}]);
     let policy = network("x", "in", &json!({"ingress": from}));
     let mut compiler = Compiler::new(open(&[policy]).documents().clone());
-    let placed = compiler.endpoint(&one);
+    let placed = compiler.endpoint(&one, false);
     let mut found = BTreeMap::<&str, Vec<String>>::new();
     for element in &placed.elements {
         match element {
@@ -206,7 +206,7 @@ fn an_endpoint_is_judged_by_each_of_its_addresses_and_named_by_its_own() {
     let found: Vec<_> =
         found.iter().map(|(k, v)| (*k, v.iter().map(String::as_str).collect())).collect();
     assert_eq!(found, expected);
-    let again = compiler.endpoint(&Endpoint { link_local: None, ..one });
+    let again = compiler.endpoint(&Endpoint { link_local: None, ..one }, false);
     assert!(again.added.is_empty());
 }
 
@@ -235,14 +235,14 @@ fn nothing_of_a_name_ever_changes() {
 fn chains_that_nothing_leads_to_are_forgotten() {
     let world = everything();
     let mut compiler = Compiler::new(world.documents().clone());
-    let placed: Vec<_> = world.endpoints().iter().map(|e| compiler.endpoint(e)).collect();
+    let placed: Vec<_> = world.endpoints().iter().map(|e| compiler.endpoint(e, false)).collect();
     let all = compiler.rules().chains.len();
     let kept = &placed[2].elements;
     let removed = compiler.forget_unused(kept);
     assert_eq!(removed.chains.len() + compiler.rules().chains.len(), all);
     assert!(!removed.is_empty() && removed.sets.is_empty());
-    assert_eq!(compiler.endpoint(&world.endpoints()[2]).added, Rules::default());
-    let again = compiler.endpoint(&world.endpoints()[0]);
+    assert_eq!(compiler.endpoint(&world.endpoints()[2], false).added, Rules::default());
+    let again = compiler.endpoint(&world.endpoints()[0], false);
     assert_eq!(again.elements, placed[0].elements);
     assert_eq!(again.added.chains, removed.chains);
     assert_eq!(compiler.rules().chains.len(), all);
