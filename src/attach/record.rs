@@ -100,6 +100,11 @@ impl Record {
         self.vlan_gateway.as_ref().unwrap_or(&self.bridge)
     }
 
+    /// Its addresses, each with the link that the host reaches it by.
+    pub fn reached(&self) -> Vec<(IfName, IpAddr)> {
+        self.addresses.iter().map(|a| (self.home().clone(), a.address.ip())).collect()
+    }
+
     /// The links of the host that go with the attachment, by name and index. One that was rebuilt from
     /// the kernel does not know whether it has a shaper, so it may have.
     pub fn links(&self) -> Vec<(IfName, LinkIndex)> {

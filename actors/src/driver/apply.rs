@@ -24,6 +24,11 @@ impl Handler<Apply> for Driver {
             let linking = {
                 let (plan, netns) = (plan.clone(), netns.clone());
                 lanes.route(move |host| {
+                    if plan.record.posture.awaits() {
+                        // What the host let through before anybody had the address, and holds until
+                        // somebody has it, was not judged as what is for this container.
+                        host.forget_neighbours(&plan.record.reached());
+                    }
                     host.attach(&plan.link, &plan.inside, &netns)?;
                     fault::reach("add-linked")?;
                     Ok::<_, KernelError>(())

@@ -117,8 +117,7 @@ impl Lanes {
 
     /// The same for the links of a record.
     pub(super) async fn remove_of(&self, record: &Record) -> Result<(), KernelError> {
-        let reached = record.addresses.iter().map(|a| (record.home().clone(), a.address.ip()));
-        self.remove(record.links(), reached.collect(), HostPort::of(&record.ports)).await
+        self.remove(record.links(), record.reached(), HostPort::of(&record.ports)).await
     }
 
     /// How many jobs wait for each lane.

@@ -229,6 +229,11 @@ impl Posture {
         self.is_zero_trust() || self.is_closed() && self.genuine == Genuine::Addresses
     }
 
+    /// Something may be let through to an address that is nobody's yet, and wait until it is somebody's.
+    pub fn awaits(&self) -> bool {
+        !self.is_strict() || self.direct
+    }
+
     /// Nothing is allowed that no policy allows.
     pub fn is_zero_trust(&self) -> bool {
         self.stance == Stance::ZeroTrust
@@ -317,6 +322,7 @@ mod tests {
             |keys: &str| posture(&format!(r#"{IPAM},"policy":{{"posture":"zero-trust"{keys}}}"#));
         let usual = zero("").expect("valid");
         assert!(usual.is_zero_trust() && usual.is_closed() && usual.is_strict());
+        assert!(!usual.awaits());
         assert!(usual.demands_genuine && usual.genuine == Genuine::Addresses);
         assert!(!usual.denies_probes() && !usual.direct && !usual.audit);
         assert_eq!(zero(r#","host":{"toEndpoint":"probe"},"antiSpoof":true"#), Ok(usual));

@@ -1,8 +1,9 @@
 //! Forgets the host's neighbour entries of addresses whose container is gone. The next container with
 //! such an address has another hardware address, and announces it; but an announcement may be lost, and
-//! until the host asks again it would send to the old one.
+//! until the host asks again it would send to the old one. And of addresses whose container is about to
+//! come: what waits for whoever has such an address goes with the entry.
 //!
-//! Best effort: an entry that is not there, or that the kernel keeps, is no reason to fail a DEL.
+//! Best effort: an entry that is not there, or that the kernel keeps, is no reason to fail.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
