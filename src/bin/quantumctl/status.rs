@@ -86,11 +86,12 @@ mod tests {
             "limited": ["a chain drops"],
             "missing": ["br_netfilter"],
             "problems": [{"file": "/etc/x.conf", "reason": "is not valid JSON"}],
+            "policy_problems": [{"file": "policy.d/p.yaml", "reason": "is empty"}],
             "networks": {"n": {"bridge": "br0", "held": 2, "free": 3, "exhausted": null, "failed": null}},
         });
         let text = table(&board);
         assert!(
-            text.starts_with("quantum-cnid is open\nlimited: a chain drops\nmissing: br_netfilter\nbad file: /etc/x.conf: is not valid JSON\n")
+            text.starts_with("quantum-cnid is open\nlimited: a chain drops\nmissing: br_netfilter\nbad file: /etc/x.conf: is not valid JSON\nbad file: policy.d/p.yaml: is empty\n")
         );
         let row = text.lines().last().expect("a row");
         assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["n", "br0", "2", "3"]);
