@@ -92,7 +92,7 @@ fn fragments_are_judged_as_what_they_are_part_of() {
 }
 
 /// The outside as a router, with a narrow link behind it.
-fn narrow(world: &World) -> [&'static str; 2] {
+pub(crate) fn narrow(world: &World) -> [&'static str; 2] {
     let far = ["198.51.100.9", "2001:db8:fa::9"];
     world.outside.ip_batch(
         "link add far type veth peer name far0\n\

@@ -40,8 +40,8 @@ pub(crate) fn dual(name: &str, number: u8, keys: Value) -> Value {
 /// A container and what it is.
 pub(crate) struct Attached {
     pub(crate) netns: Netns,
-    mac: [u8; 6],
-    bridge: [u8; 6],
+    pub(crate) mac: [u8; 6],
+    pub(crate) bridge: [u8; 6],
     /// IPv4, then IPv6.
     pub(crate) addresses: [String; 2],
     pub(crate) gateways: [String; 2],

@@ -11,6 +11,8 @@ pub(crate) mod frames;
 pub(crate) mod grid;
 pub(crate) mod inventory;
 pub(crate) mod ipam;
+pub(crate) mod knock;
+pub(crate) mod lines;
 pub(crate) mod netns;
 pub(crate) mod node;
 pub(crate) mod ping;
