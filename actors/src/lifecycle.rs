@@ -21,7 +21,7 @@ use quantum_cni::errors;
 use quantum_cni::kernel::lane::Lane;
 use quantum_cni::kernel::lock::HostLock;
 use quantum_cni::kernel::netns::Netns;
-use quantum_cni::kernel::{clock, peer};
+use quantum_cni::kernel::{clock, memory, peer};
 use quantum_cni::store::{Opening, Shelf, Store, Stored, net_d};
 use quantum_config::cni::Definition;
 use quantum_config::ids::IfName;
@@ -181,6 +181,7 @@ async fn put_in_order(
     ask(&graph.replay, Replay).await?;
     ask(&graph.warm, Warm(networks)).await?;
     ask(&graph.open, Open(Class::Setup)).await?;
+    memory::give_back();
     Ok(())
 }
 

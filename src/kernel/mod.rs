@@ -12,6 +12,7 @@ pub mod lane;
 pub mod listening;
 pub mod lock;
 pub mod loopback;
+pub mod memory;
 mod netfilter;
 pub mod netns;
 pub mod nflog;
