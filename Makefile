@@ -89,6 +89,7 @@ bench: release $(NOOP) ## Measures ADD and DEL beside the reference plugins and 
 	@dist/tools.sh run
 	cargo bench --bench requests -- --quiet
 	cargo bench --bench netfilter
+	cargo bench --bench policy
 	cargo build --release -p quantum-loadtest --bins
 	$(RELEASE)/quantum-loadtest bench --plugin $(PLUGIN) --daemon $(RELEASE)/quantum-cnid \
 		--noop $(NOOP) --json $(TARGET)/bench.json \

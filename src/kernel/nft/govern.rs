@@ -169,11 +169,14 @@ impl Table {
                 left.sets.insert(SetName::new(&name), SetKind::Addresses(Family::V4));
             }
         }
-        let left = left.difference(&self.kept.rules());
+        let kept = self.kept.rules();
+        left.chains.retain(|name, _| !kept.chains.contains_key(name));
+        left.sets.retain(|name, _| !kept.sets.contains_key(name));
         if left.is_empty() {
             return Ok(());
         }
-        skeleton::run_text(&left.removal_text())
+        // What is used again meanwhile, or gone, is left to the next daemon: nobody goes there.
+        removal::remove(&mut self.socket, &left).map(drop)
     }
 }
 
