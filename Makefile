@@ -35,10 +35,10 @@ FUZZ_FLAGS := -timeout=10 -rss_limit_mb=1024 -max_len=4096 -print_final_stats=1
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build release plugin demo test check conformance fuzz bench install uninstall clean
+.PHONY: help build release plugin demo test e2e check conformance fuzz bench install uninstall clean
 
 help: ## Lists the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 build: plugin ## Builds the static plugin, and daemon, quantumctl and load test for debugging
 	cargo build --workspace --bins
@@ -57,6 +57,13 @@ demo: release ## Shows what quantum-cni does, step by step (6 seconds, and some 
 test: build ## Runs all tests
 	@dist/tools.sh run
 	cargo test --workspace
+
+# The stories, all of tests/e2e if none is named: make e2e STORIES=podman
+STORIES ?=
+
+e2e: build ## Runs real runtimes with our plugin, installed with apt where they are missing (STORIES=…)
+	@dist/tools.sh run
+	@QUANTUM_BIN_DIR=$(abspath $(DEBUG)) QUANTUM_PLUGIN=$(abspath $(PLUGIN)) tests/e2e/run $(STORIES)
 
 conformance: build ## Runs the conformance cases beside the reference plugins, and prints both
 	@dist/tools.sh run

@@ -1,0 +1,181 @@
+# shellcheck shell=bash
+# What the stories of `make e2e` share: a world of their own to happen in, our daemon in it, an image
+# made here, and how a story says how it ended.
+#
+# A story is a program tests/e2e/NAME.sh that begins with
+#
+#     . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+#     needs podman podman          # package, command: is skipped where it cannot be had
+#     own_world "$@"               # from here on nothing reaches the machine's network or files
+#
+# and then has steps: `step WORDS COMMAND…` prints `ok NAME: WORDS`, or `FAILED`, with what was
+# printed. The first that fails ends the story. `skip WHY` ends it, too, and is no failure.
+#
+# QUANTUM_BIN_DIR and QUANTUM_PLUGIN name what was built; `make e2e` sets them.
+set -uo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+self=$(basename "$0" .sh)
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" LC_ALL=C.UTF-8
+bin=${QUANTUM_BIN_DIR:?names the folder of quantum-cnid: run make e2e}
+plugin=${QUANTUM_PLUGIN:?names the plugin: run make e2e}
+
+say() { printf '%-7s %s: %s\n' "$1" "$self" "$2"; }
+skip() { say skipped "$1"; exit 0; }
+die() { say FAILED "$1"; exit 1; }
+
+# step WORDS COMMAND…: does it, silently if it succeeds.
+step() {
+    local words=$1 said
+    shift
+    if said=$("$@" 2>&1 </dev/null); then say ok "$words"; return; fi
+    say FAILED "$words"
+    printf '        %s\n' "$*"
+    sed 's/^/        | /' <<<"$said"
+    if [[ -f ${work:-}/daemon.log ]]; then
+        echo '        the end of the log of quantum-cnid:'
+        tail -n 15 "$work/daemon.log" | sed 's/^/        | /'
+    fi
+    exit 1
+}
+
+# eventually SECONDS COMMAND…: until it succeeds; prints what the last try printed.
+eventually() {
+    local until=$((SECONDS + $1)) said
+    shift
+    while :; do
+        if said=$("$@" 2>&1); then printf '%s\n' "$said"; return; fi
+        if ((SECONDS >= until)); then printf '%s\n' "$said"; return 1; fi
+        sleep 0.1
+    done
+}
+
+# fails COMMAND…: it must not succeed.
+fails() { ! "$@"; }
+
+# needs PACKAGE COMMAND [PACKAGE COMMAND]…: installs what is missing. Called before own_world.
+needs() {
+    [[ -z ${E2E_INSIDE:-} ]] || return 0
+    local packages=() why
+    while (($#)); do
+        command -v "$2" >/dev/null 2>&1 || packages+=("$1")
+        shift 2
+    done
+    ((${#packages[@]})) || return 0
+    [[ $(id -u) == 0 ]] || skip "${packages[*]} not installed, and only root may"
+    command -v apt-get >/dev/null || skip "${packages[*]} not installed, and there is no apt"
+    # policy-rc.d is the machine's; a package must not start a service here.
+    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+    why=$(apt-get install -qq -y --no-install-recommends "${packages[@]}" </dev/null 2>&1) ||
+        { why=$(apt-get update -qq 2>&1 && apt-get install -qq -y --no-install-recommends \
+            "${packages[@]}" </dev/null 2>&1); } ||
+        skip "${packages[*]} cannot be installed: $(tail -n 1 <<<"$why")"
+}
+
+# Folders below /etc and /var/lib that are empty in a world, whatever the machine has there.
+private_folders=(/etc/cni /etc/containers /etc/containerd /etc/docker /etc/quantum /var/lib/cni
+    /var/lib/quantum /var/lib/containers /var/lib/containerd /var/lib/docker /var/lib/kubelet)
+
+# own_world "$@": goes on in namespaces of its own. All that runs there ends with the story, since the
+# story is the first process there.
+own_world() {
+    if [[ -z ${E2E_INSIDE:-} ]]; then
+        [[ $(id -u) == 0 ]] || skip "runtimes are run as root here"
+        local unshare=(unshare --net --mount --pid --ipc --fork --kill-child=KILL --mount-proc
+            --propagation private) why
+        why=$("${unshare[@]}" true 2>&1) || skip "namespaces are not allowed here: $why"
+        E2E_INSIDE=$(readlink /proc/self/ns/net) exec "${unshare[@]}" "$0" "$@"
+    fi
+    [[ $E2E_INSIDE != "$(readlink /proc/self/ns/net)" ]] || die "this is the machine's own namespace"
+    # All that is written from here on is in memory: /run is new, /etc and /var/lib are as they are
+    # and what is changed there is seen here only.
+    work=/mnt
+    mount -t tmpfs -o mode=755 e2e "$work" && mount -t tmpfs -o mode=755 e2e /run ||
+        die "cannot mount what is in memory"
+    local folder
+    for folder in /etc /var/lib; do
+        mkdir -p "$work/over$folder" "$work/scratch$folder" && mount -t overlay \
+            -o "lowerdir=$folder,upperdir=$work/over$folder,workdir=$work/scratch$folder" \
+            e2e "$folder" || die "cannot make $folder private"
+    done
+    for folder in "${private_folders[@]}"; do
+        mkdir -p "$folder" "$work/empty$folder" && mount --bind "$work/empty$folder" "$folder" ||
+            die "cannot make $folder private"
+    done
+    # /sys shows the network of whoever mounted it; the control groups are below it and stay.
+    mkdir -p "$work/cgroup"
+    mount --rbind /sys/fs/cgroup "$work/cgroup" && mount -t sysfs sysfs /sys &&
+        mount --rbind "$work/cgroup" /sys/fs/cgroup || die "cannot mount /sys for this network"
+    ip link set lo up && echo 1 >/proc/sys/net/ipv4/ip_forward || die "cannot set up the network"
+    trap 'end_of_world' EXIT
+}
+
+# Control groups are the only thing of a world that is not in a namespace. Runtimes are given
+# /quantum-e2e/STORY as a parent.
+cgroup_parent=/quantum-e2e/$self
+end_of_world() {
+    local status=$? pid
+    # Whatever a story started is below us, in our own process namespace.
+    for pid in $(pids_inside); do kill -KILL "$pid" 2>/dev/null; done
+    wait 2>/dev/null
+    find /sys/fs/cgroup -depth -type d -path "*$cgroup_parent*" -exec rmdir {} + 2>/dev/null
+    exit "$status"
+}
+pids_inside() { for p in /proc/[0-9]*; do p=${p#/proc/}; ((p == 1 || p == $$)) || echo "$p"; done; }
+
+# daemon [OPTION…]: starts quantum-cnid and waits until it answers; `daemon_pid` is its id.
+daemon() {
+    "$bin/quantum-cnid" "$@" >>"$work/daemon.log" 2>&1 &
+    daemon_pid=$!
+    eventually 10 "$bin/quantumctl" status >/dev/null ||
+        die "quantum-cnid does not start: $(tail -n 3 "$work/daemon.log")"
+}
+
+# nothing_left: no attachment, no link of ours, no element that belongs to one.
+nothing_left() {
+    local said
+    said=$("$bin/quantumctl" status) || { echo "$said"; return 1; }
+    if ip -br link | grep -E '^q[cs]'; then echo 'is left of our links'; return 1; fi
+    local kind name
+    for name in home4 home6 masq4 masq6 port4 port6 addrport4 loopport4; do
+        kind=set
+        [[ $name != *port? ]] || kind=map
+        nft list "$kind" inet quantum "$name" | grep elements || continue
+        echo "is left in $name"
+        return 1
+    done
+}
+
+# image FILE: an image of a static busybox, docker.io/library/busybox:test, both as a docker archive
+# and as an OCI layout, so that every runtime's import takes it. Nothing is pulled from anywhere.
+image() {
+    local file=$1 dir=$work/image layer config manifest digest size
+    rm -rf "$dir" && mkdir -p "$dir/root/bin" "$dir/root/www" "$dir/root/etc" "$dir/root/tmp" \
+        "$dir/out/blobs/sha256"
+    local busybox applet
+    busybox=$(command -v busybox) || { echo 'there is no busybox'; return 1; }
+    cp "$busybox" "$dir/root/bin/busybox" || return 1
+    for applet in sh httpd wget sleep cat echo ip hostname nc ps true ls ping udhcpc; do
+        ln -s busybox "$dir/root/bin/$applet"
+    done
+    echo 'root:x:0:0::/:/bin/sh' >"$dir/root/etc/passwd"
+    tar -C "$dir/root" --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -cf "$dir/layer" .
+    layer=$(sha256sum "$dir/layer" | cut -d' ' -f1)
+    cp "$dir/layer" "$dir/out/blobs/sha256/$layer"
+    printf '{"architecture":"%s","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+        "$(dpkg --print-architecture)" "$layer" >"$dir/config"
+    config=$(sha256sum "$dir/config" | cut -d' ' -f1)
+    cp "$dir/config" "$dir/out/blobs/sha256/$config"
+    printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:%s","size":%d},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:%s","size":%d}]}' \
+        "$config" "$(stat -c %s "$dir/config")" "$layer" "$(stat -c %s "$dir/layer")" >"$dir/manifest"
+    manifest=$(sha256sum "$dir/manifest" | cut -d' ' -f1)
+    size=$(stat -c %s "$dir/manifest")
+    cp "$dir/manifest" "$dir/out/blobs/sha256/$manifest"
+    digest=sha256:$manifest
+    printf '{"imageLayoutVersion":"1.0.0"}' >"$dir/out/oci-layout"
+    printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":%d,"annotations":{"io.containerd.image.name":"docker.io/library/busybox:test","org.opencontainers.image.ref.name":"test"}}]}' \
+        "$digest" "$size" >"$dir/out/index.json"
+    printf '[{"Config":"blobs/sha256/%s","RepoTags":["docker.io/library/busybox:test"],"Layers":["blobs/sha256/%s"]}]' \
+        "$config" "$layer" >"$dir/out/manifest.json"
+    tar -C "$dir/out" -cf "$file" . && rm -rf "$dir"
+}
