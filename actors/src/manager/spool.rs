@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use actix::{
+    ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture,
+};
 use futures_util::future::join_all;
 use quantum_cni::store::spool::{self, Spool, Tombstone};
 use quantum_config::cni::{CniError, peek};
@@ -13,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::Manager;
 use crate::messages::ask;
-use crate::messages::cache::{Find, Lookup};
+use crate::messages::cache::{Find, Held, Lookup};
 use crate::messages::manager::Replay;
 use crate::messages::network::Detach;
 
@@ -50,12 +52,15 @@ impl Manager {
         }
         // Most often there is nothing to bury, and then no network needs an actor for it.
         let keys: Vec<_> = tombstones.iter().map(|t| key_of(t, &self.folders.boot_id)).collect();
-        let (lookup, find) = (self.hands.lookup.clone(), self.hands.find.clone());
+        let hands = &self.hands;
+        let (lookup, held, find) = (hands.lookup.clone(), hands.held.clone(), hands.find.clone());
         let known = join_all(keys.into_iter().map(move |key| {
-            let (lookup, find) = (lookup.clone(), find.clone());
+            let (lookup, held, find) = (lookup.clone(), held.clone(), find.clone());
             async move {
                 let key = key?;
                 match ask(&lookup, Lookup(key.clone())).await {
+                    // What another plugin attached has addresses and no record.
+                    Ok(Ok(None)) if holds(&held, &key).await => Some(key),
                     // Its network may have another name by now, as in session/renamed.rs.
                     Ok(Ok(None)) => {
                         let AttachmentKey { container, ifname, .. } = key;
@@ -135,4 +140,9 @@ fn key_of(tombstone: &Tombstone, boot_id: &str) -> Option<AttachmentKey> {
         container: call.env.container_id().ok()?,
         ifname: call.env.interface().ok()?,
     })
+}
+
+/// Whether addresses are held for it.
+async fn holds(held: &Recipient<Held>, key: &AttachmentKey) -> bool {
+    ask(held, Held(key.clone())).await.is_ok_and(|addresses| !addresses.is_empty())
 }
