@@ -155,7 +155,7 @@ image() {
     local busybox applet
     busybox=$(command -v busybox) || { echo 'there is no busybox'; return 1; }
     cp "$busybox" "$dir/root/bin/busybox" || return 1
-    for applet in sh httpd wget sleep cat echo ip hostname nc ps true ls ping udhcpc; do
+    for applet in sh httpd wget timeout mkdir grep sleep cat echo ip hostname nc ps true ls ping udhcpc; do
         ln -s busybox "$dir/root/bin/$applet"
     done
     echo 'root:x:0:0::/:/bin/sh' >"$dir/root/etc/passwd"
