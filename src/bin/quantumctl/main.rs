@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod install;
 mod policy;
+mod put;
 mod render;
 mod status;
 mod table;
@@ -25,6 +27,10 @@ enum Command {
     Status(status::Options),
     /// Who may speak to whom, why, and what to change about it
     Policy(policy::Command),
+    /// Puts the plugin, links in the places of the reference plugins, and a conflist in place
+    Install(install::Install),
+    /// Takes them away, the conflist first
+    Uninstall(install::Uninstall),
 }
 
 fn main() -> ExitCode {
@@ -41,9 +47,13 @@ fn main() -> ExitCode {
             return ExitCode::from(TROUBLE);
         }
     };
+    let asked = |outcome: Result<_, ask::AskError>| outcome.map_err(|error| error.to_string());
+    let put = |outcome: Result<_, install::InstallError>| outcome.map_err(|e| e.to_string());
     let (outcome, trouble) = match command {
-        Command::Status(options) => (status::run(&options), ExitCode::FAILURE),
-        Command::Policy(command) => (policy::run(&command), ExitCode::from(TROUBLE)),
+        Command::Status(options) => (asked(status::run(&options)), ExitCode::FAILURE),
+        Command::Policy(command) => (asked(policy::run(&command)), ExitCode::from(TROUBLE)),
+        Command::Install(options) => (put(install::install(&options)), ExitCode::FAILURE),
+        Command::Uninstall(options) => (put(install::uninstall(&options)), ExitCode::FAILURE),
     };
     match outcome {
         Ok((text, code)) => {
