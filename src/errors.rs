@@ -2,8 +2,9 @@
 //! kind of failure does not compile before it has a code here.
 
 use quantum_config::cni::{CniError, Code};
+use quantum_config::ids::AttachmentKey;
 
-use crate::attach::BridgeFull;
+use crate::attach::{AmendError, BridgeFull};
 use crate::ipam::LeaseError;
 use crate::kernel::KernelError;
 use crate::kernel::conntrack::ConntrackError;
@@ -31,6 +32,23 @@ pub fn lease(error: &LeaseError) -> CniError {
         | LeaseError::SameSet { .. } => Code::InvalidNetworkConfig,
     };
     CniError::new(code, "Failed to allocate IP address").with_details(error.to_string())
+}
+
+/// An attachment that cannot be what a later plugin of the chain asks for.
+pub fn amend(error: &AmendError) -> CniError {
+    let code = match error {
+        AmendError::Limited | AmendError::Open => Code::InvalidNetworkConfig,
+        AmendError::Name(_) => Code::Internal,
+    };
+    CniError::new(code, "cannot change the attachment").with_details(error.to_string())
+}
+
+/// A later plugin of the chain is ours, and what attached the container is not.
+pub fn not_ours(key: &AttachmentKey) -> CniError {
+    CniError::new(Code::UnknownContainer, format!("attachment {key} is not known"))
+        .with_details(
+            "quantum-cni in the place of portmap, bandwidth or tuning changes what quantum-cni attached; beside another plugin that attaches, install the reference plugins",
+        )
 }
 
 /// No port of the host.

@@ -103,6 +103,8 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         admit: graph.admit.clone(),
         died: graph.died.clone(),
         find: graph.find.clone(),
+        held: graph.held.clone(),
+        loopback: graph.loopback.clone(),
         answer: graph.answer.clone(),
         board: seen,
         meters,

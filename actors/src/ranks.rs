@@ -21,7 +21,7 @@ pub(crate) const RANKS: &[Rank] = &[
     Rank {
         actor: "session",
         rank: 0,
-        asks: &["manager", "network", "policy", "cache"],
+        asks: &["manager", "network", "policy", "cache", "driver"],
         tells: &[],
     },
     Rank { actor: "manager", rank: 1, asks: &["network", "cache", "driver"], tells: &[] },

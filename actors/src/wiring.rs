@@ -17,8 +17,8 @@ use crate::board::Board;
 use crate::cache::{Cache, StoreLane};
 use crate::driver::{Driver, Lanes};
 use crate::manager::{Folders, Manager};
-use crate::messages::cache::{All, Defined, Find, Rebuild};
-use crate::messages::driver::{Inform, Scan, Sweep};
+use crate::messages::cache::{All, Defined, Find, Held, Rebuild};
+use crate::messages::driver::{Inform, Loopback, Scan, Sweep};
 use crate::messages::manager::{Admit, Died, Open, Reload, Replay, Warm};
 use crate::messages::metrics::{Health, Render};
 use crate::messages::policy::{Answer, Begin, Reread};
@@ -62,6 +62,8 @@ pub(crate) struct Graph {
     pub(crate) rebuild: Recipient<Rebuild>,
     pub(crate) publish: Recipient<Publish>,
     pub(crate) begin: Recipient<Begin>,
+    pub(crate) held: Recipient<Held>,
+    pub(crate) loopback: Recipient<Loopback>,
     pub(crate) answer: Recipient<Answer>,
     pub(crate) reread: Recipient<Reread>,
     pub(crate) scan: Recipient<Scan>,
@@ -98,6 +100,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         forget: cache.clone().recipient(),
         list: cache.clone().recipient(),
         held: cache.clone().recipient(),
+        hold: cache.clone().recipient(),
         take_over: cache.clone().recipient(),
         all: cache.clone().recipient(),
         addresses: cache.clone().recipient(),
@@ -111,6 +114,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         prepare: driver.clone().recipient(),
         restore: driver.clone().recipient(),
         apply: driver.clone().recipient(),
+        revise: driver.clone().recipient(),
         revert: driver.clone().recipient(),
         inspect: driver.clone().recipient(),
         ports: driver.clone().recipient(),
@@ -141,6 +145,8 @@ pub(crate) fn start(parts: Parts) -> Graph {
         rebuild: cache.clone().recipient(),
         publish: publisher.clone().recipient(),
         begin: policy.clone().recipient(),
+        held: cache.clone().recipient(),
+        loopback: driver.clone().recipient(),
         answer: policy.clone().recipient(),
         reread: policy.clone().recipient(),
         scan: driver.clone().recipient(),

@@ -11,21 +11,26 @@ mod namespaces;
 mod tombstone;
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use quantum_config::cni::{self, CniError, Code, Command, Environment};
+use quantum_config::cni::{self, CniError, Code, Command, Environment, Role};
 use quantum_config::wire::{self, Reply};
+
+/// The release of the reference plugins whose `firewall` is served: `ingressPolicy` began with it.
+const SERVED_RELEASE: &str = "1.1.0";
 
 fn main() -> ExitCode {
     let env = Environment::from_vars(|name| std::env::var_os(name));
+    let name = called_as();
     if env.command.is_empty() {
         // Somebody ran us by hand; runtimes look for our version here, too.
-        let text = cni::about("quantum-cni", env!("CARGO_PKG_VERSION"));
+        let text = about(&name);
         let _ = writeln!(std::io::stderr(), "{text}");
         return ExitCode::SUCCESS;
     }
     let mut stdin = Vec::new();
-    let reply = serve(env, &mut stdin).unwrap_or_else(|error| {
+    let reply = serve(env, name, &mut stdin).unwrap_or_else(|error| {
         let version = cni::peek(&stdin).version;
         Reply { exit: 1, stdout: error.to_json(Some(&version)), ..Reply::default() }
     });
@@ -35,7 +40,7 @@ fn main() -> ExitCode {
     if printed.is_err() { ExitCode::FAILURE } else { ExitCode::from(reply.exit) }
 }
 
-fn serve(env: Environment, stdin: &mut Vec<u8>) -> Result<Reply, CniError> {
+fn serve(env: Environment, called_as: String, stdin: &mut Vec<u8>) -> Result<Reply, CniError> {
     let command = env.validate()?;
     if command == Command::Version {
         // Never touches stdin: a caller may leave it open for ever.
@@ -52,9 +57,13 @@ fn serve(env: Environment, stdin: &mut Vec<u8>) -> Result<Reply, CniError> {
         descriptors: namespaces.roles(),
         written: None,
         ipam_result: None,
+        called_as,
     };
     let ask = |call: &wire::Call| match exchange::exchange(call, &namespaces, command) {
         Err(failure) if command == Command::Del && failure.is_no_answer() => {
+            if Role::of(&call.called_as).leaves_nothing() {
+                return Ok(Reply::default());
+            }
             tombstone::write(call, &failure).map(|()| unanswered(call))
         }
         answer => answer.map_err(|failure| failure.into_error(command)),
@@ -67,6 +76,23 @@ fn serve(env: Environment, stdin: &mut Vec<u8>) -> Result<Reply, CniError> {
     }
     *stdin = call.stdin;
     result
+}
+
+/// The reference plugin that we were called as, by a link in its place; empty if by our own name.
+fn called_as() -> String {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if cni::DROP_INS.iter().any(|(known, _)| *known == name) { name } else { String::new() }
+}
+
+/// Who we are. nerdctl reads the version of `firewall` here to find out whether it knows
+/// `ingressPolicy`, so it is that of the reference plugin whose keys are served, and ours behind it.
+fn about(called_as: &str) -> String {
+    let release = env!("CARGO_PKG_VERSION");
+    match called_as {
+        "" => cni::about("quantum-cni", release),
+        name => cni::about(name, &format!("{SERVED_RELEASE}+quantum-cni.{release}")),
+    }
 }
 
 /// The answer to a DEL that was written down. The daemon will carry out its own part; that of an IPAM

@@ -18,12 +18,14 @@
 //! | `check`   | does the kernel still look like the record?                          |
 //! | `routes`  | is a route of the kernel's the one that was configured?              |
 //! | `difference`| and if not, in what?                                              |
+//! | `amend`   | what does a later plugin of the chain change about it?               |
 //! | `collect` | which attachments does GC remove?                                    |
 //! | `ports`   | does the bridge have room for one more port?                         |
 //! | `tickets` | who goes first when several requests concern one key?                |
 //! | `door`    | who is let in when there are more requests than permits?             |
 //! | `recover` | what can be known of an attachment whose record was lost?            |
 
+mod amend;
 mod check;
 mod collect;
 mod difference;
@@ -46,6 +48,7 @@ mod shape;
 mod tickets;
 mod traces;
 
+pub use amend::{AmendError, Revision};
 pub use check::differences;
 pub use collect::stale;
 pub use difference::Difference;

@@ -35,6 +35,9 @@ impl Stances {
 
 /// What a network has beside others of its bridge.
 pub fn network_elements(network: &Definition, beside: &[Posture]) -> Vec<Element> {
+    if network.lends {
+        return Vec::new();
+    }
     let bridge = &home(network);
     let traits = Trait::ALL.into_iter().filter(|trait_| is_there(*trait_, network, beside));
     let gateway = |address: IpAddr| Element::Gateway {

@@ -111,6 +111,17 @@ pub struct BridgeEnd {
     pub way: WayToRules,
 }
 
+impl BridgeEnd {
+    /// That of a network that only lends addresses: nothing is ever plugged into it.
+    pub const NONE: Self = Self {
+        index: LinkIndex(0),
+        mac: Mac([0; 6]),
+        mtu: 0,
+        vlan_gateway: None,
+        way: WayToRules::Among,
+    };
+}
+
 /// The gateway of a VLAN as it was found or made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GatewayEnd {

@@ -21,9 +21,9 @@ pub const POINTS: &[&str] = &[
     "del-forgotten",
 ];
 
-/// Points that neither an ADD nor a DEL reaches as a rule: what others broke is about to be repaired, and
-/// what policy comes to is about to change.
-pub const ASIDE: &[&str] = &["mending", "governing"];
+/// Points that neither an ADD nor a DEL reaches as a rule: what others broke is about to be repaired,
+/// what policy comes to is about to change, and an attachment is being changed by a later plugin.
+pub const ASIDE: &[&str] = &["mending", "governing", "amend-remembered", "amend-filtered"];
 
 /// A step that was made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use quantum_config::ids::{AttachmentKey, NetworkName};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::{Store, StoreError};
-use crate::attach::Record;
+use crate::attach::{Assigned, Record};
 use crate::ipam::{Known, KnownState};
 
 /// One change.
@@ -33,6 +33,13 @@ pub enum Change {
         /// The address and its state.
         known: Known,
     },
+    /// Addresses are held for an attachment of another plugin, without a record.
+    Hold {
+        /// Whose they are.
+        key: AttachmentKey,
+        /// The addresses.
+        addresses: Vec<Assigned>,
+    },
     /// A network is defined, or defined otherwise. Survives a power cut.
     Network(Box<Definition>),
     /// What a damaged store knew has been learned from the kernel: the next opening no longer says
@@ -50,6 +57,7 @@ impl Change {
         match self {
             Self::Remember(record) => format!("remember attachment {}", record.key),
             Self::Leaving(key) => format!("mark attachment {key} as leaving"),
+            Self::Hold { key, .. } => format!("hold addresses for {key}"),
             Self::Forget { key, .. } => format!("forget attachment {key}"),
             Self::TakeOver { network, known, .. } => {
                 format!("take over address {} of network {network}", known.address)
@@ -151,6 +159,7 @@ fn apply(db: &Connection, change: &Change, turn: i64) -> Result<(), Refused> {
             .execute(columns(key))?;
             release(db, key, *released_at, turn)?;
         }
+        Change::Hold { key, addresses } => hold(db, key, addresses)?,
         Change::TakeOver { network, set, known } => take_over(db, network, *set, known, turn)?,
         Change::Network(definition) => {
             let body = serde_json::to_string(definition)?;
@@ -174,7 +183,13 @@ fn remember(db: &Connection, record: &Record, turn: i64) -> Result<(), Refused> 
          VALUES (?1, ?2, ?3, 'attached', ?4, ?5)",
     )?
     .execute(params![network, container, ifname, whole(record.created), body])?;
-    for assigned in &record.addresses {
+    hold(db, key, &record.addresses)
+}
+
+/// Has the addresses held for this key.
+fn hold(db: &Connection, key: &AttachmentKey, addresses: &[Assigned]) -> Result<(), Refused> {
+    let [network, container, ifname] = columns(key);
+    for assigned in addresses {
         let ip = assigned.address.ip();
         let address = ip.to_string();
         // Does nothing if somebody has the address.

@@ -9,7 +9,7 @@ use slog::info;
 
 use super::Cache;
 use crate::lanes::on_lane;
-use crate::messages::cache::{Abandon, Define, Forget, Leave, Rebuild, Remember, TakeOver};
+use crate::messages::cache::{Abandon, Define, Forget, Hold, Leave, Rebuild, Remember, TakeOver};
 
 type Written = ResponseActFuture<Cache, Result<(), StoreError>>;
 
@@ -86,6 +86,16 @@ impl Handler<Define> for Cache {
 
     fn handle(&mut self, Define(definition): Define, _: &mut Context<Self>) -> Self::Result {
         self.write(vec![Change::Network(Box::new((*definition).clone()))], |_| {})
+    }
+}
+
+impl Handler<Hold> for Cache {
+    type Result = Written;
+
+    fn handle(&mut self, Hold { key, addresses }: Hold, _: &mut Context<Self>) -> Self::Result {
+        let leases = addresses.iter().map(|a| (key.clone(), a.address.ip())).collect();
+        let change = Change::Hold { key, addresses };
+        self.write(vec![change], |cache| cache.hold(leases))
     }
 }
 

@@ -10,6 +10,7 @@ use quantum_cni::kernel::lane::LaneError;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::route::detect;
 use quantum_cni::kernel::{KernelError, fault, loopback};
+use quantum_config::cni::PortMapping;
 
 use super::revert::revert;
 use super::{Driver, Lanes};
@@ -37,7 +38,7 @@ impl Handler<Apply> for Driver {
             let (linked, filtered) = join(linking, filter(&lanes, &plan)).await;
             let mut done = linked.and_then(|l| l).and(filtered);
             if done.is_ok() {
-                done = forget_flows(&lanes, &plan).await;
+                done = forget_flows(&lanes, &plan.record.ports).await;
             }
             if done.is_ok() && plan.detects_duplicates() {
                 done = detected(plan.clone(), netns).await;
@@ -60,8 +61,11 @@ async fn detected(plan: Arc<Plan>, netns: Arc<Netns>) -> Result<(), KernelError>
 
 /// A flow that began before its port was published goes to nobody for as long as it lasts. Not before
 /// the elements are there: it would come back.
-async fn forget_flows(lanes: &Lanes, plan: &Plan) -> Result<(), KernelError> {
-    let ports = HostPort::of(&plan.record.ports);
+pub(super) async fn forget_flows(
+    lanes: &Lanes,
+    published: &[PortMapping],
+) -> Result<(), KernelError> {
+    let ports = HostPort::of(published);
     if ports.is_empty() {
         return Ok(());
     }

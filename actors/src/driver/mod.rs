@@ -19,6 +19,7 @@ mod inspect;
 mod lanes;
 mod prepare;
 mod revert;
+mod revise;
 mod sweep;
 mod watch;
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix::{Message, MessageResponse};
-use quantum_cni::attach::Record;
+use quantum_cni::attach::{Assigned, Record};
 use quantum_cni::ipam::Known;
 use quantum_cni::store::{StoreError, Stored};
 use quantum_config::cni::Definition;
@@ -71,6 +71,14 @@ pub(crate) struct Addresses(pub(crate) NetworkName);
 #[derive(Debug, Message)]
 #[rtype(result = "Vec<IpAddr>")]
 pub(crate) struct Held(pub(crate) AttachmentKey);
+
+/// Holds addresses for an attachment of another plugin, without a record.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), StoreError>")]
+pub(crate) struct Hold {
+    pub(crate) key: AttachmentKey,
+    pub(crate) addresses: Vec<Assigned>,
+}
 
 /// Takes over what the network's `dataDir` holds, if nothing is known of the network's addresses.
 #[derive(Debug, Message)]

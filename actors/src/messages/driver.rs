@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
-use quantum_cni::attach::{BridgeEnd, Element, Observed, Plan, Record};
+use quantum_cni::attach::{BridgeEnd, Element, Observed, Plan, Record, Revision};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::route::OwnedLink;
@@ -52,6 +52,19 @@ pub(crate) struct NotApplied {
     /// Why something of it may be left; none if nothing is.
     pub(crate) left: Option<KernelError>,
 }
+
+/// Makes an attachment what a revision says. On failure it is as it was, as far as the kernel lets it.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), KernelError>")]
+pub(crate) struct Revise {
+    pub(crate) revision: Arc<Revision>,
+    pub(crate) netns: Arc<Netns>,
+}
+
+/// Brings up a container's loopback.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), KernelError>")]
+pub(crate) struct Loopback(pub(crate) Arc<Netns>);
 
 /// Undoes what a record says. What is gone already is fine.
 #[derive(Debug, Message)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::{Message, Recipient};
 use quantum_cni::attach::{NetnsId, Target};
 use quantum_cni::kernel::netns::Netns;
-use quantum_config::cni::{CniError, CniResult, Definition, ValidAttachment, Wanted};
+use quantum_config::cni::{Amendment, CniError, CniResult, Definition, ValidAttachment, Wanted};
 use quantum_config::ids::AttachmentKey;
 
 use super::Drain;
@@ -16,6 +16,8 @@ use crate::caller::Caller;
 pub(crate) struct NetworkMailbox {
     pub(crate) may_attach: Recipient<MayAttach>,
     pub(crate) attach: Recipient<Attach>,
+    pub(crate) lend: Recipient<Lend>,
+    pub(crate) amend: Recipient<Amend>,
     pub(crate) detach: Recipient<Detach>,
     pub(crate) check: Recipient<Check>,
     pub(crate) collect: Recipient<Collect>,
@@ -46,6 +48,27 @@ pub(crate) struct MayAttach(pub(crate) Target);
 pub(crate) struct Attach {
     pub(crate) target: Target,
     pub(crate) netns: Arc<Netns>,
+    /// The network as this call means it.
+    pub(crate) definition: Arc<Definition>,
+    pub(crate) wanted: Wanted,
+    pub(crate) caller: Caller,
+}
+
+/// ADD of a plugin that is chained after ours: something about the attachment is to be otherwise.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), CniError>")]
+pub(crate) struct Amend {
+    pub(crate) key: AttachmentKey,
+    pub(crate) netns: Arc<Netns>,
+    pub(crate) amendment: Amendment,
+    pub(crate) caller: Caller,
+}
+
+/// ADD of the plugin `host-local`: addresses for what another plugin attaches. The network is open.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<CniResult, CniError>")]
+pub(crate) struct Lend {
+    pub(crate) key: AttachmentKey,
     /// The network as this call means it.
     pub(crate) definition: Arc<Definition>,
     pub(crate) wanted: Wanted,

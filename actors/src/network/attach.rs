@@ -10,8 +10,8 @@ use quantum_cni::attach::{Assigned, BridgeFull, Plan, Record, Repeat, Target, na
 use quantum_cni::errors;
 use quantum_cni::kernel::clock::boottime_ms;
 use quantum_cni::kernel::fault;
-use quantum_config::cni::{CniError, CniResult, Code, Definition};
-use quantum_config::ids::IfName;
+use quantum_config::cni::{CniError, CniResult, Code, Definition, PortMapping};
+use quantum_config::ids::{AttachmentKey, IfName};
 use slog::{Logger, info, warn};
 use tokio::sync::oneshot;
 
@@ -104,7 +104,7 @@ async fn attach(hands: Rc<Hands>, open: Rc<Opened>, request: Attach, log: Logger
         return (Err(error), None);
     }
     let (key, publishes) = (target.key.clone(), !target.ports.is_empty());
-    let (outcome, level) = match publish(&hands, target).await {
+    let (outcome, level) = match publish(&hands, &target.key, &target.ports).await {
         Ok(()) => lease_and_apply(hands.clone(), open.clone(), request, log).await,
         Err(error) => (Err(error.into()), None),
     };
@@ -116,13 +116,18 @@ async fn attach(hands: Rc<Hands>, open: Rc<Opened>, request: Attach, log: Logger
 }
 
 /// Takes the host's ports that are asked for, before anything is made.
-async fn publish(hands: &Hands, target: &Target) -> Result<(), CniError> {
-    if target.ports.is_empty() {
+pub(super) async fn publish(
+    hands: &Hands,
+    key: &AttachmentKey,
+    ports: &[PortMapping],
+) -> Result<(), CniError> {
+    if ports.is_empty() {
         return Ok(());
     }
-    let (owner, ports) = (target.key.clone(), target.ports.clone());
-    ask(&hands.publish, Publish { owner, ports }).await?.map_err(|e| errors::port(&e))?;
-    let vacant = ask(&hands.vacant, Vacant(target.ports.clone())).await?.map_err(errors::kernel)?;
+    let (owner, ports) = (key.clone(), ports.to_vec());
+    let publish = Publish { owner, ports: ports.clone() };
+    ask(&hands.publish, publish).await?.map_err(|e| errors::port(&e))?;
+    let vacant = ask(&hands.vacant, Vacant(ports)).await?.map_err(errors::kernel)?;
     vacant.map_err(|e| errors::port(&e))
 }
 

@@ -310,7 +310,10 @@ async fn open(
     definition: Arc<Definition>,
     pool: Option<PoolMailbox>,
 ) -> Result<(Opened, Level), CniError> {
-    let bridge = ask(&hands.prepare, Prepare(definition.clone())).await?.map_err(errors::kernel)?;
+    let bridge = match definition.lends {
+        true => BridgeEnd::NONE,
+        false => ask(&hands.prepare, Prepare(definition.clone())).await?.map_err(errors::kernel)?,
+    };
     ask(&hands.define, Define(definition.clone())).await?.map_err(errors::store)?;
     let pool = match pool {
         Some(pool) => pool,

@@ -14,7 +14,7 @@ impl Handler<Mend> for Network {
     type Result = ();
 
     fn handle(&mut self, _: Mend, ctx: &mut Context<Self>) {
-        let Some(open) = self.gate.open() else { return };
+        let Some(open) = self.gate.open().filter(|open| !open.definition.lends) else { return };
         let hands = self.hands.clone();
         let work = async move {
             let restore = Restore(open.definition.clone());

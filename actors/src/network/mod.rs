@@ -14,11 +14,13 @@
 //! [`Tickets`]); different ones run side by side. A handler decides at
 //! once, spawns the work, and touches the state again only when the work is done.
 
+mod amend;
 mod attach;
 mod check;
 mod collect;
 mod detach;
 mod gate;
+mod lend;
 mod mend;
 mod ticket;
 
@@ -37,9 +39,12 @@ use self::gate::Gate;
 use self::ticket::Ticket;
 use crate::messages::Drain;
 use crate::messages::cache::{
-    Abandon, Addresses, All, Define, Find, Forget, Held, Leave, List, Lookup, Remember, TakeOver,
+    Abandon, Addresses, All, Define, Find, Forget, Held, Hold, Leave, List, Lookup, Remember,
+    TakeOver,
 };
-use crate::messages::driver::{Apply, Inspect, Ports, Prepare, Restore, Revert, Sweep, Vacant};
+use crate::messages::driver::{
+    Apply, Inspect, Ports, Prepare, Restore, Revert, Revise, Sweep, Vacant,
+};
 use crate::messages::manager::Changed;
 use crate::messages::network::NetworkMailbox;
 use crate::messages::policy::{Dismiss, Expected, Judge};
@@ -59,6 +64,7 @@ pub(crate) struct Hands {
     pub(crate) find: Recipient<Find>,
     pub(crate) list: Recipient<List>,
     pub(crate) held: Recipient<Held>,
+    pub(crate) hold: Recipient<Hold>,
     pub(crate) take_over: Recipient<TakeOver>,
     pub(crate) all: Recipient<All>,
     pub(crate) addresses: Recipient<Addresses>,
@@ -72,6 +78,7 @@ pub(crate) struct Hands {
     pub(crate) prepare: Recipient<Prepare>,
     pub(crate) restore: Recipient<Restore>,
     pub(crate) apply: Recipient<Apply>,
+    pub(crate) revise: Recipient<Revise>,
     pub(crate) revert: Recipient<Revert>,
     pub(crate) inspect: Recipient<Inspect>,
     pub(crate) ports: Recipient<Ports>,
@@ -127,6 +134,8 @@ impl Network {
         NetworkMailbox {
             may_attach: address.clone().recipient(),
             attach: address.clone().recipient(),
+            lend: address.clone().recipient(),
+            amend: address.clone().recipient(),
             detach: address.clone().recipient(),
             check: address.clone().recipient(),
             collect: address.clone().recipient(),

@@ -7,7 +7,7 @@ use quantum_config::ids::AttachmentKey;
 use tokio::sync::oneshot;
 
 use super::{Key, Network};
-use crate::messages::network::{Attach, Check, Detach, Detached, MayAttach};
+use crate::messages::network::{Amend, Attach, Check, Detach, Detached, Lend, MayAttach};
 
 /// Where an answer goes.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, CniError>>;
@@ -16,6 +16,8 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, CniError>>;
 pub(super) enum Ticket {
     MayAttach(Box<MayAttach>, Answer<()>),
     Attach(Box<Attach>, Answer<CniResult>),
+    Amend(Box<Amend>, Answer<()>),
+    Lend(Box<Lend>, Answer<CniResult>),
     Detach(Box<Detach>, Answer<Detached>),
     Check(Box<Check>, Answer<()>),
 }
@@ -25,6 +27,8 @@ impl Ticket {
         match self {
             Self::MayAttach(request, _) => &request.0.key,
             Self::Attach(request, _) => &request.target.key,
+            Self::Amend(request, _) => &request.key,
+            Self::Lend(request, _) => &request.key,
             Self::Detach(request, _) => &request.key,
             Self::Check(request, _) => &request.key,
         }
@@ -66,6 +70,11 @@ impl Network {
         match ticket {
             Ticket::Attach(request, answer) => self.run_attach(request, answer, ctx),
             Ticket::Detach(request, answer) => self.run_detach(*request, answer, ctx),
+            Ticket::Lend(request, answer) => self.run_lend(*request, answer, ctx),
+            Ticket::Amend(request, answer) => {
+                let work = super::amend::amend(self.hands.clone(), *request);
+                self.look(key, work, answer, ctx);
+            }
             Ticket::MayAttach(request, answer) => {
                 let work = super::attach::may_attach(self.hands.clone(), request.0);
                 self.look(key, work, answer, ctx);
@@ -77,7 +86,7 @@ impl Network {
         }
     }
 
-    /// Runs what changes nothing.
+    /// Runs what changes nothing about the network.
     fn look(
         &mut self,
         key: AttachmentKey,

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use quantum_cni::kernel::netns::Netns;
-use quantum_config::cni::{self, CniError, Code, Command};
+use quantum_config::cni::{self, CniError, Code, Command, Role};
 use quantum_config::ids::PluginName;
 use quantum_config::wire::{Call, Descriptor, Reply};
 use slog::{Logger, debug, error, info, o};
@@ -145,6 +145,12 @@ fn check(
     let conf = match command {
         Command::Del => cni::Call::parse_for_del(&call.stdin)?,
         _ => cni::Call::parse(&call.stdin)?,
+    };
+    let conf = match Role::of(&call.called_as) {
+        Role::Pair => conf.as_pair(),
+        // A DEL needs the key only.
+        Role::Addresses if command != Command::Del => conf.as_lender()?,
+        _ => conf,
     };
     conf.version.require(command)?;
     // A GC without a list is refused, and nobody is to take it for an empty one.

@@ -8,7 +8,9 @@
 //! ```
 
 mod call;
+mod chain;
 mod control;
+mod lend;
 mod listener;
 mod read;
 mod renamed;
@@ -29,7 +31,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 pub(crate) use self::listener::Listener;
 use crate::board::Board;
-use crate::messages::cache::Find;
+use crate::messages::cache::{Find, Held};
+use crate::messages::driver::Loopback;
 use crate::messages::manager::{Admit, Died};
 use crate::messages::policy::Answer;
 use crate::meters::Meters;
@@ -43,6 +46,8 @@ pub(crate) struct House {
     pub(crate) admit: Recipient<Admit>,
     pub(crate) died: Recipient<Died>,
     pub(crate) find: Recipient<Find>,
+    pub(crate) held: Recipient<Held>,
+    pub(crate) loopback: Recipient<Loopback>,
     /// Questions about policy.
     pub(crate) answer: Recipient<Answer>,
     pub(crate) board: watch::Receiver<Board>,

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use quantum_cni::attach::{Class, NetnsId, Target};
 use quantum_cni::kernel::clock::boottime_ms;
 use quantum_cni::kernel::netns::Netns;
-use quantum_config::cni::{CniError, CniResult, Code, Command};
+use quantum_config::cni::{CniError, CniResult, Code, Command, Role};
 use quantum_config::ids::{AttachmentKey, NetworkName};
 
-use super::House;
 use super::call::Checked;
 use super::renamed::elsewhere;
+use super::{House, chain, lend};
 use crate::messages::ask;
 use crate::messages::manager::{Admit, Admitted, Died};
 use crate::messages::network::{
@@ -30,6 +30,10 @@ pub(super) struct Undo {
 }
 
 impl Undo {
+    pub(super) fn new(network: NetworkMailbox, request: Detach) -> Self {
+        Self { network, request }
+    }
+
     /// Takes it back. One that was made later under the same key is left alone.
     pub(super) async fn run(self) -> Result<(), CniError> {
         ask(&self.network.detach, self.request).await?.map(|_| ())
@@ -60,6 +64,16 @@ impl Done {
 
 /// Carries a checked call out.
 pub(super) async fn carry_out(house: &House, call: Checked) -> Result<Done, CniError> {
+    match Role::of(&call.call.called_as) {
+        Role::Meta(part) => return chain::after(house, call, part).await,
+        Role::Loopback => return chain::loopback(house, call).await,
+        Role::Addresses => match call.command {
+            Command::Add => return lend::add(house, call).await,
+            Command::Check => return lend::check(house, call).await,
+            _ => {}
+        },
+        Role::Main | Role::Pair => {}
+    }
     match call.command {
         Command::Add => attach(house, call).await,
         Command::Del => detach(house, call).await,
@@ -179,7 +193,7 @@ async fn detach_key(
     }
 }
 
-async fn check(house: &House, mut call: Checked) -> Result<Done, CniError> {
+pub(super) async fn check(house: &House, mut call: Checked) -> Result<Done, CniError> {
     let key = key(&call)?;
     let Some(previous) = call.conf.previous()? else {
         return Err(CniError::new(
@@ -248,7 +262,7 @@ fn status(house: &House, call: &Checked) -> Result<(), CniError> {
     board.status(&call.conf.network, definition.as_ref())
 }
 
-fn key(call: &Checked) -> Result<AttachmentKey, CniError> {
+pub(super) fn key(call: &Checked) -> Result<AttachmentKey, CniError> {
     Ok(AttachmentKey {
         network: call.conf.network.clone(),
         container: call.call.env.container_id()?,
@@ -256,7 +270,7 @@ fn key(call: &Checked) -> Result<AttachmentKey, CniError> {
     })
 }
 
-async fn admit(
+pub(super) async fn admit(
     house: &House,
     call: &Checked,
     network: &NetworkName,
@@ -269,7 +283,7 @@ async fn admit(
 
 /// Whether the network's actor lives; if not, the Manager is told, so that the next request finds a
 /// new one.
-fn is_alive(house: &House, admitted: &Admitted) -> bool {
+pub(super) fn is_alive(house: &House, admitted: &Admitted) -> bool {
     let alive = admitted.network.as_ref().is_none_or(|network| network.attach.connected());
     if !alive {
         house.died.do_send(Died(admitted.permit.network.clone()));

@@ -104,8 +104,20 @@ impl Call {
         if let Some(said) = network.shaping {
             return Ok(said);
         }
+        self.asked_shaping()
+    }
+
+    fn asked_shaping(&self) -> Result<Shaping, CniError> {
         let asked = self.conf.runtime_config.bandwidth.check("runtimeConfig.bandwidth.")?;
         Ok(Shaping { ingress: asked.ingress.map(named), egress: asked.egress.map(named) })
+    }
+
+    /// The same for the plugin `bandwidth`, whose own configuration says it, or the runtime.
+    pub(super) fn limits(&self) -> Result<Shaping, CniError> {
+        match Shaping::of_network(&self.conf)? {
+            Some(said) => Ok(said),
+            None => self.asked_shaping(),
+        }
     }
 }
 

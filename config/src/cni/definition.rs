@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::identity::network_labels;
 use super::netconf::{self, Ipam};
 use super::{
-    Addressing, Call, CniError, Code, Dns, IpamResult, PortOptions, Posture, RangeSet, Reservation,
-    Route, Shaping, StaticAddress, Tuning,
+    Addressing, Call, CniError, Code, Dns, IpamResult, NetConf, PortOptions, Posture, RangeSet,
+    Reservation, Route, Shaping, StaticAddress, Tuning,
 };
 use crate::ids::{IfName, InvalidId, NetworkName};
 use crate::labels::Labels;
@@ -25,6 +25,9 @@ pub struct Definition {
     pub name: NetworkName,
     /// The bridge its containers are ports of.
     pub bridge: IfName,
+    /// It has no containers and no bridge: another plugin is lent its addresses.
+    #[serde(default)]
+    pub lends: bool,
     /// The bridge carries the gateways' addresses and the host forwards.
     pub gateway: bool,
     /// Containers get a default route by the gateway, whatever `routes` says.
@@ -87,9 +90,7 @@ impl Definition {
                 ),
             ));
         }
-        if conf.mtu != 0 && !MTU.contains(&conf.mtu) {
-            return Err(invalid(call, &format!("mtu {} is not within 68 to 65535", conf.mtu)));
-        }
+        let mtu = conf.checked_mtu().map_err(|e| invalid(call, &e))?;
         let bridge = if conf.bridge.is_empty() { DEFAULT_BRIDGE } else { &conf.bridge };
         let bridge = IfName::new(bridge).map_err(|e| invalid(call, &format!("bridge: {e}")))?;
         let gateway = conf.is_gateway || conf.is_default_gateway;
@@ -111,6 +112,7 @@ impl Definition {
         Ok(Self {
             name: call.network.clone(),
             bridge,
+            lends: conf.lends,
             gateway,
             default_gateway: conf.is_default_gateway,
             force_address: conf.force_address,
@@ -120,7 +122,7 @@ impl Definition {
             port,
             posture,
             labels,
-            mtu: Some(conf.mtu).filter(|m| *m != 0),
+            mtu,
             shaping,
             tuning,
             addressing,
@@ -208,6 +210,17 @@ impl Definition {
         let prepared = self.gateway_addresses();
         shared(self) == shared(other)
             && other.gateway_addresses().iter().all(|address| prepared.contains(address))
+    }
+}
+
+impl NetConf {
+    /// `mtu`, if one is asked for.
+    pub(super) fn checked_mtu(&self) -> Result<Option<u32>, String> {
+        match self.mtu {
+            0 => Ok(None),
+            mtu if MTU.contains(&mtu) => Ok(Some(mtu)),
+            mtu => Err(format!("mtu {mtu} is not within 68 to 65535")),
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 #[cfg(feature = "netconf")]
 mod addressing;
 #[cfg(feature = "netconf")]
+mod amendment;
+#[cfg(feature = "netconf")]
 mod asked;
 #[cfg(feature = "netconf")]
 mod bandwidth;
@@ -19,9 +21,13 @@ mod identity;
 #[cfg(feature = "netconf")]
 mod ipam_result;
 #[cfg(feature = "netconf")]
+mod lender;
+#[cfg(feature = "netconf")]
 mod mac;
 #[cfg(feature = "netconf")]
 mod netconf;
+#[cfg(feature = "netconf")]
+mod pair;
 mod peek;
 #[cfg(feature = "netconf")]
 mod port;
@@ -37,6 +43,7 @@ mod ranges;
 mod resolv;
 #[cfg(feature = "netconf")]
 mod result;
+mod role;
 #[cfg(feature = "netconf")]
 mod route;
 #[cfg(feature = "netconf")]
@@ -45,6 +52,8 @@ mod version;
 
 #[cfg(feature = "netconf")]
 pub use addressing::{Addressing, Holder, Pools, Reservation, StaticAddress};
+#[cfg(feature = "netconf")]
+pub use amendment::Amendment;
 #[cfg(feature = "netconf")]
 pub use asked::{Meant, Wanted};
 #[cfg(feature = "netconf")]
@@ -76,6 +85,7 @@ pub use previous::Previous;
 pub use ranges::{Range, RangeSet};
 #[cfg(feature = "netconf")]
 pub use result::{CniResult, Interface, IpConfig};
+pub use role::{DROP_INS, Meta, Role};
 #[cfg(feature = "netconf")]
 pub use route::Route;
 #[cfg(feature = "netconf")]

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::addressing::{RawAddress, RawReservation};
 use super::asked::{Args, RuntimeConfig};
@@ -49,6 +49,9 @@ pub struct NetConf {
     /// GC: the attachments that are to stay. Read by [`Call::parse`], which tells absent from null.
     #[serde(skip)]
     pub valid_attachments: Option<Vec<ValidAttachment>>,
+    /// It has no containers: another plugin is lent its addresses.
+    #[serde(skip)]
+    pub(super) lends: bool,
     pub(super) runtime_config: RuntimeConfig,
     pub(super) args: Args,
     // What a port is beyond the usual: `PortOptions` says what these mean.
@@ -148,6 +151,8 @@ pub struct Call {
     pub network: NetworkName,
     /// The rest, as it came.
     pub conf: NetConf,
+    /// The whole document, for what only some plugins read.
+    pub(super) document: Map<String, Value>,
     /// It stands in a file of the operator's, who may name paths for the daemon to open.
     pub(super) is_operators: bool,
 }
@@ -171,6 +176,7 @@ impl Call {
             .or_else(|| map.get("cni.dev/attachments"))
             .map(valid_attachments)
             .transpose()?;
+        let document = map.clone();
         let mut conf: NetConf = gojson::from_value(value).map_err(|e| {
             CniError::new(Code::Decode, "the network configuration has a member of the wrong type")
                 .with_details(e.to_string())
@@ -179,7 +185,7 @@ impl Call {
         let network = NetworkName::new(conf.name.as_str())
             .map_err(|e| CniError::new(Code::InvalidNetworkConfig, e.to_string()))?;
         let version = Version::parse(&conf.cni_version)?;
-        Ok(Self { version, network, conf, is_operators: false })
+        Ok(Self { version, network, conf, document, is_operators: false })
     }
 
     /// Reads what a DEL needs: the name. The rest may be of another release, or damaged; a DEL is not
@@ -190,7 +196,8 @@ impl Call {
             let network = NetworkName::new(seen.name).map_err(|_| error)?;
             let ipam = Ipam { plugin: seen.ipam, ..Ipam::default() };
             let conf = NetConf { ipam: Some(ipam), ..NetConf::default() };
-            Ok(Self { version: Version::V0_1_0, network, conf, is_operators: false })
+            let (version, document) = (Version::V0_1_0, Map::new());
+            Ok(Self { version, network, conf, document, is_operators: false })
         })
     }
 

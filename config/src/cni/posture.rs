@@ -94,7 +94,7 @@ pub(super) struct RawPolicy {
     anti_spoof: Option<bool>,
     direct_access: bool,
     publish_loopback: bool,
-    enforcement: String,
+    pub(super) enforcement: String,
     mode: String,
     host: RawHost,
     /// What its containers are called by policy, unless somebody says otherwise.

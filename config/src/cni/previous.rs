@@ -9,6 +9,7 @@
 use serde_json::{Map, Value};
 
 use super::{CniError, CniResult, Code, Dns, Version, gojson};
+use crate::ids::{IfName, Mac};
 
 /// What was there before us; the default is nothing, for the first plugin of a chain.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -52,6 +53,24 @@ impl Previous {
     /// It, as far as we understand it. Empty before 0.3.0, when results had another shape.
     pub fn result(&self) -> &CniResult {
         &self.result
+    }
+
+    /// It, for a plugin that adds nothing to it, in `version`. `mac` is an interface of a container and
+    /// the hardware address that it has now.
+    pub fn handed_on(&self, version: Version, mac: Option<(&IfName, Mac)>) -> String {
+        let mut document = self.document.clone();
+        document.retain(|key, _| !key.eq_ignore_ascii_case("cniVersion"));
+        document.insert("cniVersion".to_owned(), version.as_str().into());
+        let same =
+            |(key, list): (&String, _)| key.eq_ignore_ascii_case("interfaces").then_some(list);
+        let interfaces = document.iter_mut().filter_map(same).filter_map(Value::as_array_mut);
+        for (interface, (name, mac)) in interfaces.flatten().zip(mac.into_iter().cycle()) {
+            let is_inside = interface["sandbox"].as_str().is_some_and(|s| !s.is_empty());
+            if is_inside && interface["name"] == name.as_str() {
+                interface["mac"] = mac.to_string().into();
+            }
+        }
+        Value::Object(document).to_string()
     }
 
     /// A list of it, as it came; empty if there is none.
@@ -120,6 +139,22 @@ mod tests {
             let error = Previous::parse(&bad, Version::V1_0_0).expect_err("no result");
             assert_eq!(error.code, Code::InvalidNetworkConfig, "{bad}");
         }
+    }
+
+    #[test]
+    fn it_is_handed_on_as_it_came_but_for_what_was_changed() {
+        let came = json!({ "cniVersion": "1.0.0", "x": 1, "interfaces": [
+            { "name": "eth0", "mac": "02:00:00:00:00:01" },
+            { "name": "eth0", "mac": "02:00:00:00:00:02", "sandbox": "/ns" } ] });
+        let read = Previous::parse(&came, Version::V1_1_0).expect("readable");
+        let parse = |text: String| serde_json::from_str::<Value>(&text).expect("json");
+        let mut expected = came.clone();
+        expected["cniVersion"] = "1.1.0".into();
+        assert_eq!(parse(read.handed_on(Version::V1_1_0, None)), expected);
+        let name = IfName::new("eth0").expect("a name");
+        expected["interfaces"][1]["mac"] = "02:00:00:00:00:07".into();
+        let changed = read.handed_on(Version::V1_1_0, Some((&name, Mac([2, 0, 0, 0, 0, 7]))));
+        assert_eq!(parse(changed), expected);
     }
 
     #[test]

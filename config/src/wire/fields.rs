@@ -37,6 +37,8 @@ pub enum Tag {
     BootId = 14,
     /// ADD: what the IPAM plugin printed that an earlier answer named.
     IpamResult = 15,
+    /// The reference plugin by whose name the plugin was called; absent if by its own.
+    CalledAs = 16,
     /// Reply: the exit status the plugin is to end with, one byte.
     Exit = 32,
     /// Reply: what the plugin is to print on standard output.

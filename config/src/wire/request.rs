@@ -31,6 +31,8 @@ pub struct Call {
     pub descriptors: Vec<Descriptor>,
     /// Tombstones only: when and in which boot it was written.
     pub written: Option<(u64, String)>,
+    /// The reference plugin by whose name the plugin was called; empty if by its own.
+    pub called_as: String,
     /// ADD with delegated addresses: what the IPAM plugin printed. Absent until it was run, which is
     /// not the same as that it printed nothing.
     pub ipam_result: Option<Vec<u8>>,
@@ -68,6 +70,7 @@ impl Call {
             .put_text(Tag::Args, &self.env.args)
             .put_text(Tag::Path, &self.env.path)
             .put_text(Tag::Traceparent, &self.traceparent)
+            .put_text(Tag::CalledAs, &self.called_as)
             .put(Tag::NetnsOverride, &[u8::from(self.env.netns_override)])
             .put(Tag::Descriptors, &roles)
             .put(Tag::Stdin, &self.stdin);
@@ -138,6 +141,7 @@ fn call(header: &Header, body: &[u8]) -> Result<Call, WireError> {
             t if t == Tag::Descriptors as u16 => call.descriptors = roles(value)?,
             t if t == Tag::WrittenMs as u16 => written = Some(number(Tag::WrittenMs, value)?),
             t if t == Tag::IpamResult as u16 => call.ipam_result = Some(value.to_vec()),
+            t if t == Tag::CalledAs as u16 => call.called_as = text(Tag::CalledAs, value)?,
             t if t == Tag::BootId as u16 => boot = text(Tag::BootId, value)?,
             _ => {} // of a newer peer
         }
@@ -203,6 +207,7 @@ mod tests {
             descriptors: vec![Descriptor::Host, Descriptor::Container],
             written: Some((7, "boot".into())),
             ipam_result: Some(Vec::new()),
+            called_as: "portmap".into(),
         }
     }
 

@@ -109,7 +109,7 @@ impl Host {
     ) -> Result<(), StepError> {
         let host = self.socket()?;
         if let Some(shaper) = &link.shape.egress {
-            shape::create(host, link, shaper)?;
+            shape::create(host, &link.into(), shaper)?;
             fault::reach("add-shaper-made").map_err(|fault| {
                 StepError::new(Step::SetShaper, shaper.name.as_str(), libc::EIO, fault.to_string())
             })?;
@@ -123,7 +123,7 @@ impl Host {
         for request in vlan::join(link.index, &link.vlans) {
             batch.push(Step::JoinVlans, link.host.as_str(), 0, request);
         }
-        shape::limit(&mut batch, link);
+        shape::limit(&mut batch, &link.into());
         first_error(host.send(batch))?;
 
         let mut container = visit(inside, netns)?;
@@ -235,7 +235,7 @@ fn decides_on_announcements(inside: &InsidePlan) -> bool {
 
 /// Goes into the container for as long as it takes to open a socket and write the settings that
 /// netlink cannot reach. The socket works from outside afterwards.
-fn visit(inside: &InsidePlan, netns: &Netns) -> Result<RouteSocket, StepError> {
+pub(super) fn visit(inside: &InsidePlan, netns: &Netns) -> Result<RouteSocket, StepError> {
     let name = &inside.ifname;
     netns::inside(netns, || {
         for (setting, value) in settings(inside) {

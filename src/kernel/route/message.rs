@@ -101,6 +101,11 @@ pub(super) fn set_mac(index: LinkIndex, mac: Mac) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(link_message(index, vec![LinkAttribute::Address(mac.0.to_vec())]))
 }
 
+/// Sets a link's MTU.
+pub(super) fn set_mtu(index: LinkIndex, mtu: u32) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::SetLink(link_message(index, vec![LinkAttribute::Mtu(mtu)]))
+}
+
 /// Moves a link to a link group.
 pub(super) fn set_group(index: LinkIndex, group: u32) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(link_message(index, vec![LinkAttribute::Group(group)]))

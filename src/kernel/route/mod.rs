@@ -7,6 +7,7 @@
 //! | `socket`  | the blocking socket behind it, and its questions and listings         |
 //! | `message` | the requests that we send, as functions of values                     |
 //! | `attach`  | makes a container's link as planned, or leaves nothing                |
+//! | `amend`   | changes a pair that is there                                          |
 //! | `forward` | sees that the bridge forwards what a new port sends                    |
 //! | `vlan`    | the requests that put a port into its VLANs                           |
 //! | `shape`   | holds a container's traffic to its limits                              |
@@ -18,6 +19,7 @@
 //! | `bridge`  | the bridge of a network (asynchronous: the slow path)                 |
 //! | `gateway` | the pair that the gateway of a VLAN is at the end of                   |
 
+mod amend;
 mod attach;
 mod batch;
 pub mod bridge;
@@ -36,6 +38,7 @@ mod socket;
 mod step;
 mod vlan;
 
+pub use amend::loopback_up;
 pub use attach::Host;
 pub use batch::Batch;
 pub use detach::Detached;

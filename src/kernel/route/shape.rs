@@ -19,11 +19,11 @@ use netlink_packet_route::tc::{
     TcHandle, TcMessage, TcOption,
 };
 use nix::libc;
-use quantum_config::ids::LinkIndex;
+use quantum_config::ids::{IfName, LinkIndex};
 
 use super::batch::first_error;
 use super::{Batch, Cause, RouteSocket, Step, StepError, look};
-use crate::attach::{Bucket, BucketSeen, LinkPlan, Shaper};
+use crate::attach::{Bucket, BucketSeen, LinkPlan, ShapePlan, Shaper, naming};
 
 // linux/pkt_sched.h, linux/pkt_cls.h, linux/rtnetlink.h, linux/tc_act/tc_mirred.h, linux/if_ether.h
 const TCA_OPTIONS: u16 = 2;
@@ -48,11 +48,27 @@ const INGRESS: TcHandle = TcHandle { major: 0xffff, minor: 0 };
 /// The priority of our filter; nobody else has one here.
 const PRIORITY: u32 = 1;
 
+/// A port that is to be held to limits.
+pub(super) struct Limited<'a> {
+    pub(super) host: &'a IfName,
+    pub(super) index: LinkIndex,
+    pub(super) mtu: Option<u32>,
+    pub(super) alias: &'a str,
+    pub(super) shape: &'a ShapePlan,
+}
+
+impl<'a> From<&'a LinkPlan> for Limited<'a> {
+    fn from(link: &'a LinkPlan) -> Self {
+        let LinkPlan { host, index, mtu, alias, shape, .. } = link;
+        Self { host, index: *index, mtu: *mtu, alias, shape }
+    }
+}
+
 /// Makes the shaper of a port. It is a message by itself: if its index is taken, what is done to that
 /// index would be done to somebody else's link.
 pub(super) fn create(
     host: &mut RouteSocket,
-    link: &LinkPlan,
+    link: &Limited<'_>,
     shaper: &Shaper,
 ) -> Result<(), StepError> {
     let mut batch = Batch::new();
@@ -68,7 +84,7 @@ pub(super) fn create(
 }
 
 /// The steps that hold a port, and its shaper, to their limits; none if there are no limits.
-pub(super) fn limit(batch: &mut Batch, link: &LinkPlan) {
+pub(super) fn limit(batch: &mut Batch, link: &Limited<'_>) {
     let new = NLM_F_CREATE | NLM_F_EXCL;
     let port = link.host.as_str();
     if let Some(bucket) = &link.shape.ingress {
@@ -76,7 +92,7 @@ pub(super) fn limit(batch: &mut Batch, link: &LinkPlan) {
     }
     if let Some(shaper) = &link.shape.egress {
         let name = shaper.name.as_str();
-        batch.push(Step::SetShaper, name, 0, set_alias(shaper.index, &link.alias));
+        batch.push(Step::SetShaper, name, 0, set_alias(shaper.index, link.alias));
         batch.push(Step::Limit, name, new, add_bucket(shaper.index, &shaper.bucket));
         // The bucket is there before anything is led to it.
         batch.push(Step::Redirect, port, new, take_what_comes_in(link.index));
@@ -116,14 +132,14 @@ pub(in crate::kernel) fn led_to(
     }))
 }
 
-fn create_shaper(link: &LinkPlan, shaper: &Shaper) -> RouteNetlinkMessage {
+fn create_shaper(link: &Limited<'_>, shaper: &Shaper) -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = shaper.index.0;
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
     message.attributes = vec![
         LinkAttribute::IfName(shaper.name.as_str().to_owned()),
-        LinkAttribute::Group(link.group),
+        LinkAttribute::Group(naming::GROUP),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Ifb)]),
     ];
     message.attributes.extend(link.mtu.map(LinkAttribute::Mtu));

@@ -33,6 +33,10 @@ pub enum Step {
     AnswerFor,
     /// Set up the container's end: its flags and its queue.
     TuneLink,
+    /// Set the MTU of an end of the pair.
+    SetMtu,
+    /// Give the container's end another hardware address.
+    SetMac,
     /// Bring up `lo` in the container.
     LoopbackUp,
     /// Add an address in the container.
@@ -74,6 +78,8 @@ impl Step {
             Self::SetSysctl => "set",
             Self::AnswerFor => "answer neighbour discovery for",
             Self::TuneLink => "set promisc, allmulti or txQLen of",
+            Self::SetMtu => "set the mtu of",
+            Self::SetMac => "set the hardware address of",
             Self::LoopbackUp => "bring up the loopback of",
             Self::AddAddress => "add the address",
             Self::LinkUp => "bring up the link",

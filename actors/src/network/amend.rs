@@ -1,0 +1,86 @@
+//! The plugins that are chained after ours, where they are ours, too: the record says what the
+//! attachment is to be, then the kernel is told. A DEL therefore takes away all that any of them asked
+//! for, and a daemon that starts puts back what is missing.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{Context, Handler, ResponseFuture};
+use quantum_cni::attach::Revision;
+use quantum_cni::errors;
+use quantum_cni::kernel::fault;
+use quantum_config::cni::{CniError, Code, PortMapping};
+use quantum_config::ids::AttachmentKey;
+use tokio::sync::oneshot;
+
+use super::attach::{dropped, publish};
+use super::ticket::Ticket;
+use super::{Hands, Network};
+use crate::messages::ask;
+use crate::messages::cache::{Lookup, Remember};
+use crate::messages::driver::Revise;
+use crate::messages::network::Amend;
+use crate::messages::publisher::{Publish, Withdraw};
+
+impl Handler<Amend> for Network {
+    type Result = ResponseFuture<Result<(), CniError>>;
+
+    fn handle(&mut self, request: Amend, ctx: &mut Context<Self>) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.hand_in(Ticket::Amend(Box::new(request), answer), ctx);
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped())) })
+    }
+}
+
+pub(super) async fn amend(hands: Rc<Hands>, request: Amend) -> Result<(), CniError> {
+    let Amend { key, netns, amendment, caller } = request;
+    let stored = ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)?;
+    let Some(stored) = stored.filter(|s| !s.is_leaving()) else {
+        return Err(errors::not_ours(&key));
+    };
+    let record = &stored.record;
+    if record.created != 0 && record.netns != netns.id() {
+        return Err(CniError::new(
+            Code::InvalidNetworkConfig,
+            format!("attachment {key} is in another namespace than CNI_NETNS"),
+        ));
+    }
+    let revision = Revision::new(record, &amendment).map_err(|e| errors::amend(&e))?;
+    if revision.is_nothing() {
+        return Ok(());
+    }
+    caller.still_waits()?;
+    let publishes = revision.after.ports != record.ports;
+    if publishes {
+        publish(&hands, &key, &revision.after.ports).await?;
+    }
+    let revision = Arc::new(revision);
+    let remember = Remember(Box::new(revision.after.clone()));
+    let mut outcome = ask(&hands.remember, remember).await?.map_err(errors::store);
+    if outcome.is_ok() {
+        outcome = match fault::reach("amend-remembered").map_err(errors::fault) {
+            Ok(()) => {
+                let revise = Revise { revision: revision.clone(), netns };
+                ask(&hands.revise, revise).await?.map_err(errors::kernel)
+            }
+            fault => fault,
+        };
+    }
+    if outcome.is_err() {
+        // What is not said here is said by the error, and CHECK would find it.
+        let _ = ask(&hands.remember, Remember(Box::new(revision.before.clone()))).await;
+    }
+    if publishes {
+        let kept = if outcome.is_ok() { &revision.after } else { &revision.before };
+        keep_published(&hands, &key, kept.ports.clone());
+    }
+    outcome
+}
+
+/// Has these ports kept for the attachment, and no others.
+fn keep_published(hands: &Hands, key: &AttachmentKey, ports: Vec<PortMapping>) {
+    hands.withdraw.do_send(Withdraw(key.clone()));
+    if !ports.is_empty() {
+        hands.publish.do_send(Publish { owner: key.clone(), ports });
+    }
+}

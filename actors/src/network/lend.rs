@@ -1,0 +1,104 @@
+//! Addresses for what another plugin attaches: leased as for ours, and held by its key without a record,
+//! until its DEL or a GC.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use quantum_cni::attach::Assigned;
+use quantum_cni::errors;
+use quantum_cni::kernel::clock::boottime_ms;
+use quantum_config::cni::{CniError, CniResult, Code, Definition, IpConfig};
+use tokio::sync::oneshot;
+
+use super::attach::dropped;
+use super::gate::Opened;
+use super::ticket::{Answer, Ticket};
+use super::{Hands, Network};
+use crate::messages::ask;
+use crate::messages::cache::{Hold, Lookup};
+use crate::messages::network::Lend;
+use crate::messages::pool::{Lease, Level, Release};
+
+impl Handler<Lend> for Network {
+    type Result = ResponseFuture<Result<CniResult, CniError>>;
+
+    fn handle(&mut self, request: Lend, ctx: &mut Context<Self>) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.hand_in(Ticket::Lend(Box::new(request), answer), ctx);
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped())) })
+    }
+}
+
+impl Network {
+    pub(super) fn run_lend(
+        &mut self,
+        request: Lend,
+        answer: Answer<CniResult>,
+        ctx: &mut Context<Self>,
+    ) {
+        let key = request.key.clone();
+        let open = self.gate.ready_for(&request.definition);
+        let work = lend(self.hands.clone(), open, request);
+        ctx.spawn(work.into_actor(self).map(move |(outcome, level), network, ctx| {
+            if let Some(level) = level {
+                network.level_is(level);
+            }
+            let _ = answer.send(outcome);
+            network.done(&key, ctx);
+        }));
+    }
+}
+
+type Outcome = (Result<CniResult, CniError>, Option<Level>);
+
+async fn lend(hands: Rc<Hands>, open: Option<Rc<Opened>>, request: Lend) -> Outcome {
+    let Lend { key, definition, wanted, caller } = request;
+    let Some(open) = open else {
+        let error = CniError::new(Code::TryAgainLater, "the network is not ready for this");
+        return (Err(error.with_details("it is being defined otherwise")), None);
+    };
+    let begun = async {
+        caller.still_waits()?;
+        match ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)? {
+            None => Ok(()),
+            Some(_) => Err(CniError::new(
+                Code::Exists,
+                format!("attachment {key} exists already, and quantum-cni made it"),
+            )),
+        }
+    };
+    if let Err(error) = begun.await {
+        return (Err(error), None);
+    }
+    let lease = Lease { owner: key.clone(), network: definition.clone(), wanted };
+    let leased = match ask(&open.pool.lease, lease).await {
+        Ok(Ok(leased)) => leased,
+        Ok(Err(error)) => return (Err(errors::lease(&error)), None),
+        Err(error) => return (Err(error), None),
+    };
+    let hold = Hold { key: key.clone(), addresses: leased.addresses.clone() };
+    let held = ask(&hands.hold, hold).await.and_then(|held| held.map_err(errors::store));
+    match held {
+        Ok(()) => (Ok(result(&definition, &leased.addresses)), Some(leased.level)),
+        Err(error) => {
+            let release = Release { owner: key, now: boottime_ms() };
+            (Err(error), ask(&open.pool.release, release).await.ok())
+        }
+    }
+}
+
+/// What an IPAM plugin answers: addresses without an interface.
+fn result(network: &Arc<Definition>, addresses: &[Assigned]) -> CniResult {
+    let each = addresses.iter().map(|assigned| IpConfig {
+        interface: None,
+        address: assigned.address,
+        gateway: assigned.gateway,
+    });
+    CniResult {
+        interfaces: Vec::new(),
+        ips: each.collect(),
+        routes: network.routes.clone(),
+        dns: network.dns.clone(),
+    }
+}
