@@ -118,8 +118,15 @@ end_of_world() {
     # Whatever a story started is below us, in our own process namespace.
     for pid in $(pids_inside); do kill -KILL "$pid" 2>/dev/null; done
     wait 2>/dev/null
-    find /sys/fs/cgroup -depth -type d -path "*$cgroup_parent*" -exec rmdir {} + 2>/dev/null
+    eventually 5 no_cgroups >/dev/null || say left "control groups below $cgroup_parent"
     exit "$status"
+}
+# A group can be removed a moment after its last process has ended. That of all stories stays while
+# another has one in it.
+no_cgroups() {
+    find /sys/fs/cgroup -depth -type d -path "*$cgroup_parent*" -exec rmdir {} + 2>/dev/null
+    rmdir /sys/fs/cgroup/*/"${cgroup_parent%/*}" 2>/dev/null
+    [[ -z $(find /sys/fs/cgroup -type d -path "*$cgroup_parent*" 2>/dev/null) ]]
 }
 pids_inside() { for p in /proc/[0-9]*; do p=${p#/proc/}; ((p == 1 || p == $$)) || echo "$p"; done; }
 
