@@ -53,12 +53,13 @@ eventually() {
 # fails COMMAND…: it must not succeed.
 fails() { ! "$@"; }
 
-# needs PACKAGE COMMAND [PACKAGE COMMAND]…: installs what is missing. Called before own_world.
+# needs PACKAGE COMMAND [PACKAGE COMMAND]…: installs what is missing; a path stands for a file of a
+# package without commands. Called before own_world.
 needs() {
     [[ -z ${E2E_INSIDE:-} ]] || return 0
     local packages=() why
     while (($#)); do
-        command -v "$2" >/dev/null 2>&1 || packages+=("$1")
+        command -v "$2" >/dev/null 2>&1 || [[ $2 == /* && -e $2 ]] || packages+=("$1")
         shift 2
     done
     ((${#packages[@]})) || return 0
@@ -118,15 +119,15 @@ end_of_world() {
     # Whatever a story started is below us, in our own process namespace.
     for pid in $(pids_inside); do kill -KILL "$pid" 2>/dev/null; done
     wait 2>/dev/null
-    eventually 5 no_cgroups >/dev/null || say left "control groups below $cgroup_parent"
+    eventually 10 no_cgroups
     exit "$status"
 }
-# A group can be removed a moment after its last process has ended. That of all stories stays while
-# another has one in it.
+# A group is busy until the last that was killed in it is gone.
 no_cgroups() {
     find /sys/fs/cgroup -depth -type d -path "*$cgroup_parent*" -exec rmdir {} + 2>/dev/null
-    rmdir /sys/fs/cgroup/*/"${cgroup_parent%/*}" 2>/dev/null
-    [[ -z $(find /sys/fs/cgroup -type d -path "*$cgroup_parent*" 2>/dev/null) ]]
+    rmdir /sys/fs/cgroup/*/"${cgroup_parent%/*}" /sys/fs/cgroup/"${cgroup_parent%/*}" 2>/dev/null
+    local left
+    left=$(find /sys/fs/cgroup -type d -path "*$cgroup_parent*") && [[ -z $left ]] || { echo "$left"; return 1; }
 }
 pids_inside() { for p in /proc/[0-9]*; do p=${p#/proc/}; ((p == 1 || p == $$)) || echo "$p"; done; }
 
@@ -153,10 +154,11 @@ nothing_left() {
     done
 }
 
-# image FILE: an image of a static busybox, docker.io/library/busybox:test, both as a docker archive
-# and as an OCI layout, so that every runtime's import takes it. Nothing is pulled from anywhere.
+# image FILE [NAME [COMMAND]]: an image of a static busybox, docker.io/library/busybox:test unless it is
+# named, both as a docker archive and as an OCI layout, so that every runtime's import takes it. Nothing
+# is pulled from anywhere. COMMAND is a list in JSON.
 image() {
-    local file=$1 dir=$work/image layer config manifest digest size
+    local file=$1 name=${2:-docker.io/library/busybox:test} command=${3:-'["sh"]'} dir=$work/image layer config manifest digest size
     rm -rf "$dir" && mkdir -p "$dir/root/bin" "$dir/root/www" "$dir/root/etc" "$dir/root/tmp" \
         "$dir/out/blobs/sha256"
     local busybox applet
@@ -169,8 +171,8 @@ image() {
     tar -C "$dir/root" --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -cf "$dir/layer" .
     layer=$(sha256sum "$dir/layer" | cut -d' ' -f1)
     cp "$dir/layer" "$dir/out/blobs/sha256/$layer"
-    printf '{"architecture":"%s","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
-        "$(dpkg --print-architecture)" "$layer" >"$dir/config"
+    printf '{"architecture":"%s","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":%s},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+        "$(dpkg --print-architecture)" "$command" "$layer" >"$dir/config"
     config=$(sha256sum "$dir/config" | cut -d' ' -f1)
     cp "$dir/config" "$dir/out/blobs/sha256/$config"
     printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:%s","size":%d},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:%s","size":%d}]}' \
@@ -180,9 +182,9 @@ image() {
     cp "$dir/manifest" "$dir/out/blobs/sha256/$manifest"
     digest=sha256:$manifest
     printf '{"imageLayoutVersion":"1.0.0"}' >"$dir/out/oci-layout"
-    printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":%d,"annotations":{"io.containerd.image.name":"docker.io/library/busybox:test","org.opencontainers.image.ref.name":"test"}}]}' \
-        "$digest" "$size" >"$dir/out/index.json"
-    printf '[{"Config":"blobs/sha256/%s","RepoTags":["docker.io/library/busybox:test"],"Layers":["blobs/sha256/%s"]}]' \
-        "$config" "$layer" >"$dir/out/manifest.json"
+    printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":%d,"annotations":{"io.containerd.image.name":"%s","org.opencontainers.image.ref.name":"test"}}]}' \
+        "$digest" "$size" "$name" >"$dir/out/index.json"
+    printf '[{"Config":"blobs/sha256/%s","RepoTags":["%s"],"Layers":["blobs/sha256/%s"]}]' \
+        "$config" "$name" "$layer" >"$dir/out/manifest.json"
     tar -C "$dir/out" -cf "$file" . && rm -rf "$dir"
 }

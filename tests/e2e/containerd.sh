@@ -1,0 +1,320 @@
+#!/bin/bash
+# containerd, asked by a client of the CRI as a kubelet asks it, and by its own ctr: pods and containers
+# with an address, published ports, limits, DNS and labels; many at once; containerd and the daemon
+# killed under them; and nothing left of anything.
+#
+# PODS=N says how many are there at once, 50 unless it does.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+needs containerd containerd runc runc python3-grpcio /usr/lib/python3/dist-packages/grpc
+own_world "$@"
+
+pods=${PODS:-50}
+here=$root/tests/e2e
+socket=/run/e2e-containerd/containerd.sock
+plugins=$work/plugins
+cri() { CRI_CGROUP=$cgroup_parent /usr/bin/python3 "$here/cri.py" "$socket" "$@"; }
+ctr() { command ctr --address "$socket" --namespace e2e "$@"; }
+ctl() { "$bin/quantumctl" "$@"; }
+
+# runtime: starts containerd and waits until it answers; `runtime_pid` is its id.
+runtime() {
+    containerd --config "$work/containerd.toml" >>"$work/containerd.log" 2>&1 &
+    runtime_pid=$!
+    eventually 30 ctr version >/dev/null || die "containerd does not start: $(tail -n 3 "$work/containerd.log")"
+}
+# killed PID: it is killed, and gone.
+killed() {
+    disown "$1" # or bash would report its end
+    kill -KILL "$1"
+    while kill -0 "$1" 2>/dev/null; do sleep 0.02; done
+}
+
+# run NAME… [OPTION…]: pods; a line "NAME ID ADDRESS" for each is kept.
+run() {
+    local said
+    said=$(cri run "$@") || { echo "$said"; return 1; }
+    tee -a "$work/pods" <<<"$said"
+}
+id() { sed -n "s/^$1 \([^ ]*\) .*/\1/p" "$work/pods" | tail -n 1; }
+address() { sed -n "s/^$1 [^ ]* //p" "$work/pods" | tail -n 1; }
+
+# serve NAME: a container in the pod NAME that serves its name on port 80.
+serve() { cri start "$(id "$1")" serve sh -c "echo $1 >/www/index.html; exec httpd -f -p 80 -h /www" >"$work/serve.$1"; }
+# inside NAME COMMAND…: in that container.
+inside() { cri exec "$(<"$work/serve.$1")" "${@:2}"; }
+
+# got TEXT HOST PORT: whoever listens there, seen from here, says TEXT.
+got() {
+    timeout 5 bash -c 'exec 3<>"/dev/tcp/$2/$3" && printf "GET / HTTP/1.0\r\n\r\n" >&3 && grep -x "$1" <&3' - "$@"
+}
+outside() { nsenter --net=/run/netns/outside "$@"; }
+export -f got # for a shell that is outside
+got_outside() { outside bash -c 'got "$@"' - "$@"; }
+
+conflist() {
+    cat <<END
+{ "cniVersion": "1.0.0", "cniVersions": ["0.4.0", "1.0.0", "1.1.0"], "name": "$1", "plugins": [{
+  "type": "quantum-cni", "bridge": "quantum0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+  "capabilities": { "portMappings": true, "bandwidth": true, "dns": true,
+                    "io.kubernetes.cri.pod-annotations": true },
+  "ipam": { "type": "host-local", "subnet": "10.81.0.0/24", "routes": [{ "dst": "0.0.0.0/0" }] } }] }
+END
+}
+
+# no_trace: nothing of ours, of containerd's or of CNI's is left of any pod or container.
+no_trace() {
+    nothing_left || return
+    [[ $(ls /run/netns) == outside ]] || { echo "namespaces are left: $(ls /run/netns)"; return 1; }
+    [[ -z $(ls /var/lib/cni/results 2>/dev/null) ]] || { ls /var/lib/cni/results; return 1; }
+    held 0
+}
+# held N: the network has N addresses given to somebody.
+held() {
+    local said
+    said=$(metrics) || return
+    grep -qx "cni_pool_addresses_held{network=\"quantum\"} $1" <<<"$said" || { grep cni_pool <<<"$said"; return 1; }
+}
+metrics() {
+    exec 3<>/dev/tcp/127.0.0.1/9641 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 && tr -d '\r' <&3
+}
+
+# ---------------------------------------------------------------- the world
+
+image "$work/busybox.tar" || die "the image cannot be made"
+image "$work/pause.tar" docker.io/library/pause:test '["sleep","2147483647"]' || die "the pause image cannot be made"
+mkdir -p "$plugins" /etc/cni/net.d "$work/over/opt" "$work/scratch/opt" /run/netns
+# ctr looks for plugins in /opt/cni/bin, whatever it is told.
+mount -t overlay -o "lowerdir=/opt,upperdir=$work/over/opt,workdir=$work/scratch/opt" e2e /opt || die "cannot make /opt private"
+mkdir -p /opt/cni/bin && mount --bind "$plugins" /opt/cni/bin || die "cannot make /opt/cni/bin private"
+cp "$plugin" "$plugins/quantum-cni" && ln -s quantum-cni "$plugins/loopback" || die "there is no plugin"
+
+ip netns add outside && ip link add uplink type veth peer name uplink netns outside &&
+    ip address add 192.0.2.1/24 dev uplink && ip link set uplink up &&
+    outside ip address add 192.0.2.2/24 dev uplink && outside ip link set uplink up &&
+    outside ip route add 10.81.0.0/24 via 192.0.2.1 || die "there is no outside"
+
+# restrict_oom_score_adj: who may not lower the score of a process, as in many a container, cannot
+# start a sandbox otherwise.
+cat >"$work/containerd.toml" <<END
+version = 2
+root = "$work/containerd"
+state = "/run/e2e-containerd/state"
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
+    "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
+[grpc]
+  address = "$socket"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "docker.io/library/pause:test"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "$plugins"
+    conf_dir = "/etc/cni/net.d"
+END
+
+daemon
+runtime
+step "an image is imported, made here" ctr --namespace k8s.io images import "$work/busybox.tar"
+step "a pause image is imported, made here" ctr --namespace k8s.io images import "$work/pause.tar"
+step "$(containerd --version | cut -d' ' -f1-3) is not ready without a network" fails cri ready
+conflist quantum >/etc/cni/net.d/.new && mv /etc/cni/net.d/.new /etc/cni/net.d/10-quantum.conflist
+step "it is ready as soon as there is our conflist" eventually 20 cri ready
+
+# ---------------------------------------------------------------- ctr
+
+# ctr_run ID OPTION…: a container of ctr's that serves its name.
+ctr_run() {
+    ctr run --cni --cgroup "$cgroup_parent/$1" "${@:2}" docker.io/library/busybox:test "$1" \
+        sh -c "mkdir -p /www; echo $1 >/www/index.html; exec httpd -f -p 80 -h /www" </dev/null
+}
+ctr_address() {
+    local pid
+    pid=$(ctr task list | sed -n "s/^$1  *\([0-9]*\)  *RUNNING/\1/p") && [[ -n $pid ]] &&
+        nsenter --net="/proc/$pid/ns/net" ip -4 -o addr show eth0 | grep -o '10\.81\.0\.[0-9]*' | head -n 1
+}
+ctr_got() { got "$1" "$(ctr_address "$1")" 80; }
+ctr_gone() { ctr task kill --signal KILL "$1" && eventually 20 ctr task delete "$1" && ctr container delete "$1"; }
+# What ctr 1.6 does not say of a container that ran in the background.
+del() {
+    CNI_COMMAND=DEL CNI_CONTAINERID=$1 CNI_NETNS='' CNI_IFNAME=eth0 CNI_PATH=$plugins "$plugins/quantum-cni" \
+        <<<'{ "cniVersion": "1.0.0", "name": "quantum", "type": "quantum-cni" }' &&
+        rm "/var/lib/cni/results/quantum-$1-eth0" # libcni's, which it removes with a DEL
+}
+
+step "ctr imports the image" ctr images import "$work/busybox.tar"
+ctr_run front --rm >"$work/front" 2>&1 &
+front=$!
+step "ctr run --cni: the host reaches the container by its address" eventually 20 ctr_got front
+step "it is killed" ctr task kill --signal KILL front
+wait "$front"
+step "nothing is left of it" eventually 20 no_trace
+step "ctr run --cni --detach" ctr_run back --detach
+step "the host reaches that, too" eventually 20 ctr_got back
+step "it is deleted, of which this ctr tells no plugin" ctr_gone back
+step "its address is still held, therefore" held 1
+step "it can come again all the same" ctr_run back --detach
+step "and is reached" eventually 20 ctr_got back
+step "it is deleted once more" ctr_gone back
+step "a DEL by hand is what was missing" del e2e-back
+step "nothing is left of that" eventually 20 no_trace
+
+# ---------------------------------------------------------------- one pod
+
+has_address() {
+    local seen
+    seen=$(address "$1")
+    [[ $seen == 10.81.0.* && $(cri status "$(id "$1")") == "ready $seen" ]] || { cat "$work/pods"; return 1; }
+}
+in_pod() { inside web ip -4 -o addr show eth0 | grep -F " $(address web)/24 "; }
+dns_is_kept() {
+    local result
+    result=$(cri result "$(id web)") || { echo "$result"; return 1; }
+    grep -F 10.96.0.10 <<<"$result" | grep -F svc.cluster.local || { echo "$result"; return 1; }
+    inside web cat /etc/resolv.conf | grep -F 'nameserver 10.96.0.10'
+}
+
+step "a pod is made" run web port=8080:80 dns=10.96.0.10 search=svc.cluster.local
+step "its address is in PodSandboxStatus" has_address web
+step "a container runs in it" serve web
+step "the container has that address" in_pod
+step "the pod reaches itself by its loopback, which our plugin brought up" \
+    eventually 20 inside web wget -q -O - http://127.0.0.1/
+step "the host reaches it by its address" got web "$(address web)" 80
+step "the outside reaches it by its host port" got_outside web 192.0.2.1 8080
+step "but not by its address, though it has a route there" fails got_outside web "$(address web)" 80
+step "the DNS it was given is in the result that containerd keeps, and in the container" dns_is_kept
+
+# ---------------------------------------------------------------- annotations
+
+# At 16 Mbit/s, of which 1.6 Mbit pass at once, 4 MB take 1.9 s, and so do 2 MB at 8 Mbit/s. A busy machine
+# only makes it longer.
+has_limit() { # RATE BEGINNING-OF-A-LINK'S-NAME
+    tc qdisc show | grep -E "^qdisc tbf .* dev $2.* rate $1 " || { tc qdisc show; return 1; }
+}
+takes_long() { # BYTES COMMAND…: so many arrive, and not too soon
+    local begun=${EPOCHREALTIME/./} took arrived
+    arrived=$("${@:2}" | wc -c)
+    took=$((${EPOCHREALTIME/./} - begun))
+    ((arrived >= $1 && took > 1500000)) || { echo "$arrived bytes took $took us"; return 1; }
+}
+to_slow() { inside slow wget -q -O - http://10.81.0.1:8000/big; }
+from_slow() { timeout 60 bash -c 'exec 3<>"/dev/tcp/$1/80" && printf "GET /big HTTP/1.0\r\n\r\n" >&3 && cat <&3' - "$(address slow)"; }
+labelled() { ctl policy show | grep -E '^e2e/slow .*app=slow,.*tier=inner'; }
+only_friends() {
+    ctl policy apply - <<END
+{ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "friends", "namespace": "e2e" },
+  "spec": { "podSelector": { "matchLabels": { "app": "slow" } }, "policyTypes": ["Ingress"],
+            "ingress": [{ "from": [{ "podSelector": { "matchLabels": { "friend": "yes" } } }] }] } }
+END
+}
+visits() { inside "$1" busybox timeout 3 wget -q -O - "http://$(address "$2")/" | grep -x "$2"; }
+
+mkdir -p "$work/www" && head -c 4000000 /dev/zero >"$work/www/big" && busybox httpd -p 10.81.0.1:8000 -h "$work/www"
+step "a pod is made with annotations for bandwidth and labels" run slow \
+    annotation=kubernetes.io/ingress-bandwidth=16M annotation=kubernetes.io/egress-bandwidth=8M \
+    annotation=policy.quantum/labels=app=slow,tier=inner
+step "a container runs in it, too" serve slow
+step "and has something to send" inside slow busybox dd if=/dev/zero of=/www/big bs=100k count=20
+step "the limit of what it receives is in the kernel" has_limit 16Mbit qc
+step "and is kept" takes_long 4000000 to_slow
+step "the limit of what it sends is in the kernel" has_limit 8Mbit qs
+step "and is kept, too" takes_long 2000000 from_slow
+step "policy knows the labels of its annotation" labelled
+step "a third pod is a friend" run friend annotation=policy.quantum/labels=friend=yes
+step "a container runs in that" serve friend
+step "web reaches slow" visits web slow
+step "a policy lets only friends come to slow" only_friends
+step "web does not reach slow any more" fails visits web slow
+step "friend does" visits friend slow
+step "web still reaches friend" visits web friend
+step "the policy goes" ctl policy delete NetworkPolicy e2e/friends
+step "web reaches slow again" visits web slow
+
+# ---------------------------------------------------------------- many at once
+
+names=()
+for ((i = 1; i <= pods; i++)); do names+=("many$i"); done
+ids() { for name in "$@"; do id "$name"; done; }
+addresses() { for name in "$@"; do address "$name"; done; }
+all_differ() {
+    local list
+    list=$(addresses web slow friend "${names[@]}" | sort -u)
+    (($(wc -l <<<"$list") == pods + 3)) || { cat "$work/pods"; return 1; }
+    held $((pods + 3))
+}
+# The host's pings, all at once: each pod answers.
+all_answer() { # NAME…
+    local name pings=() ping
+    for name in "$@"; do ping -q -c 1 -W 10 "$(address "$name")" >/dev/null & pings+=($!); done
+    for ping in "${pings[@]}"; do wait "$ping" || { echo 'a pod does not answer'; return 1; }; done
+}
+all_are() { # STATE NAME…
+    local said
+    said=$(cri status $(ids "${@:2}")) || { echo "$said"; return 1; }
+    (($(grep -c "^$1 " <<<"$said") == $# - 1)) || { echo "$said"; return 1; }
+}
+same_addresses() { [[ $(cri status $(ids "$@") | cut -d' ' -f2) == "$(addresses "$@")" ]]; }
+
+refused() {
+    local said
+    said=$(run early 2>&1) && { echo 'it was made'; return 1; }
+    grep -F 'quantum-cnid does not answer at' <<<"$said" || { echo "$said"; return 1; }
+}
+
+step "$pods pods are made at once" run "${names[@]}"
+step "each has an address of its own" all_differ
+step "each answers" all_answer "${names[@]}"
+
+# ---------------------------------------------------------------- both are killed
+
+killed "$runtime_pid"
+killed "$daemon_pid"
+step "containerd and quantum-cnid are killed: every pod still answers" all_answer web slow friend "${names[@]}"
+step "and web is still there for the outside" got_outside web 192.0.2.1 8080
+runtime
+step "containerd starts again, without the daemon: it knows every pod" all_are ready web slow friend "${names[@]}"
+step "a pod that is asked for now is refused, and the error is ours" refused
+step "a pod is stopped meanwhile, and that succeeds" cri stop "$(id friend)"
+daemon
+step "the daemon starts again: the pods have the addresses they had" same_addresses web slow "${names[@]}"
+step "the address of the pod that was stopped is free" eventually 20 held $((pods + 2))
+step "a pod can be made" run late
+step "and a container in it" serve late
+step "it reaches an older one" visits late web
+
+# ---------------------------------------------------------------- they go
+
+third=$((pods / 3))
+held_by_all() { held "$(cri list | wc -l)"; }
+succeeded() { [[ -e $work/removed ]] || { cat "$work/removing"; return 1; }; }
+step "a container is removed while it runs" cri delete "$(<"$work/serve.web")"
+step "a third of the pods are stopped at once" cri stop $(ids "${names[@]:0:third}")
+step "they are not ready, and still known" all_are notready "${names[@]:0:third}"
+step "stopping them again succeeds" cri stop $(ids "${names[@]:0:third}")
+step "and they are removed" cri remove $(ids "${names[@]:0:third}")
+cri remove $(ids "${names[@]:third:third}") >"$work/removing" 2>&1 &
+removing=$!
+eventually 20 fails held $((pods - third + 2)) >"$work/begun" || die "nobody goes"
+killed "$daemon_pid"
+wait "$removing" && : >"$work/removed"
+step "a third are removed while they run and the daemon is killed" succeeded
+daemon
+step "the others still answer" all_answer web slow late "${names[@]:2*third}"
+killed "$runtime_pid"
+runtime
+step "containerd is killed once more: all that is left is removed while it runs" cri remove $(cri list)
+step "nothing is left of any pod" eventually 20 no_trace
+names=()
+for ((i = 1; i <= 20; i++)); do names+=("torn$i"); done
+cri run "${names[@]}" >"$work/torn" 2>&1 &
+making=$!
+eventually 20 fails held 0 >"$work/begun" || die "nobody comes"
+killed "$daemon_pid"
+daemon
+wait "$making"
+step "20 pods are made at once while the daemon is killed: only those that are there have an address" \
+    eventually 20 held_by_all
+step "all of them are removed" cri remove $(cri list)
+step "and nothing is left of those that were and those that were not" eventually 20 no_trace
+step "a pod can have the host port again" run web port=8080:80
+step "and goes at once" cri remove "$(id web)"
+step "without a trace" eventually 20 no_trace
