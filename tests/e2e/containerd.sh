@@ -51,13 +51,13 @@ outside() { nsenter --net=/run/netns/outside "$@"; }
 export -f got # for a shell that is outside
 got_outside() { outside bash -c 'got "$@"' - "$@"; }
 
-conflist() {
+conflist() { # NAME BRIDGE FIRST-THREE-BYTES
     cat <<END
 { "cniVersion": "1.0.0", "cniVersions": ["0.4.0", "1.0.0", "1.1.0"], "name": "$1", "plugins": [{
-  "type": "quantum-cni", "bridge": "quantum0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+  "type": "quantum-cni", "bridge": "$2", "isGateway": true, "ipMasq": true, "hairpinMode": true,
   "capabilities": { "portMappings": true, "bandwidth": true, "dns": true,
                     "io.kubernetes.cri.pod-annotations": true },
-  "ipam": { "type": "host-local", "subnet": "10.81.0.0/24", "routes": [{ "dst": "0.0.0.0/0" }] } }] }
+  "ipam": { "type": "host-local", "subnet": "$3.0/24", "routes": [{ "dst": "0.0.0.0/0" }] } }] }
 END
 }
 
@@ -68,11 +68,11 @@ no_trace() {
     [[ -z $(ls /var/lib/cni/results 2>/dev/null) ]] || { ls /var/lib/cni/results; return 1; }
     held 0
 }
-# held N: the network has N addresses given to somebody.
+# held N: so many addresses are somebody's, of all networks.
 held() {
-    local said
-    said=$(metrics) || return
-    grep -qx "cni_pool_addresses_held{network=\"quantum\"} $1" <<<"$said" || { grep cni_pool <<<"$said"; return 1; }
+    local sum
+    sum=$(metrics | awk '/^cni_pool_addresses_held\{/ { sum += $2 } END { print sum + 0 }')
+    [[ $sum == "$1" ]] || { echo "$sum addresses are held"; return 1; }
 }
 metrics() {
     exec 3<>/dev/tcp/127.0.0.1/9641 && printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3 && tr -d '\r' <&3
@@ -116,7 +116,7 @@ runtime
 step "an image is imported, made here" ctr --namespace k8s.io images import "$work/busybox.tar"
 step "a pause image is imported, made here" ctr --namespace k8s.io images import "$work/pause.tar"
 step "$(containerd --version | cut -d' ' -f1-3) is not ready without a network" fails cri ready
-conflist quantum >/etc/cni/net.d/.new && mv /etc/cni/net.d/.new /etc/cni/net.d/10-quantum.conflist
+conflist quantum quantum0 10.81.0 >/etc/cni/net.d/.new && mv /etc/cni/net.d/.new /etc/cni/net.d/10-quantum.conflist
 step "it is ready as soon as there is our conflist" eventually 20 cri ready
 
 # ---------------------------------------------------------------- ctr
@@ -165,6 +165,10 @@ has_address() {
     [[ $seen == 10.81.0.* && $(cri status "$(id "$1")") == "ready $seen" ]] || { cat "$work/pods"; return 1; }
 }
 in_pod() { inside web ip -4 -o addr show eth0 | grep -F " $(address web)/24 "; }
+loopback_is_kept() {
+    local result
+    result=$(cri result "$(id web)") && grep -E '"lo": \{' <<<"$result" || { echo "$result"; return 1; }
+}
 dns_is_kept() {
     local result
     result=$(cri result "$(id web)") || { echo "$result"; return 1; }
@@ -176,8 +180,8 @@ step "a pod is made" run web port=8080:80 dns=10.96.0.10 search=svc.cluster.loca
 step "its address is in PodSandboxStatus" has_address web
 step "a container runs in it" serve web
 step "the container has that address" in_pod
-step "the pod reaches itself by its loopback, which our plugin brought up" \
-    eventually 20 inside web wget -q -O - http://127.0.0.1/
+step "our plugin, called as loopback, told of lo" loopback_is_kept
+step "the pod reaches itself by that" eventually 20 inside web wget -q -O - http://127.0.0.1/
 step "the host reaches it by its address" got web "$(address web)" 80
 step "the outside reaches it by its host port" got_outside web 192.0.2.1 8080
 step "but not by its address, though it has a route there" fails got_outside web "$(address web)" 80
@@ -284,7 +288,6 @@ step "it reaches an older one" visits late web
 # ---------------------------------------------------------------- they go
 
 third=$((pods / 3))
-held_by_all() { held "$(cri list | wc -l)"; }
 succeeded() { [[ -e $work/removed ]] || { cat "$work/removing"; return 1; }; }
 step "a container is removed while it runs" cri delete "$(<"$work/serve.web")"
 step "a third of the pods are stopped at once" cri stop $(ids "${names[@]:0:third}")
@@ -299,22 +302,49 @@ wait "$removing" && : >"$work/removed"
 step "a third are removed while they run and the daemon is killed" succeeded
 daemon
 step "the others still answer" all_answer web slow late "${names[@]:2*third}"
+cri remove $(cri list) >"$work/removing" 2>&1 &
+removing=$!
+eventually 20 fails held $((pods - third - third + 3)) >"$work/begun" || die "nobody goes"
 killed "$runtime_pid"
+wait "$removing"
 runtime
-step "containerd is killed once more: all that is left is removed while it runs" cri remove $(cri list)
+step "containerd is killed while it removes the rest: it removes what it had not" cri remove $(cri list)
 step "nothing is left of any pod" eventually 20 no_trace
-names=()
-for ((i = 1; i <= 20; i++)); do names+=("torn$i"); done
-cri run "${names[@]}" >"$work/torn" 2>&1 &
-making=$!
-eventually 20 fails held 0 >"$work/begun" || die "nobody comes"
-killed "$daemon_pid"
-daemon
-wait "$making"
-step "20 pods are made at once while the daemon is killed: only those that are there have an address" \
+
+# Twenty pods are made at once, and somebody is killed when the first of them has its address.
+make_and_kill() {
+    local names=() i making
+    for ((i = 1; i <= 20; i++)); do names+=("torn-$1-$i"); done
+    cri run "${names[@]}" >"$work/torn" 2>&1 &
+    making=$!
+    eventually 20 fails held 0 >"$work/begun" || die "nobody comes"
+    killed "$2"
+    "$1"
+    wait "$making"
+}
+held_by_all() { held "$(cri list | wc -l)"; }
+make_and_kill daemon "$daemon_pid"
+step "20 pods are made at once while the daemon is killed: those that are there have an address, nobody else" \
     eventually 20 held_by_all
 step "all of them are removed" cri remove $(cri list)
 step "and nothing is left of those that were and those that were not" eventually 20 no_trace
+
+make_and_kill runtime "$runtime_pid"
+step "20 pods are made at once while containerd is killed: what it knows of them it removes" cri remove $(cri list)
+# A namespace that it had made and not written down it forgets. We were never asked for an address there.
+for name in /run/netns/cni-*; do [[ ! -e $name ]] || { umount "$name" 2>/dev/null; rm "$name"; }; done
+step "and nothing is left of the others" eventually 20 no_trace
+
+# ---------------------------------------------------------------- another name
+
+step "a pod is made" run old
+conflist renamed quantum1 10.82.0 >/etc/cni/net.d/.new && mv /etc/cni/net.d/.new /etc/cni/net.d/10-quantum.conflist
+comes_to() { run new && [[ $(address new) == "$1".* ]] && return; cri remove "$(id new)"; return 1; }
+step "its network is given another name, bridge and subnet: a new pod goes there" eventually 20 comes_to 10.82.0
+step "the old one, of which containerd now tells the new name, is removed" cri remove "$(id old)"
+rm /var/lib/cni/results/quantum-* # libcni's, which goes by the new name, too
+step "so is the new one" cri remove "$(id new)"
+step "and nothing is left of either" eventually 20 no_trace
 step "a pod can have the host port again" run web port=8080:80
 step "and goes at once" cri remove "$(id web)"
 step "without a trace" eventually 20 no_trace

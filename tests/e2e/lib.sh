@@ -144,15 +144,16 @@ nothing_left() {
     local said
     said=$("$bin/quantumctl" status) || { echo "$said"; return 1; }
     if ip -br link | grep -E '^q[cs]'; then echo 'is left of our links'; return 1; fi
-    local kind name
-    for name in home4 home6 masq4 masq6 port4 port6 addrport4 loopport4; do
-        kind=set
-        [[ $name != *port? ]] || kind=map
-        nft list "$kind" inet quantum "$name" | grep elements || continue
-        echo "is left in $name"
-        return 1
+    local table
+    for table in inet bridge; do
+        nft list table "$table" quantum | awk -v networks=" ${sets_of_networks[*]} " '
+            $1 == "set" || $1 == "map" { name = $2 }
+            $1 == "elements" && !index(networks, " " name " ") { print "is left in " name ": " $0; left = 1 }
+            END { exit left }' || return
     done
 }
+# What is in these belongs to networks, which stay.
+sets_of_networks=(bridges closed strict inward direct zero unprobed gate4 gate6 own4 own6 gatemac epoch stamp)
 
 # image FILE [NAME [COMMAND]]: an image of a static busybox, docker.io/library/busybox:test unless it is
 # named, both as a docker archive and as an OCI layout, so that every runtime's import takes it. Nothing
