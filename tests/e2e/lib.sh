@@ -159,7 +159,8 @@ sets_of_networks=(bridges closed strict inward direct zero unprobed gate4 gate6 
 # named, both as a docker archive and as an OCI layout, so that every runtime's import takes it. Nothing
 # is pulled from anywhere. COMMAND is a list in JSON.
 image() {
-    local file=$1 name=${2:-docker.io/library/busybox:test} command=${3:-'["sh"]'} dir=$work/image layer config manifest digest size
+    local file=$1 name=${2:-docker.io/library/busybox:test} command=${3:-'["sh"]'}
+    local dir=$work/image layer config manifest digest size
     rm -rf "$dir" && mkdir -p "$dir/root/bin" "$dir/root/www" "$dir/root/etc" "$dir/root/tmp" \
         "$dir/out/blobs/sha256"
     local busybox applet
