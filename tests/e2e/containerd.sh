@@ -39,7 +39,9 @@ id() { sed -n "s/^$1 \([^ ]*\) .*/\1/p" "$work/pods" | tail -n 1; }
 address() { sed -n "s/^$1 [^ ]* //p" "$work/pods" | tail -n 1; }
 
 # serve NAME: a container in the pod NAME that serves its name on port 80.
-serve() { cri start "$(id "$1")" serve sh -c "echo $1 >/www/index.html; exec httpd -f -p 80 -h /www" >"$work/serve.$1"; }
+serve() {
+    cri start "$(id "$1")" serve sh -c "echo $1 >/www/index.html; exec httpd -f -p 80 -h /www" >"$work/serve.$1"
+}
 # inside NAME COMMAND…: in that container.
 inside() { cri exec "$(<"$work/serve.$1")" "${@:2}"; }
 
@@ -51,7 +53,7 @@ outside() { nsenter --net=/run/netns/outside "$@"; }
 export -f got # for a shell that is outside
 got_outside() { outside bash -c 'got "$@"' - "$@"; }
 
-conflist() { # NAME BRIDGE FIRST-THREE-BYTES
+conflist() {
     cat <<END
 { "cniVersion": "1.0.0", "cniVersions": ["0.4.0", "1.0.0", "1.1.0"], "name": "$1", "plugins": [{
   "type": "quantum-cni", "bridge": "$2", "isGateway": true, "ipMasq": true, "hairpinMode": true,
@@ -60,6 +62,9 @@ conflist() { # NAME BRIDGE FIRST-THREE-BYTES
   "ipam": { "type": "host-local", "subnet": "$3.0/24", "routes": [{ "dst": "0.0.0.0/0" }] } }] }
 END
 }
+
+# conflist_is NAME BRIDGE FIRST-THREE-BYTES: it is renamed into place, as containerd reads whatever it finds.
+conflist_is() { conflist "$@" >/etc/cni/net.d/.new && mv /etc/cni/net.d/.new /etc/cni/net.d/10-quantum.conflist; }
 
 # no_trace: nothing of ours, of containerd's or of CNI's is left of any pod or container.
 no_trace() {
@@ -80,11 +85,12 @@ metrics() {
 
 # ---------------------------------------------------------------- the world
 
-image "$work/busybox.tar" || die "the image cannot be made"
-image "$work/pause.tar" docker.io/library/pause:test '["sleep","2147483647"]' || die "the pause image cannot be made"
+image "$work/busybox.tar" && image "$work/pause.tar" docker.io/library/pause:test '["sleep","2147483647"]' ||
+    die "the images cannot be made"
 mkdir -p "$plugins" /etc/cni/net.d "$work/over/opt" "$work/scratch/opt" /run/netns
 # ctr looks for plugins in /opt/cni/bin, whatever it is told.
-mount -t overlay -o "lowerdir=/opt,upperdir=$work/over/opt,workdir=$work/scratch/opt" e2e /opt || die "cannot make /opt private"
+mount -t overlay -o "lowerdir=/opt,upperdir=$work/over/opt,workdir=$work/scratch/opt" e2e /opt ||
+    die "cannot make /opt private"
 mkdir -p /opt/cni/bin && mount --bind "$plugins" /opt/cni/bin || die "cannot make /opt/cni/bin private"
 cp "$plugin" "$plugins/quantum-cni" && ln -s quantum-cni "$plugins/loopback" || die "there is no plugin"
 
@@ -99,8 +105,8 @@ cat >"$work/containerd.toml" <<END
 version = 2
 root = "$work/containerd"
 state = "/run/e2e-containerd/state"
-disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
-    "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.aufs",
+    "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
 [grpc]
   address = "$socket"
 [plugins."io.containerd.grpc.v1.cri"]
@@ -116,7 +122,7 @@ runtime
 step "an image is imported, made here" ctr --namespace k8s.io images import "$work/busybox.tar"
 step "a pause image is imported, made here" ctr --namespace k8s.io images import "$work/pause.tar"
 step "$(containerd --version | cut -d' ' -f1-3) is not ready without a network" fails cri ready
-conflist quantum quantum0 10.81.0 >/etc/cni/net.d/.new && mv /etc/cni/net.d/.new /etc/cni/net.d/10-quantum.conflist
+conflist_is quantum quantum0 10.81.0
 step "it is ready as soon as there is our conflist" eventually 20 cri ready
 
 # ---------------------------------------------------------------- ctr
@@ -201,7 +207,10 @@ takes_long() { # BYTES COMMAND…: so many arrive, and not too soon
     ((arrived >= $1 && took > 1500000)) || { echo "$arrived bytes took $took us"; return 1; }
 }
 to_slow() { inside slow wget -q -O - http://10.81.0.1:8000/big; }
-from_slow() { timeout 60 bash -c 'exec 3<>"/dev/tcp/$1/80" && printf "GET /big HTTP/1.0\r\n\r\n" >&3 && cat <&3' - "$(address slow)"; }
+from_slow() {
+    timeout 60 bash -c 'exec 3<>"/dev/tcp/$1/80" && printf "GET /big HTTP/1.0\r\n\r\n" >&3 && cat <&3' - \
+        "$(address slow)"
+}
 labelled() { ctl policy show | grep -E '^e2e/slow .*app=slow,.*tier=inner'; }
 only_friends() {
     ctl policy apply - <<END
@@ -338,13 +347,38 @@ step "and nothing is left of the others" eventually 20 no_trace
 # ---------------------------------------------------------------- another name
 
 step "a pod is made" run old
-conflist renamed quantum1 10.82.0 >/etc/cni/net.d/.new && mv /etc/cni/net.d/.new /etc/cni/net.d/10-quantum.conflist
-comes_to() { run new && [[ $(address new) == "$1".* ]] && return; cri remove "$(id new)"; return 1; }
-step "its network is given another name, bridge and subnet: a new pod goes there" eventually 20 comes_to 10.82.0
+conflist_is renamed quantum1 10.82.0
+# comes_to SUBNET NAME [OPTION…]: a pod that has its address there, or it goes again.
+comes_to() {
+    run "${@:2}" && [[ $(address "$2") == "$1".* ]] && return
+    cri remove "$(id "$2")"
+    return 1
+}
+step "its network is given another name, bridge and subnet: a new pod goes there" eventually 20 comes_to 10.82.0 new
 step "the old one, of which containerd now tells the new name, is removed" cri remove "$(id old)"
 rm /var/lib/cni/results/quantum-* # libcni's, which goes by the new name, too
 step "so is the new one" cri remove "$(id new)"
 step "and nothing is left of either" eventually 20 no_trace
-step "a pod can have the host port again" run web port=8080:80
-step "and goes at once" cri remove "$(id web)"
-step "without a trace" eventually 20 no_trace
+# ---------------------------------------------------------------- containerd's own conflist
+
+# As containerd's own script for this writes it: a chain of reference plugins, two families. The names are
+# links to our plugin.
+for name in bridge host-local portmap; do ln -s quantum-cni "$plugins/$name"; done
+cat >/etc/cni/net.d/.new <<END
+{ "cniVersion": "1.0.0", "name": "containerd-net", "plugins": [
+  { "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "promiscMode": true,
+    "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.88.0.0/16" }], [{ "subnet": "fd00:88::/64" }]],
+              "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }] } },
+  { "type": "portmap", "capabilities": { "portMappings": true } } ] }
+END
+mv /etc/cni/net.d/.new /etc/cni/net.d/10-quantum.conflist
+sixth() { cri status "$(id both)" | grep -o 'fd00:88::.*'; }
+step "the network is the chain of containerd's own conflist, by links of ours: a pod goes there" \
+    eventually 20 comes_to 10.88 both port=8080:80
+step "it has an IPv6 address, too, in PodSandboxStatus" sixth
+step "a container runs in it" serve both
+step "the host reaches it by IPv4" eventually 20 got both "$(address both)" 80
+step "and by IPv6" got both "$(sixth)" 80
+step "the outside reaches it by its host port, which web had before" got_outside both 192.0.2.1 8080
+step "it is removed" cri remove "$(id both)"
+step "and nothing is left of it" eventually 20 no_trace

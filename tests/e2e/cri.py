@@ -4,7 +4,7 @@
     cri.py SOCKET run NAME... [option=value]...     makes pods, all at once: a line "NAME ID ADDRESS" for each
     cri.py SOCKET start ID NAME COMMAND...          starts a container in a pod, prints its id
     cri.py SOCKET exec ID COMMAND...                runs a command in a container
-    cri.py SOCKET status ID...                      prints "STATE ADDRESS" of pods
+    cri.py SOCKET status ID...                      prints "STATE ADDRESS..." of pods
     cri.py SOCKET result ID                         prints what the runtime keeps of CNI's result, in JSON
     cri.py SOCKET list                              prints the ids of all pods
     cri.py SOCKET stop|remove ID...                 stops or removes pods, all at once
@@ -42,7 +42,8 @@ StopPodSandboxResponse:
 RemovePodSandboxRequest: pod_sandbox_id=1:string
 RemovePodSandboxResponse:
 PodSandboxStatusRequest: pod_sandbox_id=1:string verbose=2:bool
-Network: ip=1:string
+PodIp: ip=1:string
+Network: ip=1:string additional_ips=2:*PodIp
 PodStatus: id=1:string metadata=2:PodMetadata state=3:int32 created_at=4:int64 network=5:Network
 PodSandboxStatusResponse: status=1:PodStatus info=2:*Pair
 ListPodSandboxRequest:
@@ -171,7 +172,8 @@ def main(socket, verb, *words):
         return at_once(lambda name: runtime.run(name, options), [word for word in words if "=" not in word])
     if verb == "status":
         states = ("ready", "notready")
-        describe = lambda found: f"{states[found.state]} {found.network.ip}"
+        addresses = lambda network: [network.ip] + [one.ip for one in network.additional_ips]
+        describe = lambda found: " ".join([states[found.state], *addresses(found.network)])
         return at_once(lambda pod: describe(runtime.status(pod)), words)
     if verb in ("stop", "remove"):
         method = {"stop": "StopPodSandbox", "remove": "RemovePodSandbox"}[verb]

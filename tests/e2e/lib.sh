@@ -116,9 +116,10 @@ own_world() {
 cgroup_parent=/quantum-e2e/$self
 end_of_world() {
     local status=$? pid
+    exec 2>/dev/null # or bash would report the end of each
     # Whatever a story started is below us, in our own process namespace.
     for pid in $(pids_inside); do kill -KILL "$pid" 2>/dev/null; done
-    wait 2>/dev/null
+    wait
     eventually 10 no_cgroups
     exit "$status"
 }
