@@ -90,6 +90,7 @@ fn elements(network: &Definition, n: u16) -> Vec<Element> {
             host_port: n + 1,
             container_port: 80,
         }],
+        handed: false,
     };
     let given = |set, address: String, gateway: &str| Assigned {
         set,

@@ -185,6 +185,7 @@ mod tests {
                 }],
             }),
             shape: None,
+            waits: false,
         }
     }
 

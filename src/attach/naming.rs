@@ -11,6 +11,11 @@ use quantum_config::ids::{AttachmentKey, IfName, InvalidId, LinkIndex, Mac, dige
 pub const PREFIX: &str = "qc";
 /// How the names of the ports of VLANs' gateways begin.
 const GATEWAY_PREFIX: &str = "qg";
+/// How the names of the ends begin that wait on the host for whoever moves them into a container.
+const PEER_PREFIX: &str = "qp";
+/// What the interface of an attachment is called whose end is handed over: Docker puts a number behind it
+/// that we do not learn.
+pub const HANDED: &str = "eth";
 /// How the names of our shapers begin; the rest is that of the host end.
 pub const SHAPER_PREFIX: &str = "qs";
 /// The link group of our host ends: "qcni" in ASCII. Groups are a plain number that any tool may
@@ -36,6 +41,11 @@ const SHAPER_BIT: u32 = 0x2000_0000;
 /// thousand attachments the odds of two equal names are about 1 in 10^13.
 pub fn host_name(key: &AttachmentKey) -> Result<IfName, InvalidId> {
     name_of(PREFIX, key.digest())
+}
+
+/// The name of the container's end, where it waits on the host.
+pub fn peer_name(key: &AttachmentKey) -> Result<IfName, InvalidId> {
+    name_of(PEER_PREFIX, key.digest())
 }
 
 /// The name of the port by which a VLAN's gateway is plugged into its bridge. It does not begin with

@@ -19,6 +19,8 @@ pub struct Observed {
     pub inside: Option<InsideSeen>,
     /// What its traffic is held to, if that was looked at.
     pub shape: Option<ShapeSeen>,
+    /// The container's end waits on the host: nobody has taken it, or it was given back.
+    pub waits: bool,
 }
 
 /// What an attachment's traffic is held to.

@@ -75,6 +75,9 @@ pub struct InsidePlan {
     pub detects_duplicates: bool,
     /// How else it is set up.
     pub tuning: Tuning,
+    /// It stays on the host, down and without addresses, for whoever moves it into the container and
+    /// sets it up.
+    pub waits: bool,
 }
 
 /// What is to be attached.
@@ -94,6 +97,9 @@ pub struct Target {
     pub shaping: Shaping,
     /// The ports that are published.
     pub ports: Vec<PortMapping>,
+    /// The container's end is handed over: somebody else moves it into the container and sets it up, as
+    /// Docker does. The namespace is the host's then.
+    pub handed: bool,
 }
 
 /// The bridge as it was found or made.
@@ -150,8 +156,10 @@ impl Plan {
         let index = naming::link_index(key, attempt);
         let routes = routes(network, &addresses);
         // A container that comes to itself by a published port leaves by the port it came in; on a
-        // promiscuous bridge it would hear everything twice.
-        let hairpin = network.hairpin || !target.ports.is_empty() && !network.promisc;
+        // promiscuous bridge it would hear everything twice. Whose end is handed over may be given ports
+        // later.
+        let may_publish = target.handed || !target.ports.is_empty();
+        let hairpin = network.hairpin || may_publish && !network.promisc;
         let mut port = network.port.clone();
         let is_routed = bridge.way == WayToRules::Routed;
         // Those who are not to reach each other do not, also where no rule would see them do it.
@@ -175,13 +183,14 @@ impl Plan {
             shape: ShapePlan::new(&target.shaping, &host, index, network.mtu)?,
         };
         let inside = InsidePlan {
-            ifname: key.ifname.clone(),
+            ifname: if target.handed { naming::peer_name(key)? } else { key.ifname.clone() },
             mac,
             addresses: addresses.iter().map(|a| a.address).collect(),
             routes: routes.iter().map(|r| resolved(r, &addresses)).collect(),
             stays_down: network.port.stays_down,
             detects_duplicates: network.port.detects_duplicates,
             tuning: tuning.clone(),
+            waits: target.handed,
         };
         let mtu = network.mtu.unwrap_or(ETHERNET_MTU);
         let interface = |name: &IfName, mac, mtu, sandbox: &str| Interface {
@@ -233,6 +242,7 @@ impl Plan {
             routes,
             masquerade: network.masquerade,
             result,
+            handed: target.handed,
             created: now,
         };
         Ok(Self { link, inside, netfilter: elements(&record), record })
@@ -243,7 +253,7 @@ impl Plan {
     /// Somebody has to wait until the addresses are known to be nobody else's.
     pub fn detects_duplicates(&self) -> bool {
         let inside = &self.inside;
-        let may_be_used = inside.detects_duplicates && !inside.stays_down;
+        let may_be_used = inside.detects_duplicates && !inside.stays_down && !inside.waits;
         may_be_used && inside.addresses.iter().any(IpNetwork::is_ipv6)
     }
 }
@@ -293,6 +303,10 @@ pub(super) mod tests {
     }
 
     fn sample_by(extra: &str, way: WayToRules) -> Plan {
+        sample_of(extra, way, false)
+    }
+
+    fn sample_of(extra: &str, way: WayToRules, handed: bool) -> Plan {
         let text = format!(
             r#"{{"cniVersion":"1.0.0","name":"net","bridge":"br0","isGateway":true,"ipMasq":true,
             "ipam":{{"type":"host-local","subnet":"10.1.0.0/24","routes":[{{"dst":"0.0.0.0/0"}}]}}{extra}}}"#
@@ -309,6 +323,7 @@ pub(super) mod tests {
             mac: None,
             shaping: network.shaping.unwrap_or_default(),
             ports: Vec::new(),
+            handed,
         };
         let addresses = vec![Assigned {
             set: 0,
@@ -355,6 +370,18 @@ pub(super) mod tests {
             assert_eq!(plan.link.isolated, isolated, "{keys} {way:?}");
             assert_eq!(plan.record.port.isolated, isolated, "as CHECK is to find it");
         }
+    }
+
+    #[test]
+    fn an_end_that_is_handed_over_waits_on_the_host_under_a_name_of_its_own() {
+        let (usual, handed) = (sample(""), sample_of("", WayToRules::Bridge, true));
+        let key = &handed.record.key;
+        assert_eq!(handed.inside.ifname, naming::peer_name(key).expect("a name"));
+        assert_ne!(handed.inside.ifname, handed.link.host);
+        assert!(handed.inside.waits && handed.record.handed && !usual.inside.waits);
+        assert!(handed.link.hairpin && !usual.link.hairpin, "it may be given ports later");
+        assert_eq!(handed.netfilter, usual.netfilter);
+        assert_eq!(handed.record.key, usual.record.key);
     }
 
     #[test]

@@ -90,6 +90,9 @@ pub struct Record {
     pub masquerade: bool,
     /// What ADD answered.
     pub result: CniResult,
+    /// The container's end was handed over to somebody who set it up himself, as Docker does.
+    #[serde(default)]
+    pub handed: bool,
     /// When, in milliseconds since the machine booted (`CLOCK_BOOTTIME`).
     pub created: u64,
 }

@@ -52,6 +52,7 @@ pub fn recover(
         addresses,
         routes: Vec::new(),
         result: CniResult::default(),
+        handed: key.ifname.as_str() == super::naming::HANDED,
         created: 0,
         key,
     })

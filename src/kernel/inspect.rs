@@ -52,6 +52,10 @@ pub fn observe(record: &Record, netns: Option<&Netns>) -> Result<Observed, Obser
             true => None,
             false => Some(see_shape(&mut host, record)?),
         },
+        waits: match naming::peer_name(&record.key) {
+            Ok(name) if record.handed => look::link_by_name(&mut host, &name)?.is_some(),
+            _ => false,
+        },
     })
 }
 

@@ -76,6 +76,7 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
         },
         host,
         addresses,
+        handed: false,
         created: 1000,
     }
 }

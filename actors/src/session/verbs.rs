@@ -127,6 +127,7 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
         mac,
         shaping,
         ports,
+        handed: false,
     };
     if waits_for_addresses {
         let answer = ask(&network.may_attach, MayAttach(target)).await;

@@ -37,6 +37,7 @@ fn record(bridge: &Bridge, number: u8, netns: &Netns) -> Record {
         routes: Vec::new(),
         masquerade: false,
         result: CniResult::default(),
+        handed: false,
         created: 0,
     }
 }
@@ -128,7 +129,7 @@ fn what_is_missing_is_seen_as_missing() {
         inside(&netns, || ip("link del eth0")).unwrap();
         ip("link del br0");
         let seen = observe(&record, Some(&netns)).unwrap();
-        assert_eq!(seen, Observed { host: None, bridge: None, inside: None, shape: None });
+        assert_eq!(seen, Observed { host: None, bridge: None, inside: None, shape: None, waits: false });
     });
 }
 

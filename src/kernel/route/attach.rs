@@ -11,6 +11,8 @@
 //! container  7  announce the addresses
 //! ```
 //!
+//! Where the container's end waits on the host for somebody else (`InsidePlan::waits`), 3 is the last step.
+//!
 //! Whatever fails after 1, the host's end is deleted, and with it the peer and all that hangs on it,
 //! and the shaper.
 
@@ -126,6 +128,9 @@ impl Host {
         shape::limit(&mut batch, &link.into());
         first_error(host.send(batch))?;
 
+        if inside.waits {
+            return Ok(());
+        }
         let mut container = visit(inside, netns)?;
         first_error(container.send(inside_batch(link, inside)))?;
 

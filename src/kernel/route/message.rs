@@ -28,7 +28,9 @@ pub(super) fn create_pair(
     inside: &InsidePlan,
     netns: BorrowedFd<'_>,
 ) -> RouteNetlinkMessage {
-    let mut peer = link_message(link.index, identity(&inside.ifname, inside.mac, link.mtu));
+    // One that stays on the host cannot have the index of the host's end.
+    let index = if inside.waits { LinkIndex(0) } else { link.index };
+    let mut peer = link_message(index, identity(&inside.ifname, inside.mac, link.mtu));
     peer.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
 
     let mut host = link_message(link.index, identity(&link.host, link.mac, link.mtu));

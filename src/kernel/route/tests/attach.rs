@@ -18,6 +18,32 @@ fn all<'a>(list: &'a Value, key: &str) -> Vec<&'a Value> {
 }
 
 #[test]
+fn an_end_that_waits_is_on_the_host_and_untouched() {
+    in_private_netns(|| {
+        let mut bridge = Bridge::new();
+        let (mut link, mut plan) = bridge.plan(7);
+        link.hairpin = true;
+        (plan.ifname, plan.waits) = (name("qp007"), true);
+        let host = crate::kernel::netns::Netns::current().unwrap();
+        bridge.host.attach(&link, &plan, &host).unwrap();
+        let end = &ip_json("address show qc007")[0];
+        assert_eq!((&end["master"], &end["ifindex"]), (&json!("br0"), &json!(10_007)));
+        assert_eq!(end["ifalias"], "quantum net/c7/eth0 10.9.0.7/24");
+        let peer = &ip_json("address show qp007")[0];
+        assert_eq!(peer["address"], "02:00:00:00:02:07");
+        assert_eq!(peer["operstate"], "DOWN");
+        assert_eq!(peer["addr_info"], json!([]));
+        // Another of the name is told apart from another of the index.
+        let (mut other, _) = bridge.plan(8);
+        other.host = name("qc008");
+        let error = bridge.host.attach(&other, &plan, &host).unwrap_err();
+        assert_eq!(error.cause, Some(Cause::ContainerNameTaken), "{error}");
+        ip("link del qc007");
+        assert!(!link_names().contains(&"qp007".to_owned()));
+    });
+}
+
+#[test]
 fn attach_makes_what_the_plan_says() {
     in_private_netns(|| {
         let mut bridge = Bridge::new();

@@ -60,6 +60,7 @@ impl Bridge {
             stays_down: false,
             detects_duplicates: false,
             tuning: Tuning::default(),
+            waits: false,
         };
         (link, inside)
     }
