@@ -4,6 +4,7 @@
 //! |----------|-------|-----------------------------------------------------------------------------|
 //! | `attach` | pure  | from a request to a plan, a record and a result; what may happen in which order |
 //! | `ipam`   | pure  | which address a container gets, and when it may be handed out again          |
+//! | `docker` | pure  | what Docker's networks are, and who has which address of our IPAM driver's pools |
 //! | `policy` | pure  | who may speak to whom, and which rule of which document says so             |
 //! | `publish` | pure | who has which port of the host                                              |
 //! | `kernel` | hands | netlink, nftables, namespaces, the sockets' credentials: all that is `unsafe` |
@@ -13,6 +14,7 @@
 //! Pure modules touch no file, socket, clock or thread; `tests/tidy.rs` holds them to it.
 
 pub mod attach;
+pub mod docker;
 pub mod errors;
 pub mod ipam;
 pub mod kernel;

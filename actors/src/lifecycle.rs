@@ -22,7 +22,7 @@ use quantum_cni::kernel::lane::Lane;
 use quantum_cni::kernel::lock::HostLock;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::{clock, memory, peer};
-use quantum_cni::store::{Opening, Shelf, Store, Stored, net_d};
+use quantum_cni::store::{Ledger, Opening, Shelf, Store, Stored, net_d};
 use quantum_config::cni::Definition;
 use quantum_config::ids::IfName;
 use quantum_config::settings::CniServerConfig;
@@ -31,6 +31,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::board::Board;
+use crate::docker::Door;
 use crate::driver::Lanes;
 use crate::http::{self, Pages};
 use crate::manager::Folders;
@@ -42,7 +43,7 @@ use crate::messages::publisher::Publish;
 use crate::messages::{Drain, ask};
 use crate::meters::Meters;
 use crate::session::{House, Listener};
-use crate::wiring::{self, Graph, Parts};
+use crate::wiring::{self, DockerParts, Graph, Parts};
 
 /// The group whose members may use the socket, besides root.
 const GROUP: &str = "quantum";
@@ -75,6 +76,12 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     let group = peer::group(GROUP);
     let listener = Listener::bind(Path::new(&settings.socket_path), group)?;
 
+    let docker_door = settings.docker_socket.as_deref().map(Door::bind).transpose()?;
+    let docker = match docker_door {
+        Some(_) => Some(docker_parts(&settings.state_dir, &log)?),
+        None => None,
+    };
+
     let graph = wiring::start(Parts {
         folders: Folders {
             config_dir: settings.config_dir.clone().into(),
@@ -86,6 +93,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         known: known.iter().map(|s| (s.record.key.clone(), s.state)).collect(),
         held,
         lanes: Lanes::start()?,
+        docker,
         board: board.clone(),
         registry,
         meters: meters.clone(),
@@ -115,6 +123,10 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     });
     let (stop_listening, stopped) = oneshot::channel();
     let listening = actix_rt::spawn(listener.run(house, stopped));
+    let docker_listening = docker_door.zip(graph.docker.clone()).map(|(door, docker)| {
+        let (stop, stopped) = oneshot::channel();
+        (stop, actix_rt::spawn(door.run(docker, log.clone(), stopped)))
+    });
     info!(log, "listening"; "socket" => &settings.socket_path, "http" => %settings.http_listen);
 
     let order = put_in_order(&graph, &opening, Path::new(&settings.config_dir), &board, &log);
@@ -129,8 +141,23 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
 
     let _ = stop_listening.send(());
     let _ = listening.await;
+    if let Some((stop, listening)) = docker_listening {
+        let _ = stop.send(());
+        let _ = listening.await;
+    }
     drain(&graph, &log).await;
     Ok(())
+}
+
+/// What was kept of Docker. What cannot be read is no reason not to serve the others.
+fn docker_parts(state_dir: &Path, log: &Logger) -> Result<DockerParts, Failure> {
+    let ledger = Ledger::new(state_dir);
+    let (book, damage) = ledger.restore();
+    if let Some(why) = damage {
+        error!(log, "Docker's networks are not known any more; create them again"; "error" => why);
+    }
+    let host = Netns::current()?;
+    Ok(DockerParts { book, ledger: Lane::own("docker", ledger)?, host })
 }
 
 fn say_how(opening: &Opening, attachments: usize, log: &Logger) {

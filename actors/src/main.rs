@@ -6,6 +6,7 @@
 mod board;
 mod cache;
 mod caller;
+mod docker;
 mod driver;
 mod http;
 mod lanes;

@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// DELs that found no daemon [default: /var/lib/quantum/cni/spool]
     #[structopt(long)]
     spool_dir: Option<String>,
+    /// Where dockerd finds its network and IPAM driver [default: Docker is not served]
+    #[structopt(long)]
+    docker_socket: Option<String>,
     /// terminal or json [default: terminal]
     #[structopt(long)]
     log_format: Option<String>,
@@ -75,6 +78,7 @@ impl Options {
             ("metrics_enabled", &self.metrics_enabled),
             ("state_dir", &self.state_dir),
             ("spool_dir", &self.spool_dir),
+            ("docker_socket", &self.docker_socket),
             ("log_format", &self.log_format),
             ("http_listen", &self.http_listen),
             ("sysctl_allowlist", &self.sysctl_allowlist),

@@ -1,13 +1,19 @@
 //! The graph: every actor is made here, from the highest rank down, each with the mailboxes of those
 //! it asks. This file is the diagram of docs/actors.md in code.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use actix::{Actor, Recipient};
 use prometheus::Registry;
-use quantum_cni::store::StoredState;
+use quantum_cni::docker::Book;
+use quantum_cni::kernel::lane::Lane;
+use quantum_cni::kernel::netns::Netns;
+use quantum_cni::store::{Ledger, StoredState};
 use quantum_config::ids::AttachmentKey;
 use quantum_config::settings::CniServerConfig;
 use slog::{Logger, o};
@@ -15,9 +21,11 @@ use tokio::sync::watch;
 
 use crate::board::Board;
 use crate::cache::{Cache, StoreLane};
+use crate::docker::{self, Desk, Docker};
 use crate::driver::{Driver, Lanes};
 use crate::manager::{Folders, Manager};
 use crate::messages::cache::{All, Defined, Find, Held, Rebuild};
+use crate::messages::docker::Serve;
 use crate::messages::driver::{Inform, Loopback, Scan, Sweep};
 use crate::messages::manager::{Admit, Died, Open, Reload, Replay, Warm};
 use crate::messages::metrics::{Health, Render};
@@ -41,10 +49,20 @@ pub(crate) struct Parts {
     /// The addresses that it holds for attachments without a record.
     pub(crate) held: Vec<(AttachmentKey, IpAddr)>,
     pub(crate) lanes: Lanes,
+    /// What is kept of Docker, where it is served.
+    pub(crate) docker: Option<DockerParts>,
     pub(crate) board: watch::Sender<Board>,
     pub(crate) registry: Registry,
     pub(crate) meters: Meters,
     pub(crate) log: Logger,
+}
+
+/// What Docker's door is made of.
+pub(crate) struct DockerParts {
+    pub(crate) book: Book,
+    pub(crate) ledger: Lane<Ledger>,
+    /// The network namespace of the host.
+    pub(crate) host: Netns,
 }
 
 /// How the graph is reached from outside: by sessions, by HTTP and by the life cycle.
@@ -70,14 +88,28 @@ pub(crate) struct Graph {
     pub(crate) sweep: Recipient<Sweep>,
     pub(crate) render: Recipient<Render>,
     pub(crate) health: Recipient<Health>,
+    /// Where it is served.
+    pub(crate) docker: Option<Recipient<Serve>>,
     /// In the order in which they are to be drained.
     pub(crate) drains: Vec<(&'static str, Recipient<Drain>)>,
 }
 
 /// Starts every actor but the networks, which the Manager starts, and the sessions.
 pub(crate) fn start(parts: Parts) -> Graph {
-    let Parts { settings, folders, store, shelf, known, held, lanes, board, registry, meters, log } =
-        parts;
+    let Parts {
+        settings,
+        folders,
+        store,
+        shelf,
+        known,
+        held,
+        lanes,
+        docker,
+        board,
+        registry,
+        meters,
+        log,
+    } = parts;
     let named = |actor: &'static str| log.new(o!("actor" => actor));
     let seen = board.subscribe();
     let size = NonZeroUsize::new(settings.cache_size).unwrap_or(NonZeroUsize::MIN);
@@ -116,6 +148,8 @@ pub(crate) fn start(parts: Parts) -> Graph {
         apply: driver.clone().recipient(),
         revise: driver.clone().recipient(),
         revert: driver.clone().recipient(),
+        republish: driver.clone().recipient(),
+        dismantle: driver.clone().recipient(),
         inspect: driver.clone().recipient(),
         ports: driver.clone().recipient(),
         sweep: driver.clone().recipient(),
@@ -130,6 +164,25 @@ pub(crate) fn start(parts: Parts) -> Graph {
         ("policy", policy.clone().recipient()),
         ("driver", driver.clone().recipient()),
     ];
+    let docker = docker.map(|DockerParts { book, ledger, host }| {
+        let hands = docker::Hands {
+            admit: manager.clone().recipient(),
+            died: manager.clone().recipient(),
+            retire: manager.clone().recipient(),
+            lookup: cache.clone().recipient(),
+            list: cache.clone().recipient(),
+            all: cache.clone().recipient(),
+        };
+        let desk = Desk {
+            hands,
+            book: RefCell::new(book),
+            ledger: Rc::new(ledger),
+            host: Arc::new(host),
+            meters: meters.clone(),
+            log: named("docker"),
+        };
+        Docker::new(desk).start().recipient()
+    });
     let metrics = Metrics::new(registry, meters, seen, watched, named("metrics")).start();
 
     Graph {
@@ -153,6 +206,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         sweep: driver.clone().recipient(),
         render: metrics.clone().recipient(),
         health: metrics.recipient(),
+        docker,
         drains: vec![
             ("manager", manager.recipient()),
             ("cache", cache.recipient()),

@@ -10,6 +10,8 @@
 #[cfg(feature = "policy")]
 pub mod ask;
 pub mod cni;
+#[cfg(feature = "netconf")]
+pub mod docker;
 pub mod ids;
 #[cfg(feature = "netconf")]
 pub mod labels;

@@ -36,6 +36,8 @@ pub struct CniServerConfig {
     pub state_dir: PathBuf,
     /// Where the plugin leaves the DELs that found no daemon.
     pub spool_dir: PathBuf,
+    /// Where dockerd finds its network and IPAM driver; Docker is not served if none.
+    pub docker_socket: Option<PathBuf>,
     /// How log records are written.
     pub log_format: LogFormat,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
@@ -55,6 +57,7 @@ impl Default for CniServerConfig {
             metrics_enabled: true,
             state_dir: PathBuf::from("/var/lib/quantum/cni"),
             spool_dir: PathBuf::from(crate::spool::DEFAULT_DIR),
+            docker_socket: None,
             log_format: LogFormat::Terminal,
             http_listen: SocketAddr::from(([127, 0, 0, 1], 9641)),
             sysctl_allowlist: SysctlPatterns::default(),
@@ -193,6 +196,15 @@ impl CniServerConfig {
                 _ => return Err(format!("{} is neither true nor false", shown(value))),
             },
             "state_dir" => self.state_dir = path(value)?.into(),
+            "docker_socket" => {
+                let path = path(value)?;
+                if path.len() > SOCKET_PATH_MAX {
+                    return Err(format!(
+                        "{path:?} is longer than the {SOCKET_PATH_MAX} bytes of a socket's path"
+                    ));
+                }
+                self.docker_socket = Some(path.into());
+            }
             "spool_dir" => self.spool_dir = path(value)?.into(),
             "log_format" => self.log_format = string(value)?.parse()?,
             "http_listen" => {
@@ -301,6 +313,7 @@ mod tests {
             ("metrics_enabled = 1", "metrics_enabled", "true nor false"),
             ("config_dir = \"net.d\"", "config_dir", "absolute"),
             ("http_listen = \"9641\"", "http_listen", "port"),
+            ("docker_socket = \"quantum.sock\"", "docker_socket", "absolute"),
             ("socket_path = 1", "socket_path", "string"),
             ("sysctl_allowlist = \"net.*\"", "sysctl_allowlist", "list"),
             ("sysctl_allowlist = [1]", "sysctl_allowlist", "string"),

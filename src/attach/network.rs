@@ -23,6 +23,13 @@ impl Stances {
         others.map(|(_, posture)| posture.clone()).collect()
     }
 
+    /// A network is gone.
+    pub fn leave(&mut self, network: &Definition) {
+        if let Some(all) = self.0.get_mut(&home(network)) {
+            all.remove(&network.name);
+        }
+    }
+
     /// All of these are there. Gives what they have.
     pub fn begin(&mut self, networks: &[Definition]) -> Vec<Element> {
         for network in networks {

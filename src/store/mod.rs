@@ -27,10 +27,12 @@
 //!
 //! Beside the database, directories of files that others write: [`net_d`], the networks an operator
 //! defines, [`spool`], the DELs that found no daemon, and `policy.d`, the documents of policy, which
-//! the [`Shelf`] reads; it also keeps those that operators give at run time.
+//! the [`Shelf`] reads; it also keeps those that operators give at run time. Docker's networks are in a file
+//! of their own ([`Ledger`]).
 
 mod error;
 mod leases;
+mod ledger;
 pub mod net_d;
 mod open;
 mod read;
@@ -53,6 +55,7 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 
 pub use error::StoreError;
+pub use ledger::Ledger;
 pub use open::Opening;
 pub use read::{Stored, StoredState};
 pub use shelf::Shelf;

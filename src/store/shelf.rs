@@ -1,9 +1,8 @@
 //! Documents of policy on disk: the files that an operator puts into `policy.d`, and `policy.json` in the
 //! state directory, which holds what must survive the daemon of the [`Catalog`].
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{StoreError, small_file};
@@ -113,19 +112,7 @@ impl Shelf {
         })?;
         // None: what is there cannot be read by us, and may be mended by somebody.
         let Some(bytes) = encoded else { return Ok(()) };
-        let unfinished = self.saved.with_extension("json.new");
-        let written = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&unfinished)
-            .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&unfinished, &self.saved))
-            .and_then(|()| File::open(self.saved.parent().unwrap_or(&self.saved))?.sync_all());
-        if written.is_err() {
-            let _ = fs::remove_file(&unfinished);
-        }
+        let written = small_file::replace(&self.saved, &bytes);
         written.map_err(StoreError::of_file("write the documents of policy to", &self.saved))
     }
 }

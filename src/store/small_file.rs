@@ -1,8 +1,8 @@
-//! Reading files that others put into directories of ours. What is there may be anything: a FIFO
-//! would hang the daemon, a link to a device would fill its memory.
+//! Reading files that others put into directories of ours, and writing those of our own. What others put
+//! there may be anything: a FIFO would hang the daemon, a link to a device would fill its memory.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -25,6 +25,26 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     Ok(bytes)
+}
+
+/// Writes a file of ours. When it returns, that is on the disk; after a power cut before, there is what was
+/// there before.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    let written = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&unfinished)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&unfinished, path))
+        .and_then(|()| File::open(path.parent().unwrap_or(path))?.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    written
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod govern;
 mod inspect;
 mod lanes;
 mod prepare;
+mod republish;
 mod revert;
 mod revise;
 mod sweep;

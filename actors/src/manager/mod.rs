@@ -5,6 +5,7 @@
 mod admit;
 mod definitions;
 mod drain;
+mod retire;
 mod spool;
 mod told;
 

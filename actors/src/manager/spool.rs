@@ -117,7 +117,7 @@ impl Manager {
         let mailbox = self.network(&key.network, ctx);
         let written = tombstone.call.written.map(|(at, _)| at);
         async move {
-            let request = Detach { key, made_before: written, netns: None };
+            let request = Detach { key, made_before: written, netns: None, only_abandoned: false };
             let outcome = ask(&mailbox.detach, request).await;
             (tombstone.path, outcome.and_then(|o| o.map(|_| ())))
         }

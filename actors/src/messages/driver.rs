@@ -71,6 +71,20 @@ pub(crate) struct Loopback(pub(crate) Arc<Netns>);
 #[rtype(result = "Result<(), KernelError>")]
 pub(crate) struct Revert(pub(crate) Arc<Record>);
 
+/// Changes which ports of the host lead to an attachment. On failure they are what they were.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), KernelError>")]
+pub(crate) struct Republish {
+    pub(crate) before: Arc<Record>,
+    pub(crate) after: Arc<Record>,
+}
+
+/// Takes away what a network without attachments has: its elements, and its bridge if we made it and nobody
+/// else is on it.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), KernelError>")]
+pub(crate) struct Dismantle(pub(crate) Arc<Definition>);
+
 /// Looks at an attachment.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Seen, KernelError>")]

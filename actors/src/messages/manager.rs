@@ -84,6 +84,11 @@ pub(crate) struct Looked {
 #[rtype(result = "()")]
 pub(crate) struct GatewayLost(pub(crate) IfName);
 
+/// The network is no more, and its actor ends. An error if it is in use.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), CniError>")]
+pub(crate) struct Retire(pub(crate) Arc<Definition>);
+
 /// Reads `config_dir` again.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

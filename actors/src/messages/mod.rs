@@ -3,6 +3,7 @@
 //! works to talk to it.
 
 pub(crate) mod cache;
+pub(crate) mod docker;
 pub(crate) mod driver;
 pub(crate) mod manager;
 pub(crate) mod metrics;

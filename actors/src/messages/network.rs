@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
-use quantum_cni::attach::{NetnsId, Target};
+use quantum_cni::attach::{Assigned, NetnsId, Target};
 use quantum_cni::kernel::netns::Netns;
-use quantum_config::cni::{Amendment, CniError, CniResult, Definition, ValidAttachment, Wanted};
+use quantum_config::cni::{
+    Amendment, CniError, CniResult, Definition, PortMapping, ValidAttachment, Wanted,
+};
 use quantum_config::ids::AttachmentKey;
 
 use super::Drain;
@@ -23,6 +25,10 @@ pub(crate) struct NetworkMailbox {
     pub(crate) collect: Recipient<Collect>,
     pub(crate) open: Recipient<Open>,
     pub(crate) mend: Recipient<Mend>,
+    pub(crate) expose: Recipient<Expose>,
+    pub(crate) reserve: Recipient<Reserve>,
+    pub(crate) unreserve: Recipient<Unreserve>,
+    pub(crate) close: Recipient<Close>,
     pub(crate) drain: Recipient<Drain>,
 }
 
@@ -85,7 +91,37 @@ pub(crate) struct Detach {
     pub(crate) made_before: Option<u64>,
     /// Only an attachment in this namespace; any if none is given.
     pub(crate) netns: Option<NetnsId>,
+    /// Only an attachment that nobody will ever come for.
+    pub(crate) only_abandoned: bool,
 }
+
+/// Has these ports of the host lead to an attachment, and no others. Without ports one that is not there is
+/// fine.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), CniError>")]
+pub(crate) struct Expose {
+    pub(crate) key: AttachmentKey,
+    pub(crate) ports: Vec<PortMapping>,
+}
+
+/// Keeps addresses for somebody who will attach with them. What is kept is not known to the next daemon.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Assigned>, CniError>")]
+pub(crate) struct Reserve {
+    pub(crate) owner: AttachmentKey,
+    pub(crate) definition: Arc<Definition>,
+    pub(crate) wanted: Wanted,
+}
+
+/// Gives back what was kept.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Unreserve(pub(crate) AttachmentKey);
+
+/// The network is no more: its bridge goes, and the actor ends. An error if it has attachments.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), CniError>")]
+pub(crate) struct Close(pub(crate) Arc<Definition>);
 
 /// What was detached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -37,7 +37,12 @@ impl Handler<Collect> for Network {
                 .into_iter()
                 .map(|key| {
                     let (tell, told) = oneshot::channel();
-                    let detach = Detach { key: key.clone(), made_before: None, netns: None };
+                    let detach = Detach {
+                        key: key.clone(),
+                        made_before: None,
+                        netns: None,
+                        only_abandoned: false,
+                    };
                     network.hand_in(Ticket::Detach(Box::new(detach), tell), ctx);
                     async move { (key, told.await.unwrap_or_else(|_| Err(dropped()))) }
                 })

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
-use quantum_cni::attach::Record;
+use quantum_cni::attach::{Record, is_abandoned};
 use quantum_cni::errors;
 use quantum_cni::kernel::clock::boottime_ms;
 use quantum_cni::kernel::fault;
@@ -20,7 +20,7 @@ use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
 use crate::messages::ask;
 use crate::messages::cache::{Forget, Held, Leave, List, Lookup};
-use crate::messages::driver::Revert;
+use crate::messages::driver::{Inspect, Revert};
 use crate::messages::network::{Detach, Detached};
 use crate::messages::policy::Dismiss;
 use crate::messages::publisher::Withdraw;
@@ -80,7 +80,8 @@ impl Network {
                 let busy = (key.container.clone(), key.ifname.clone());
                 if !network.tickets.is_busy(&busy) {
                     let (answer, _) = oneshot::channel();
-                    let request = Detach { key, made_before: None, netns: None };
+                    let request =
+                        Detach { key, made_before: None, netns: None, only_abandoned: false };
                     network.hand_in(Ticket::Detach(Box::new(request), answer), ctx);
                 }
             }
@@ -101,6 +102,13 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
         return Ok(nothing());
     }
     let record = Arc::new(stored.record.clone());
+    if request.only_abandoned {
+        let inspect = Inspect { record: record.clone(), netns: None, besides: Vec::new() };
+        let seen = ask(&hands.inspect, inspect).await?.map_err(errors::kernel)?;
+        if !is_abandoned(&record, &seen.links, boottime_ms()) {
+            return Ok(nothing());
+        }
+    }
     let addresses = record.addresses.iter().map(|a| a.address.ip()).collect();
     // Not the request's: one whose record was lost is known by what stands for its key.
     let owner = record.key.clone();

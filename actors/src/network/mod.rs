@@ -17,8 +17,10 @@
 mod amend;
 mod attach;
 mod check;
+mod close;
 mod collect;
 mod detach;
+mod expose;
 mod gate;
 mod lend;
 mod mend;
@@ -43,7 +45,7 @@ use crate::messages::cache::{
     TakeOver,
 };
 use crate::messages::driver::{
-    Apply, Inspect, Ports, Prepare, Restore, Revert, Revise, Sweep, Vacant,
+    Apply, Dismantle, Inspect, Ports, Prepare, Republish, Restore, Revert, Revise, Sweep, Vacant,
 };
 use crate::messages::manager::Changed;
 use crate::messages::network::NetworkMailbox;
@@ -80,6 +82,8 @@ pub(crate) struct Hands {
     pub(crate) apply: Recipient<Apply>,
     pub(crate) revise: Recipient<Revise>,
     pub(crate) revert: Recipient<Revert>,
+    pub(crate) republish: Recipient<Republish>,
+    pub(crate) dismantle: Recipient<Dismantle>,
     pub(crate) inspect: Recipient<Inspect>,
     pub(crate) ports: Recipient<Ports>,
     pub(crate) sweep: Recipient<Sweep>,
@@ -141,6 +145,10 @@ impl Network {
             collect: address.clone().recipient(),
             open: address.clone().recipient(),
             mend: address.clone().recipient(),
+            expose: address.clone().recipient(),
+            reserve: address.clone().recipient(),
+            unreserve: address.clone().recipient(),
+            close: address.clone().recipient(),
             drain: address.recipient(),
         }
     }

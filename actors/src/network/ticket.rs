@@ -7,7 +7,7 @@ use quantum_config::ids::AttachmentKey;
 use tokio::sync::oneshot;
 
 use super::{Key, Network};
-use crate::messages::network::{Amend, Attach, Check, Detach, Detached, Lend, MayAttach};
+use crate::messages::network::{Amend, Attach, Check, Detach, Detached, Expose, Lend, MayAttach};
 
 /// Where an answer goes.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, CniError>>;
@@ -20,6 +20,7 @@ pub(super) enum Ticket {
     Lend(Box<Lend>, Answer<CniResult>),
     Detach(Box<Detach>, Answer<Detached>),
     Check(Box<Check>, Answer<()>),
+    Expose(Box<Expose>, Answer<()>),
 }
 
 impl Ticket {
@@ -31,6 +32,7 @@ impl Ticket {
             Self::Lend(request, _) => &request.key,
             Self::Detach(request, _) => &request.key,
             Self::Check(request, _) => &request.key,
+            Self::Expose(request, _) => &request.key,
         }
     }
 
@@ -81,6 +83,10 @@ impl Network {
             }
             Ticket::Check(request, answer) => {
                 let work = super::check::check(self.hands.clone(), *request);
+                self.look(key, work, answer, ctx);
+            }
+            Ticket::Expose(request, answer) => {
+                let work = super::expose::expose(self.hands.clone(), *request);
                 self.look(key, work, answer, ctx);
             }
         }

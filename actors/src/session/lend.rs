@@ -33,7 +33,8 @@ pub(super) async fn add(house: &House, call: Checked) -> Result<Done, CniError> 
     verbs::is_alive(house, &admitted);
     let result = answer??;
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
-    let request = Detach { key, made_before: Some(boottime_ms()), netns: None };
+    let made_before = Some(boottime_ms());
+    let request = Detach { key, made_before, netns: None, only_abandoned: false };
     let undo = Undo::new(mailbox, request);
     match result.render(call.conf.version, &Previous::default()) {
         Ok(stdout) => Ok(Done { stdout, ips, undo: Some(undo), ..Done::default() }),

@@ -10,7 +10,7 @@ use serde_json::{Error, Value};
 
 /// Makes a `T` of `value`. Structures should carry `#[serde(default)]`, since a `null` member is
 /// left out.
-pub(super) fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+pub(crate) fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     T::deserialize(Go(value))
 }
 

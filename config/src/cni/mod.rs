@@ -15,7 +15,7 @@ mod delegate;
 mod env;
 mod error;
 #[cfg(feature = "netconf")]
-mod gojson;
+pub(crate) mod gojson;
 #[cfg(feature = "netconf")]
 mod identity;
 #[cfg(feature = "netconf")]

@@ -129,7 +129,10 @@ fn what_is_missing_is_seen_as_missing() {
         inside(&netns, || ip("link del eth0")).unwrap();
         ip("link del br0");
         let seen = observe(&record, Some(&netns)).unwrap();
-        assert_eq!(seen, Observed { host: None, bridge: None, inside: None, shape: None, waits: false });
+        assert_eq!(
+            seen,
+            Observed { host: None, bridge: None, inside: None, shape: None, waits: false }
+        );
     });
 }
 

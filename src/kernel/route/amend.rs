@@ -87,6 +87,7 @@ fn inside(record: &Record) -> InsidePlan {
         stays_down: record.port.stays_down,
         detects_duplicates: false,
         tuning: record.tuning.clone(),
+        waits: false,
     }
 }
 

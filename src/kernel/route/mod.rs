@@ -17,6 +17,7 @@
 //! | `look`    | what there is: links, addresses and routes as plain data              |
 //! | `scan`    | the links of the host that are ours                                   |
 //! | `bridge`  | the bridge of a network (asynchronous: the slow path)                 |
+//! | `unbridge` | removes it, if it is ours and has no port                           |
 //! | `gateway` | the pair that the gateway of a VLAN is at the end of                   |
 
 mod amend;
@@ -36,6 +37,7 @@ mod scan;
 pub(super) mod shape;
 mod socket;
 mod step;
+mod unbridge;
 mod vlan;
 
 pub use amend::loopback_up;

@@ -49,6 +49,23 @@ fn addresses() -> Vec<String> {
 }
 
 #[test]
+fn a_bridge_goes_if_it_is_ours_and_nobody_is_on_it() {
+    in_private_netns(|| {
+        let (ours, other) = (Mac([2, 0, 0, 0, 0, 9]), Mac([2, 0, 0, 0, 0, 8]));
+        ip("link add br9 address 02:00:00:00:00:09 type bridge");
+        ip("link add v9 master br9 type veth peer name w9");
+        let mut host = crate::kernel::route::Host::open().unwrap();
+        let mut remove = |mac| host.remove_bridge(&name("br9"), mac).unwrap();
+        assert!(!remove(ours), "it has a port");
+        ip("link del v9");
+        assert!(!remove(other), "it is somebody else's");
+        assert!(remove(ours));
+        assert!(!super::link_names().contains(&"br9".to_owned()));
+        assert!(remove(ours), "gone is gone");
+    });
+}
+
+#[test]
 fn a_bridge_is_made_once_and_found_again() {
     in_private_netns(|| {
         let plan = plan(&["10.9.0.1/24", "fd09::1/64"]);

@@ -1,0 +1,89 @@
+//! What changes of an attachment, or of a network, while it is there: the ports that lead to it, and that it
+//! is no more.
+
+use actix::{Context, Handler, ResponseFuture};
+use quantum_cni::attach::{
+    Element, Record, bridge_element, elements, naming, network_elements, publishes_at_loopback,
+    serves_loopback,
+};
+use quantum_cni::kernel::conntrack::HostPort;
+use quantum_cni::kernel::nft::Table;
+use quantum_cni::kernel::{KernelError, identity, loopback};
+
+use super::{Driver, Lanes};
+use crate::messages::driver::{Dismantle, Republish};
+
+impl Handler<Republish> for Driver {
+    type Result = ResponseFuture<Result<(), KernelError>>;
+
+    fn handle(
+        &mut self,
+        Republish { before, after }: Republish,
+        _: &mut Context<Self>,
+    ) -> Self::Result {
+        let lanes = self.lanes.clone();
+        Box::pin(async move {
+            let home = after.home().clone();
+            let (coming, going) = difference(&before, &after);
+            let job = move |table: &mut Table| -> Result<(), KernelError> {
+                let added = table.add(&coming).map_err(KernelError::from);
+                let opened = added.and_then(|()| match publishes_at_loopback(&coming) {
+                    true => Ok(loopback::serve(&home)?),
+                    false => Ok(()),
+                });
+                if let Err(error) = opened {
+                    table.remove(&coming)?;
+                    return Err(error);
+                }
+                table.remove(&going)?;
+                if publishes_at_loopback(&going) && !table.look(|kept| serves_loopback(kept, &home))
+                {
+                    loopback::leave(&home)?;
+                }
+                Ok(())
+            };
+            lanes.netfilter(job).await??;
+            forget_flows(&lanes, &before, &after).await
+        })
+    }
+}
+
+/// What the one has and the other has not, and the other way round.
+fn difference(before: &Record, after: &Record) -> (Vec<Element>, Vec<Element>) {
+    let (old, new) = (elements(before), elements(after));
+    let coming = new.iter().filter(|element| !old.contains(element)).cloned().collect();
+    let going = old.into_iter().filter(|element| !new.contains(element)).collect();
+    (coming, going)
+}
+
+/// Flows that began before their port was published, or that it led to the container, go on as they were
+/// for as long as they last. Only UDP's are told apart from new ones by nothing.
+async fn forget_flows(lanes: &Lanes, before: &Record, after: &Record) -> Result<(), KernelError> {
+    let mut ports = HostPort::of(&before.ports);
+    ports.extend(HostPort::of(&after.ports));
+    if ports.is_empty() {
+        return Ok(());
+    }
+    lanes.flows(move |conntrack| conntrack.flush_udp_ports(&ports)).await?.map(drop)?;
+    Ok(())
+}
+
+impl Handler<Dismantle> for Driver {
+    type Result = ResponseFuture<Result<(), KernelError>>;
+
+    fn handle(&mut self, Dismantle(network): Dismantle, _: &mut Context<Self>) -> Self::Result {
+        let lanes = self.lanes.clone();
+        self.stances.leave(&network);
+        Box::pin(async move {
+            let mac = naming::bridge_mac(&identity::host_id(), &network.bridge);
+            let bridge = network.bridge.clone();
+            if !lanes.inspect(move |host| host.remove_bridge(&bridge, mac)).await?? {
+                return Ok(()); // somebody else is there, for whom the rules still hold
+            }
+            let mut going = network_elements(&network, &[]);
+            going.push(bridge_element(&network, &[], mac).0);
+            lanes.netfilter(move |table| table.remove(&going)).await??;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,62 @@
+//! Attachments whose end is handed over. Whoever takes it may forget it: dockerd that was killed does not
+//! delete the endpoints of the containers that died with it.
+
+use super::{Observed, Record};
+
+/// An end that waits for longer, in milliseconds, is taken by nobody any more. Docker takes one within
+/// moments, and gives it back moments before it has it deleted.
+const PATIENCE: u64 = 120_000;
+
+/// Whether nobody will ever come for the attachment: its container's namespace is gone, and its link with
+/// it, or its end waits and nobody takes it. `now` is milliseconds since boot.
+pub fn is_abandoned(record: &Record, seen: &Observed, now: u64) -> bool {
+    if !record.handed {
+        return false;
+    }
+    match &seen.host {
+        Some(link) if link.index == record.index => {
+            seen.waits && now.saturating_sub(record.created) > PATIENCE
+        }
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quantum_config::ids::LinkIndex;
+
+    use super::super::HostSeen;
+    use super::super::plan::tests::sample;
+    use super::*;
+
+    #[test]
+    fn what_is_gone_or_waits_in_vain_is_abandoned() {
+        let mut record = sample("").record;
+        (record.handed, record.created) = (true, 1000);
+        let host = |index| HostSeen {
+            index,
+            mac: None,
+            mtu: 1500,
+            alias: String::new(),
+            bridge: None,
+            up: true,
+            hairpin: false,
+            isolated: false,
+            vlans: None,
+        };
+        let seen = |host, waits| Observed { host, bridge: None, inside: None, shape: None, waits };
+        let own = || Some(host(record.index));
+        let late = record.created + PATIENCE + 1;
+        for (what, now, expected) in [
+            (seen(own(), false), late, false),
+            (seen(own(), true), late - 1, false),
+            (seen(own(), true), late, true),
+            (seen(None, false), record.created, true),
+            (seen(Some(host(LinkIndex(1))), false), record.created, true),
+        ] {
+            assert_eq!(is_abandoned(&record, &what, now), expected, "{what:?}");
+        }
+        record.handed = false;
+        assert!(!is_abandoned(&record, &seen(None, false), late), "a runtime will DEL it");
+    }
+}
