@@ -20,6 +20,8 @@ mod daemon_log;
 mod daemon_settings;
 mod daemon_status;
 mod daemon_user;
+mod docker_containers;
+mod docker_networks;
 mod dropin_chain;
 mod dropin_host_local;
 mod dropin_install;

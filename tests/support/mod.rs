@@ -5,6 +5,7 @@ pub(crate) mod chain;
 pub(crate) mod conf;
 pub(crate) mod ctl;
 pub(crate) mod daemon;
+pub(crate) mod docker;
 pub(crate) mod enter;
 pub(crate) mod eventually;
 pub(crate) mod forged;

@@ -32,6 +32,16 @@ impl Netns {
         Self { path, file }
     }
 
+    /// The same namespace under another path, which is given up by itself.
+    pub(crate) fn again(other: &Self, path: PathBuf) -> Self {
+        let file = File::open(&path).expect("the file to mount a namespace on");
+        drop(file);
+        mount(Some(&other.path), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .expect("mounted");
+        let file = File::open(&path).expect("the namespace");
+        Self { path, file }
+    }
+
     /// Where it is mounted: what a runtime passes as `CNI_NETNS`.
     pub(crate) fn path(&self) -> &Path {
         &self.path

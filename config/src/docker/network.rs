@@ -83,6 +83,8 @@ impl Network {
             for key in ["isGateway", "isDefaultGateway", "ipMasq"] {
                 conf.insert(key.into(), (!internal).into());
             }
+            // What Docker's users are used to: a published port is at localhost, too.
+            conf.insert("policy".into(), json!({"publishLoopback": true}));
         }
         for (key, value) in said {
             let dockers = DOCKERS.iter().find(|(theirs, _)| theirs == key).map(|(_, ours)| *ours);
@@ -98,6 +100,10 @@ impl Network {
                     conf.insert("isGateway".into(), meant(value));
                     conf.insert("isDefaultGateway".into(), meant(value));
                 }
+                Some("policy") => match (meant(value), conf.get_mut("policy")) {
+                    (Value::Object(said), Some(Value::Object(policy))) => policy.extend(said),
+                    (other, _) => _ = conf.insert("policy".into(), other),
+                },
                 Some(ours) => _ = conf.insert(ours.into(), meant(value)),
                 // Somebody else's.
                 None if key.contains('.') => {}
@@ -265,6 +271,7 @@ mod tests {
         let definition = network.itself().and_then(|call| call.definition()).expect("valid");
         assert_eq!((definition.name.as_str(), definition.bridge.as_str()), ("shop", "br-shop"));
         assert!(!definition.masquerade && definition.posture.audit);
+        assert!(definition.posture.loopback, "what is not said stays as it is");
         assert_eq!(definition.mtu, Some(1400));
     }
 
