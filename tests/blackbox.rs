@@ -22,6 +22,7 @@ mod daemon_status;
 mod daemon_user;
 mod docker_containers;
 mod docker_networks;
+mod docker_samples;
 mod dropin_chain;
 mod dropin_host_local;
 mod dropin_install;

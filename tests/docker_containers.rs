@@ -157,6 +157,29 @@ fn an_internal_network_leads_nowhere() {
 }
 
 #[test]
+fn both_families_have_their_addresses_and_gateways() {
+    let world = world!();
+    let (_daemon, dockerd) = Dockerd::start(&world);
+    let mut asked = crate::support::docker::network(&id('a'), 90, json!({}));
+    asked["Options"]["com.docker.network.enable_ipv6"] = true.into();
+    asked["IPv6Data"] =
+        json!([{"AddressSpace": "LocalDefault", "Gateway": "fd90::1/64", "Pool": "fd90::/64"}]);
+    dockerd.ok("NetworkDriver.CreateNetwork", asked);
+    let mut create = create_endpoint(&id('a'), &id('1'), "10.90.0.2/24", &json!([]));
+    create["Interface"]["AddressIPv6"] = "fd90::2/64".into();
+    dockerd.ok("NetworkDriver.CreateEndpoint", create);
+    let one = dockerd.run(&id('a'), '1', "10.90.0.2/24", &json!([]));
+    assert_eq!(one.joined["GatewayIPv6"], "fd90::1");
+    one.netns.ip("address add fd90::2/64 dev eth0 nodad");
+    let _gateway = Echo::serve(&world.host, "fd90::1");
+    assert!(tcp(&one.netns, "fd90::1", PORT, PATIENCE));
+    assert!(ping(&one.netns, "10.90.0.1", PATIENCE));
+    one.netns.ip("address add fd90::77/64 dev eth0 nodad");
+    one.netns.ip("address del fd90::2/64 dev eth0");
+    assert!(!tcp(&one.netns, "fd90::1", PORT, SILENCE), "an address that is not its own");
+}
+
+#[test]
 fn a_hardware_address_that_is_asked_for_is_the_containers_and_no_other() {
     let world = world!();
     let (_daemon, dockerd) = Dockerd::start(&world);
@@ -164,7 +187,7 @@ fn a_hardware_address_that_is_asked_for_is_the_containers_and_no_other() {
     let mut asked = create_endpoint(&net, &id('1'), "10.90.0.2/24", &json!([]));
     asked["Interface"]["MacAddress"] = "02:11:22:33:44:55".into();
     let made = dockerd.ok("NetworkDriver.CreateEndpoint", asked);
-    assert_eq!(made, json!({"Interface": {}}), "only what was left open is said");
+    assert_eq!(made, json!({}), "only what was left open is said");
     let joined = dockerd.ok(
         "NetworkDriver.Join",
         json!({"NetworkID": net, "EndpointID": id('1'), "SandboxKey": "/x"}),

@@ -72,6 +72,11 @@ fn what_cannot_be_is_refused_when_it_is_asked_for() {
     dockerd.refused("NetworkDriver.DeleteNetwork", Value::Null);
     dockerd.refused("IpamDriver.RequestPool", Value::Null);
     assert_eq!(dockerd.call("NetworkDriver.NewThing", &json!({})).0, 404);
+    // What is in the way is said now, and not with the first container.
+    world.host.ip("link add qd-aaaaaaaaaaaa type veth peer name other");
+    let said = dockerd.refused("NetworkDriver.CreateNetwork", network(&id('a'), 90, json!({})));
+    assert!(said.contains("qd-aaaaaaaaaaaa exists and is not a bridge"), "{said}");
+    world.host.ip("link del qd-aaaaaaaaaaaa");
     // A name is one network's.
     dockerd.create_network('a', 90, json!({"name": "shop"}));
     let again = network(&id('b'), 91, json!({"name": "shop"}));

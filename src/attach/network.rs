@@ -23,11 +23,16 @@ impl Stances {
         others.map(|(_, posture)| posture.clone()).collect()
     }
 
-    /// A network is gone.
-    pub fn leave(&mut self, network: &Definition) {
-        if let Some(all) = self.0.get_mut(&home(network)) {
-            all.remove(&network.name);
+    /// A network is no more. True if no other of its bridge is left.
+    pub fn leave(&mut self, network: &Definition) -> bool {
+        let home = home(network);
+        let Some(all) = self.0.get_mut(&home) else { return true };
+        all.remove(&network.name);
+        let is_last = all.is_empty();
+        if is_last {
+            self.0.remove(&home);
         }
+        is_last
     }
 
     /// All of these are there. Gives what they have.
@@ -117,6 +122,8 @@ mod tests {
             let mut stances = Stances::default();
             stances.enter(order[0]);
             let beside = stances.enter(order[1]);
+            let mut left = stances.clone();
+            assert!(!left.leave(order[0]) && left.leave(order[1]) && left.leave(order[1]));
             let found = traits(&network_elements(order[1], &beside));
             assert!(found.contains(&Trait::Denied) && found.contains(&Trait::Closed), "{found:?}");
             assert!(!found.contains(&Trait::Inward) && !found.contains(&Trait::Direct));

@@ -10,10 +10,10 @@ use quantum_cni::errors;
 use quantum_config::cni::{CniError, Code, Definition, Environment, Tuning};
 use quantum_config::docker::{CreateEndpoint, Interface, Join, Network, OfEndpoint, joined, ports};
 use quantum_config::ids::AttachmentKey;
-use serde_json::{Value, json};
+use serde_json::json;
 use slog::{info, warn};
 
-use super::{Desk, Done, Refused, ipam, nothing};
+use super::{Desk, Done, Refused, abandoned, ipam, nothing};
 use crate::messages::ask;
 use crate::messages::cache::Lookup;
 use crate::messages::network::{Attach, Detach, Expose, Unreserve};
@@ -22,14 +22,20 @@ use crate::messages::network::{Attach, Detach, Expose, Unreserve};
 pub(super) async fn create(desk: &Desk, body: &[u8]) -> Done {
     let request = CreateEndpoint::read(body)?;
     let begun = Instant::now();
-    let attached = attach(desk, &request).await;
+    let mut attached = attach(desk, &request).await;
+    // A dockerd that was killed gives its containers the addresses that they had, and does not say that
+    // they have died meanwhile.
+    if attached.is_err() && abandoned::look(desk).await > 0 {
+        attached = attach(desk, &request).await;
+    }
     let failed = attached.as_ref().err().map(|error| error.code);
     desk.meters.operation("ADD", begun.elapsed(), failed);
     let record = attached?;
     info!(desk.log, "endpoint made"; "container_id" => record.key.container.as_str(),
         "network_name" => record.key.network.as_str(),
         "ip_address" => said(&record), "took_us" => begun.elapsed().as_micros() as u64);
-    Ok(json!({ "Interface": answer(&request.interface, &record) }))
+    let open = answer(&request.interface, &record);
+    Ok(if open == Interface::default() { nothing() } else { json!({ "Interface": open }) })
 }
 
 fn said(record: &Record) -> String {
@@ -201,19 +207,29 @@ pub(super) async fn program(desk: &Desk, body: &[u8]) -> Done {
     let request = OfEndpoint::read(body)?;
     let network = desk.network(&request.network_id)?;
     let key = key(&network, &request.endpoint_id).map_err(|e| e.to_string())?;
+    let mut refused = publish(desk, &key, &request).await?;
+    if refused.is_some() && abandoned::look(desk).await > 0 {
+        refused = publish(desk, &key, &request).await?;
+    }
+    refused.map_or_else(|| Ok(nothing()), |error| Err(error.into()))
+}
+
+/// Tries what there is to choose from; gives why the first choice is somebody else's if all are.
+async fn publish(
+    desk: &Desk,
+    key: &AttachmentKey,
+    request: &OfEndpoint,
+) -> Result<Option<CniError>, Refused> {
     let mut refused = None;
     for choice in 0..=u16::MAX {
         let Some(ports) = ports(&request.options, choice)? else { break };
-        match expose(desk, &key, ports).await {
-            Ok(()) => return Ok(nothing()),
+        match expose(desk, key, ports).await {
+            Ok(()) => return Ok(None),
             Err(error) if error.code == Code::Exists => _ = refused.get_or_insert(error),
             Err(error) => return Err(error.into()),
         }
     }
-    match refused {
-        Some(error) => Err(error.into()),
-        None => Ok::<Value, Refused>(nothing()),
-    }
+    Ok(refused)
 }
 
 async fn expose(

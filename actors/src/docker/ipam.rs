@@ -166,7 +166,7 @@ impl Joined {
         let Some(mailbox) = &self.admitted.network else {
             return Err(Refused::Because(format!("network {} is not ready", self.definition.name)));
         };
-        ask(&mailbox.open, Open(self.definition.clone())).await?;
+        ask(&mailbox.open, Open(self.definition.clone())).await??;
         match asked {
             Some(ip) => {
                 let keeper = keeper(&self.definition.name, &ip.to_string())?;

@@ -92,7 +92,8 @@ impl Actor for Docker {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(LOOK, |docker, _| {
-            actix_rt::spawn(abandoned::look(docker.desk.clone()));
+            let desk = docker.desk.clone();
+            actix_rt::spawn(async move { abandoned::look(&desk).await });
         });
     }
 }

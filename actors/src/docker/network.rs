@@ -33,8 +33,14 @@ pub(super) async fn create(desk: &Desk, body: &[u8]) -> Done {
             "network_name" => network.name.as_str(), "docker_id" => &id);
     }
     // Its bridge is there from now on, so that dockerd sees that the subnet is taken.
-    if let (Some(mailbox), Some(definition)) = (&admitted.network, definition) {
-        ask(&mailbox.open, Open(definition)).await?;
+    if let (Some(mailbox), Some(definition)) = (&admitted.network, definition)
+        && let Err(error) = ask(&mailbox.open, Open(definition.clone())).await?
+    {
+        // dockerd has no network then, and will not have it removed.
+        desk.book.borrow_mut().remove(&id);
+        desk.save().await?;
+        ask(&desk.hands.retire, Retire(definition)).await??;
+        return Err(error.into());
     }
     Ok(nothing())
 }

@@ -73,8 +73,11 @@ impl Handler<Dismantle> for Driver {
 
     fn handle(&mut self, Dismantle(network): Dismantle, _: &mut Context<Self>) -> Self::Result {
         let lanes = self.lanes.clone();
-        self.stances.leave(&network);
+        let is_last = self.stances.leave(&network);
         Box::pin(async move {
+            if !is_last {
+                return Ok(()); // the bridge is another network's, too
+            }
             let mac = naming::bridge_mac(&identity::host_id(), &network.bridge);
             let bridge = network.bridge.clone();
             if !lanes.inspect(move |host| host.remove_bridge(&bridge, mac)).await?? {

@@ -32,9 +32,9 @@ pub(crate) struct NetworkMailbox {
     pub(crate) drain: Recipient<Drain>,
 }
 
-/// Gets the network ready before anybody asks for it. Answered when it is, or cannot be.
+/// Gets the network ready before anybody asks for it. Answered when it is, or with why it cannot be.
 #[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Result<(), CniError>")]
 pub(crate) struct Open(pub(crate) Arc<Definition>);
 
 /// Sees that the bridge of a network that is open is as it was prepared.

@@ -41,7 +41,7 @@ pub(super) struct Gate {
     /// Who waits for the ADDs that run.
     attaching: HashMap<Key, Caller>,
     /// Who waits for it to be open, or to stay closed.
-    awaited: Vec<oneshot::Sender<()>>,
+    awaited: Vec<oneshot::Sender<Result<(), CniError>>>,
     /// Owners whose addresses were released by the store while the pool was being filled from it.
     released: Vec<(AttachmentKey, u64)>,
     level: Level,
@@ -127,7 +127,7 @@ fn serves(open: &Arc<Definition>, meant: &Arc<Definition>) -> bool {
 }
 
 impl Handler<Open> for Network {
-    type Result = ResponseFuture<()>;
+    type Result = ResponseFuture<Result<(), CniError>>;
 
     fn handle(&mut self, Open(definition): Open, ctx: &mut Context<Self>) -> Self::Result {
         let (tell, told) = oneshot::channel();
@@ -136,7 +136,7 @@ impl Handler<Open> for Network {
             self.begin_to_open(definition, ctx);
         }
         Box::pin(async move {
-            let _ = told.await; // at once if it is open already
+            told.await.unwrap_or(Ok(())) // at once if it is open already
         })
     }
 }
@@ -198,7 +198,7 @@ impl Network {
     ) {
         let parked = std::mem::take(&mut self.gate.parked);
         for tell in self.gate.awaited.drain(..) {
-            let _ = tell.send(());
+            let _ = tell.send(outcome.as_ref().map(drop).map_err(Clone::clone));
         }
         let before = match std::mem::take(&mut self.gate.state) {
             State::Opening(_, before) => before,
