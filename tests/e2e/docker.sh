@@ -52,6 +52,17 @@ no_trace() {
     ! ip -br link | grep -E '^q[pd]' || { echo 'is left of what Docker was given'; return 1; }
 }
 
+# A network of CNI's, which Docker's containers join.
+mkdir -p /etc/quantum/cni/net.d
+cat >/etc/quantum/cni/net.d/shop.conf <<'END'
+{"cniVersion":"1.0.0","name":"shop","type":"quantum-cni","bridge":"shop0","isGateway":true,"ipMasq":true,
+ "ipam":{"type":"host-local","subnet":"10.50.0.0/24","routes":[{"dst":"0.0.0.0/0"}]}}
+END
+cni() {
+    CNI_COMMAND=$1 CNI_CONTAINERID=c CNI_IFNAME=eth0 CNI_NETNS=/run/netns/cni CNI_PATH=/nowhere \
+        "$plugin" <<<'{"cniVersion":"1.0.0","name":"shop","type":"quantum-cni"}'
+}
+
 ours
 step 'dockerd starts' dockerd_starts
 step 'an image is made and loaded' image "$work/image.tar"
@@ -87,6 +98,22 @@ step 'and its port is still there' says c1 127.0.0.1:8080
 step 'docker restart' dock restart -t 0 c1
 step 'its port is there again' says c1 127.0.0.1:8080
 
+step 'a network of both families' dock network create -d quantum --ipv6 \
+    --subnet 10.94.0.0/24 --subnet fd94::/64 net6
+step 'a container with both' web c6 net6
+step 'a second' web c7 net6
+step 'it reaches the first by IPv6' eventually 10 same c6 inside c7 '[fd94::2]'
+step 'both are removed' dock rm -f c6 c7
+step 'and their network' dock network rm net6
+
+step 'a network of CNI is joined' dock network create -d quantum --ipam-driver quantum \
+    --ipam-opt network=shop -o network=shop shop
+step 'a container of CNI in it' eval 'ip netns add cni && cni ADD'
+step 'one of Docker beside it' web c8 shop
+step 'with an address of the same pool' eval '[[ $(address c8 shop) == 10.50.0.* ]]'
+step 'which the other reaches' eventually 10 same c8 \
+    nsenter --net=/run/netns/cni timeout 5 busybox wget -qO- "http://$(address c8 shop)/"
+
 ours_dies
 step 'without our daemon containers go on' says c1 127.0.0.1:8080
 ours
@@ -98,16 +125,16 @@ step 'its port is there' says c1 127.0.0.1:8080
 
 dockerd_ends KILL
 step 'dockerd killed and started: its containers died' dockerd_starts
-step 'they start again' dock start c1 c2 c3
+step 'they start again' dock start c1 c2 c3 c8
 step 'one' says c1 127.0.0.1:8080
 step 'one of our addresses' says c3 127.0.0.1:8083
 step 'by name' hears c2 c1 bob
 only() { [[ $(ip -br link | grep -c '^qc') == "$1" ]]; }
-step 'nothing is left of those that died' eventually 30 only 3
+step 'nothing is left of those that died' eventually 30 only 5
 
 dockerd_ends TERM
 step 'dockerd with live-restore' dockerd_starts --live-restore
-step 'containers start' dock start c1 c2 c3
+step 'containers start' dock start c1 c2 c3 c8
 dockerd_ends KILL
 step 'dockerd killed: they live' says c1 127.0.0.1:8080
 ours_dies
@@ -116,7 +143,10 @@ step 'and our daemon started again' says c1 127.0.0.1:8080
 step 'and dockerd, too' dockerd_starts --live-restore
 step 'they live' says c1 127.0.0.1:8080
 step 'by name' hears c2 c1 bob
+step 'one of the network of CNI lives' nsenter --net=/run/netns/cni timeout 5 busybox wget -qO- \
+    "http://$(address c8 shop)/"
 step 'a new one beside them' web c5 net2
-step 'all are removed' dock rm -f c1 c2 c3 c5
-step 'the networks are removed' dock network rm net1 net2 net3
+step 'all are removed' dock rm -f c1 c2 c3 c5 c8
+step 'the networks are removed' dock network rm net1 net2 net3 shop
+step 'and that of CNI' cni DEL
 step 'nothing is left' eventually 30 no_trace
