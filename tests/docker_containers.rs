@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use crate::support::ctl::{apply, told};
 use crate::support::docker::{Dockerd, create_endpoint, id, published};
 use crate::support::eventually::{eventually, eventually_within};
 use crate::support::inventory::{Inventory, veths};
@@ -224,6 +225,25 @@ fn what_dockerd_forgets_is_removed() {
     };
     eventually_within(std::time::Duration::from_secs(30), "the address to be free again", is_free);
     assert!(ping(&lives.netns, "10.90.0.1", PATIENCE), "the other is left alone");
+}
+
+#[test]
+fn policy_knows_them_by_their_network_and_by_an_operators_labels() {
+    let world = world!();
+    let (_daemon, dockerd) = Dockerd::start(&world);
+    let net = dockerd.create_network('a', 90, json!({"name": "shop"}));
+    let one = dockerd.run(&net, '1', "10.90.0.2/24", &json!([]));
+    let two = dockerd.run(&net, '2', "10.90.0.3/24", &json!([]));
+    let _server = echo_at(&one.netns);
+    assert!(tcp(&two.netns, "10.90.0.2", PORT, PATIENCE));
+    let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "shop", "namespace": "default"},
+        "spec": {"podSelector": {"matchLabels": {"cni.quantum/network": "shop"}},
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}]}]}});
+    apply(&world, &policy);
+    assert!(!tcp(&two.netns, "10.90.0.2", PORT, SILENCE), "it is not web");
+    told(&world, &format!("policy label default/{} app=web", two.endpoint), "");
+    assert!(tcp(&two.netns, "10.90.0.2", PORT, PATIENCE), "now it is");
 }
 
 #[test]
