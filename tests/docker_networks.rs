@@ -163,6 +163,14 @@ fn a_network_of_config_dir_has_one_pool_for_docker_and_cni() {
     let ip = theirs.split('/').next().expect("an address");
     let bound = crate::support::traffic::PATIENCE;
     assert!(crate::support::ping::ping(&container.netns, ip, bound), "they are one network");
+    // Who says which of CNI's containers are valid does not speak of Docker's.
+    let gc = conf::with(&thin, json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": []}));
+    world.call(Call::new("GC").conf(&gc)).succeeded();
+    assert!(!crate::support::ping::ping(&container.netns, ip, crate::support::traffic::SILENCE));
+    assert!(crate::support::ping::ping(&container.netns, "10.50.0.1", bound), "it is there");
+    let own = network(&id('b'), 51, json!({"name": "shop"}));
+    let said = dockerd.refused("NetworkDriver.CreateNetwork", own);
+    assert!(said.contains("-o network=shop"), "{said}");
     dockerd.stop(container);
     let release = json!({"PoolID": given["PoolID"], "Address": taken.split('/').next()});
     dockerd.ok("IpamDriver.ReleaseAddress", release);

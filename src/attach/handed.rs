@@ -25,9 +25,21 @@ pub fn is_abandoned(record: &Record, seen: &Observed, now: u64) -> bool {
 mod tests {
     use quantum_config::ids::LinkIndex;
 
-    use super::super::HostSeen;
-    use super::super::plan::tests::sample;
+    use super::super::plan::tests::{sample, sample_of};
+    use super::super::{HostSeen, WayToRules, naming};
     use super::*;
+
+    #[test]
+    fn an_end_that_is_handed_over_waits_on_the_host_under_a_name_of_its_own() {
+        let (usual, handed) = (sample(""), sample_of("", WayToRules::Bridge, true));
+        let key = &handed.record.key;
+        assert_eq!(handed.inside.ifname, naming::peer_name(key).expect("a name"));
+        assert_ne!(handed.inside.ifname, handed.link.host);
+        assert!(handed.inside.waits && handed.record.handed && !usual.inside.waits);
+        assert!(handed.link.hairpin && !usual.link.hairpin, "it may be given ports later");
+        assert_eq!(handed.netfilter, usual.netfilter);
+        assert_eq!(handed.record.key, usual.record.key);
+    }
 
     #[test]
     fn what_is_gone_or_waits_in_vain_is_abandoned() {

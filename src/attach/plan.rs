@@ -299,14 +299,10 @@ pub(super) mod tests {
     use super::*;
 
     pub(in crate::attach) fn sample(extra: &str) -> Plan {
-        sample_by(extra, WayToRules::Bridge)
+        sample_of(extra, WayToRules::Bridge, false)
     }
 
-    fn sample_by(extra: &str, way: WayToRules) -> Plan {
-        sample_of(extra, way, false)
-    }
-
-    fn sample_of(extra: &str, way: WayToRules, handed: bool) -> Plan {
+    pub(in crate::attach) fn sample_of(extra: &str, way: WayToRules, handed: bool) -> Plan {
         let text = format!(
             r#"{{"cniVersion":"1.0.0","name":"net","bridge":"br0","isGateway":true,"ipMasq":true,
             "ipam":{{"type":"host-local","subnet":"10.1.0.0/24","routes":[{{"dst":"0.0.0.0/0"}}]}}{extra}}}"#
@@ -366,22 +362,10 @@ pub(super) mod tests {
             (alone, Routed, true),
             (alone, Among, true),
         ] {
-            let plan = sample_by(keys, way);
+            let plan = sample_of(keys, way, false);
             assert_eq!(plan.link.isolated, isolated, "{keys} {way:?}");
             assert_eq!(plan.record.port.isolated, isolated, "as CHECK is to find it");
         }
-    }
-
-    #[test]
-    fn an_end_that_is_handed_over_waits_on_the_host_under_a_name_of_its_own() {
-        let (usual, handed) = (sample(""), sample_of("", WayToRules::Bridge, true));
-        let key = &handed.record.key;
-        assert_eq!(handed.inside.ifname, naming::peer_name(key).expect("a name"));
-        assert_ne!(handed.inside.ifname, handed.link.host);
-        assert!(handed.inside.waits && handed.record.handed && !usual.inside.waits);
-        assert!(handed.link.hairpin && !usual.link.hairpin, "it may be given ports later");
-        assert_eq!(handed.netfilter, usual.netfilter);
-        assert_eq!(handed.record.key, usual.record.key);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use slog::{info, warn};
 use super::Desk;
 use crate::messages::ask;
 use crate::messages::cache::All;
-use crate::messages::network::Detach;
+use crate::messages::network::{Detach, Only};
 
 /// Looks once, and says how many there were. What cannot be looked at now is looked at the next time.
 pub(super) async fn look(desk: &Desk) -> usize {
@@ -36,7 +36,7 @@ async fn detach(desk: &Desk, key: &AttachmentKey) -> Result<bool, CniError> {
     let (admitted, _) = desk.admit(&key.network, Class::Teardown, None).await?;
     let Some(mailbox) = &admitted.network else { return Ok(false) };
     let key = key.clone();
-    let detach = Detach { key, made_before: None, netns: None, only_abandoned: true };
+    let detach = Detach { key, made_before: None, netns: None, only: Only::Abandoned };
     let detached = ask(&mailbox.detach, detach).await;
     desk.mind(&admitted);
     detached?.map(|detached| detached.found)

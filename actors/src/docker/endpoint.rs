@@ -16,7 +16,7 @@ use slog::{info, warn};
 use super::{Desk, Done, Refused, abandoned, ipam, nothing};
 use crate::messages::ask;
 use crate::messages::cache::Lookup;
-use crate::messages::network::{Attach, Detach, Expose, Unreserve};
+use crate::messages::network::{Attach, Detach, Expose, Only, Unreserve};
 
 /// An ADD. What there is already is told again.
 pub(super) async fn create(desk: &Desk, body: &[u8]) -> Done {
@@ -166,7 +166,7 @@ async fn detach(desk: &Desk, key: &AttachmentKey) -> Result<(), CniError> {
     let (admitted, _) = desk.admit(&key.network, Class::Teardown, None).await?;
     let Some(mailbox) = &admitted.network else { return Ok(()) };
     let key = key.clone();
-    let detach = Detach { key, made_before: None, netns: None, only_abandoned: false };
+    let detach = Detach { key, made_before: None, netns: None, only: Only::Handed };
     let detached = ask(&mailbox.detach, detach).await;
     desk.mind(&admitted);
     detached?.map(drop)

@@ -10,7 +10,7 @@ use super::{Desk, Done, Refused, nothing};
 use crate::messages::ask;
 use crate::messages::cache::List;
 use crate::messages::manager::Retire;
-use crate::messages::network::{Detach, Open};
+use crate::messages::network::{Detach, Only, Open};
 
 pub(super) async fn create(desk: &Desk, body: &[u8]) -> Done {
     let request = CreateNetwork::read(body)?;
@@ -20,6 +20,12 @@ pub(super) async fn create(desk: &Desk, body: &[u8]) -> Done {
         true => None,
         false => Some(Arc::new(network.itself()?.definition()?)),
     };
+    if !network.joins && desk.admit(&network.name, Class::Setup, None).await.is_ok() {
+        return Err(Refused::Because(format!(
+            "network {0} is defined in config_dir; join it with -o network={0}, or choose another name",
+            network.name
+        )));
+    }
     // One that is to be joined is there, or it is said now.
     let (admitted, _) = desk.admit(&network.name, Class::Setup, definition.clone()).await?;
     let known = desk.book.borrow().network(&id) == Some(&network);
@@ -67,7 +73,7 @@ async fn take_down(desk: &Desk, network: &Network) -> Result<(), Refused> {
         let (admitted, _) = desk.admit(&network.name, Class::Teardown, None).await?;
         for key in listed.keys {
             let Some(mailbox) = &admitted.network else { break };
-            let detach = Detach { key, made_before: None, netns: None, only_abandoned: false };
+            let detach = Detach { key, made_before: None, netns: None, only: Only::Handed };
             ask(&mailbox.detach, detach).await??;
         }
         desk.mind(&admitted);

@@ -17,7 +17,7 @@ use super::Manager;
 use crate::messages::ask;
 use crate::messages::cache::{Find, Held, Lookup};
 use crate::messages::manager::Replay;
-use crate::messages::network::Detach;
+use crate::messages::network::{Detach, Only};
 
 impl Handler<Replay> for Manager {
     type Result = ResponseFuture<()>;
@@ -117,7 +117,7 @@ impl Manager {
         let mailbox = self.network(&key.network, ctx);
         let written = tombstone.call.written.map(|(at, _)| at);
         async move {
-            let request = Detach { key, made_before: written, netns: None, only_abandoned: false };
+            let request = Detach { key, made_before: written, netns: None, only: Only::Any };
             let outcome = ask(&mailbox.detach, request).await;
             (tombstone.path, outcome.and_then(|o| o.map(|_| ())))
         }

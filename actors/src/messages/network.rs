@@ -91,8 +91,23 @@ pub(crate) struct Detach {
     pub(crate) made_before: Option<u64>,
     /// Only an attachment in this namespace; any if none is given.
     pub(crate) netns: Option<NetnsId>,
-    /// Only an attachment that nobody will ever come for.
-    pub(crate) only_abandoned: bool,
+    /// Only one of these.
+    pub(crate) only: Only,
+}
+
+/// Whose attachments are meant. On one network there may be those of CNI's runtimes and of Docker, and who
+/// says which of his are valid does not speak of the others'.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Only {
+    /// Anybody's.
+    #[default]
+    Any,
+    /// CNI's: those whose end was not handed over.
+    Cni,
+    /// Docker's.
+    Handed,
+    /// Those of Docker's that nobody will ever come for.
+    Abandoned,
 }
 
 /// Has these ports of the host lead to an attachment, and no others. Without ports one that is not there is

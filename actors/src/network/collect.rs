@@ -13,7 +13,7 @@ use super::attach::dropped;
 use super::ticket::Ticket;
 use crate::messages::cache::List;
 use crate::messages::lost;
-use crate::messages::network::{Collect, Detach};
+use crate::messages::network::{Collect, Detach, Only};
 
 impl Handler<Collect> for Network {
     type Result = ResponseFuture<Result<(), CniError>>;
@@ -41,7 +41,7 @@ impl Handler<Collect> for Network {
                         key: key.clone(),
                         made_before: None,
                         netns: None,
-                        only_abandoned: false,
+                        only: Only::Cni,
                     };
                     network.hand_in(Ticket::Detach(Box::new(detach), tell), ctx);
                     async move { (key, told.await.unwrap_or_else(|_| Err(dropped()))) }

@@ -21,7 +21,7 @@ use super::{Hands, Network};
 use crate::messages::ask;
 use crate::messages::cache::{Forget, Held, Leave, List, Lookup};
 use crate::messages::driver::{Inspect, Revert};
-use crate::messages::network::{Detach, Detached};
+use crate::messages::network::{Detach, Detached, Only};
 use crate::messages::policy::Dismiss;
 use crate::messages::publisher::Withdraw;
 
@@ -80,8 +80,7 @@ impl Network {
                 let busy = (key.container.clone(), key.ifname.clone());
                 if !network.tickets.is_busy(&busy) {
                     let (answer, _) = oneshot::channel();
-                    let request =
-                        Detach { key, made_before: None, netns: None, only_abandoned: false };
+                    let request = Detach { key, made_before: None, netns: None, only: Only::Any };
                     network.hand_in(Ticket::Detach(Box::new(request), answer), ctx);
                 }
             }
@@ -102,7 +101,15 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
         return Ok(nothing());
     }
     let record = Arc::new(stored.record.clone());
-    if request.only_abandoned {
+    let is_meant = match request.only {
+        Only::Any => true,
+        Only::Cni => !record.handed,
+        Only::Handed | Only::Abandoned => record.handed,
+    };
+    if !is_meant {
+        return Ok(nothing());
+    }
+    if request.only == Only::Abandoned {
         let inspect = Inspect { record: record.clone(), netns: None, besides: Vec::new() };
         let seen = ask(&hands.inspect, inspect).await?.map_err(errors::kernel)?;
         if !is_abandoned(&record, &seen.links, boottime_ms()) {

@@ -12,7 +12,7 @@ use super::call::Checked;
 use super::verbs::{self, Done, Undo};
 use crate::messages::ask;
 use crate::messages::cache::Held;
-use crate::messages::network::{Detach, Lend, Open};
+use crate::messages::network::{Detach, Lend, Only, Open};
 
 /// ADD: addresses, which nobody else has until the DEL.
 pub(super) async fn add(house: &House, call: Checked) -> Result<Done, CniError> {
@@ -34,7 +34,7 @@ pub(super) async fn add(house: &House, call: Checked) -> Result<Done, CniError> 
     let result = answer??;
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
     let made_before = Some(boottime_ms());
-    let request = Detach { key, made_before, netns: None, only_abandoned: false };
+    let request = Detach { key, made_before, netns: None, only: Only::Any };
     let undo = Undo::new(mailbox, request);
     match result.render(call.conf.version, &Previous::default()) {
         Ok(stdout) => Ok(Done { stdout, ips, undo: Some(undo), ..Done::default() }),

@@ -16,7 +16,7 @@ use super::{House, chain, lend};
 use crate::messages::ask;
 use crate::messages::manager::{Admit, Admitted, Died};
 use crate::messages::network::{
-    Attach, Check, Collect, Detach, Detached, MayAttach, NetworkMailbox,
+    Attach, Check, Collect, Detach, Detached, MayAttach, NetworkMailbox, Only,
 };
 
 /// How often a DEL is handed to a network whose actor dies under it.
@@ -151,8 +151,7 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     is_alive(house, &admitted);
     let result: CniResult = answer??;
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
-    let request =
-        Detach { key, made_before: Some(boottime_ms()), netns: None, only_abandoned: false };
+    let request = Detach { key, made_before: Some(boottime_ms()), netns: None, only: Only::Any };
     let undo = Undo { network: network.clone(), request };
     match result.render(version, &previous) {
         Ok(stdout) => Ok(Done { stdout, ips, undo: Some(undo), ..Done::default() }),
@@ -186,7 +185,7 @@ async fn detach_key(
     loop {
         let admitted = admit(house, call, &key.network, Class::Teardown, None).await?;
         let Some(network) = &admitted.network else { return Ok(Detached::default()) };
-        let request = Detach { key: key.clone(), made_before: None, netns, only_abandoned: false };
+        let request = Detach { key: key.clone(), made_before: None, netns, only: Only::Any };
         let answer = ask(&network.detach, request).await.and_then(|outcome| outcome);
         tries += 1;
         if is_alive(house, &admitted) || answer.is_ok() || tries == TRIES {
