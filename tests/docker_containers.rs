@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::ctl::{apply, told};
 use crate::support::docker::{Dockerd, create_endpoint, id, published};
 use crate::support::eventually::{eventually, eventually_within};
-use crate::support::inventory::{Inventory, veths};
+use crate::support::inventory::{Inventory, nft_elements, veths};
 use crate::support::ping::ping;
 use crate::support::ports::tcp;
 use crate::support::traffic::{Echo, PATIENCE, PORT, SILENCE};
@@ -212,19 +212,43 @@ fn what_dockerd_forgets_is_removed() {
     let one = dockerd.run(&net, '1', "10.90.0.2/24", &json!([]));
     let ports = published(8080, PORT);
     assert_eq!(dockerd.program(&one, &ports).1, json!({}));
-    let lives = dockerd.run(&net, '2', "10.90.0.3/24", &json!([]));
-    // dockerd is killed, and its container with it: nobody deletes the endpoint.
+    let two = dockerd.run(&net, '2', "10.90.0.3/24", &json!([]));
+    let lives = dockerd.run(&net, '3', "10.90.0.4/24", &json!([]));
+    // dockerd is killed, and containers with it: nobody deletes their endpoints. One goes by itself.
+    drop(two);
+    let left = || nft_elements(&world.host).iter().any(|element| element.contains("10.90.0.3"));
+    assert!(left());
+    let bound = std::time::Duration::from_secs(30);
+    eventually_within(bound, "nothing to be left of it", || (!left()).then_some(()));
+    // The other at once, as its address and its port are asked for.
     drop(one);
-    eventually("the link to go with its namespace", || {
-        (veths(&world.host).len() == 1).then_some(())
-    });
-    let is_free = || {
-        let again = create_endpoint(&net, &id('3'), "10.90.0.2/24", &json!([]));
-        let (_, said) = dockerd.call("NetworkDriver.CreateEndpoint", &again);
-        said["Interface"].is_object().then_some(())
-    };
-    eventually_within(std::time::Duration::from_secs(30), "the address to be free again", is_free);
-    assert!(ping(&lives.netns, "10.90.0.1", PATIENCE), "the other is left alone");
+    let is_gone = || (veths(&world.host).len() == 1).then_some(());
+    eventually("the link to go with its namespace", is_gone);
+    let again = dockerd.run(&net, '4', "10.90.0.2/24", &ports);
+    assert_eq!(dockerd.program(&again, &ports).1, json!({}));
+    let _server = echo_at(&again.netns);
+    assert!(tcp(&world.outside, HOST, 8080, PATIENCE));
+    assert!(ping(&lives.netns, "10.90.0.1", PATIENCE), "who lives is left alone");
+}
+
+#[test]
+fn what_dockerd_gives_up_in_the_middle_holds_nothing_up() {
+    let world = world!();
+    let (_daemon, dockerd) = Dockerd::start(&world);
+    let net = dockerd.create_network('a', 90, json!({}));
+    let before = Inventory::of(&world.host);
+    // An endpoint that is never joined, and one that was given back and not deleted.
+    let create = create_endpoint(&net, &id('1'), "10.90.0.2/24", &json!([]));
+    dockerd.ok("NetworkDriver.CreateEndpoint", create);
+    let two = dockerd.run(&net, '2', "10.90.0.3/24", &published(8080, PORT));
+    assert_eq!(dockerd.program(&two, &published(8080, PORT)).1, json!({}));
+    dockerd.of("Leave", &two);
+    drop(two);
+    dockerd.ok("NetworkDriver.DeleteNetwork", json!({"NetworkID": net}));
+    let net = dockerd.create_network('a', 90, json!({}));
+    before.assert_same(&Inventory::of(&world.host), "after the network was made anew");
+    let again = dockerd.run(&net, '3', "10.90.0.2/24", &json!([]));
+    assert!(ping(&again.netns, "10.90.0.1", PATIENCE));
 }
 
 #[test]
