@@ -1,6 +1,7 @@
 #!/bin/bash
 # Docker with our network driver and our IPAM driver: dockerd as Debian has it, its rules for packets
 # included, with containers of an image made here.
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 needs docker.io dockerd busybox-static busybox iproute2 ip nftables nft
 own_world "$@"
@@ -22,7 +23,9 @@ dockerd_starts() {
 dockerd_ends() {
     local pid
     pid=$(cat "$work/docker.pid") && kill "-$1" "$pid" || return 1
-    while [[ -e /proc/$pid ]] && ! grep -q '^State:.Z' "/proc/$pid/status"; do sleep 0.05; done
+    while [[ -e /proc/$pid ]] && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null; do
+        sleep 0.05
+    done
     rm -f "$work/docker.pid"
 }
 ours() { daemon --docker-socket "$socket"; }
@@ -108,9 +111,11 @@ step 'and their network' dock network rm net6
 
 step 'a network of CNI is joined' dock network create -d quantum --ipam-driver quantum \
     --ipam-opt network=shop -o network=shop shop
-step 'a container of CNI in it' eval 'ip netns add cni && cni ADD'
+ip netns add cni || die 'no namespace for a container'
+step 'a container of CNI in it' cni ADD
+of_its_pool() { [[ $(address "$1" shop) == 10.50.0.* ]]; }
 step 'one of Docker beside it' web c8 shop
-step 'with an address of the same pool' eval '[[ $(address c8 shop) == 10.50.0.* ]]'
+step 'with an address of the same pool' of_its_pool c8
 step 'which the other reaches' eventually 10 same c8 \
     nsenter --net=/run/netns/cni timeout 5 busybox wget -qO- "http://$(address c8 shop)/"
 
