@@ -26,7 +26,7 @@ pub(super) async fn add(house: &House, call: Checked) -> Result<Done, CniError> 
     let Some(mailbox) = admitted.network.clone() else {
         return Err(CniError::new(Code::Internal, "ADD without a network"));
     };
-    ask(&mailbox.open, Open(meant.clone())).await?;
+    ask(&mailbox.open, Open(meant.clone())).await??;
     let caller = call.caller.clone();
     let request = Lend { key: key.clone(), definition: meant, wanted, caller };
     let answer = ask(&mailbox.lend, request).await;
