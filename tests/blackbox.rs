@@ -62,6 +62,7 @@ mod policy_flows;
 mod policy_icmp;
 mod policy_live;
 mod policy_ports;
+mod policy_races;
 mod policy_start;
 mod runtime_samples;
 mod spec_add;

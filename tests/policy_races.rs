@@ -1,0 +1,46 @@
+//! Changes of policy, and something else in the same moment.
+
+use serde_json::{Value, json};
+
+use crate::network_isolation::dual;
+use crate::policy_live::{network_policy, pod};
+use crate::support::ctl::{apply, told};
+use crate::support::plugin::Call;
+
+fn isolating(name: &str) -> Value {
+    network_policy(name, json!({ "podSelector": {}, "ingress": [] }))
+}
+
+#[test]
+fn what_was_applied_while_a_labelled_container_went_survives_the_daemon() {
+    let world = world!();
+    let mut daemon = world.daemon();
+    let conf = dual("shop", 206, json!({}));
+    for round in 0..8 {
+        let name = format!("p{round}");
+        let container = pod(&world, &name, &conf);
+        told(&world, &format!("policy label shop/{name} friend=yes"), "");
+        let documents: Vec<String> = (0..12).map(|n| format!("d{round}-{n}")).collect();
+        let (first, last) = documents.split_at(10);
+        std::thread::scope(|scope| {
+            let apply_each = |documents: &[String]| {
+                for document in documents {
+                    let (world, document) = (&world, isolating(document));
+                    scope.spawn(move || apply(world, &document));
+                }
+            };
+            apply_each(first);
+            world.call(Call::del(&name, &container.netns).conf(&conf)).succeeded();
+            // That it is gone may be known by now or not before some of the first are written.
+            apply_each(last);
+        });
+        assert!(daemon.terminate().success());
+        let saved = world.paths().state_dir.join("policy.json");
+        let saved = std::fs::read_to_string(saved).expect("what was saved");
+        daemon = world.daemon();
+        for document in &documents {
+            assert!(saved.contains(&format!("\"{document}\"")), "{document} in {saved}");
+            told(&world, &format!("policy delete NetworkPolicy shop/{document}"), "");
+        }
+    }
+}
