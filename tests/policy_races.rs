@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::network_isolation::dual;
-use crate::policy_live::{network_policy, pod};
+use crate::policy_live::{network_policy, pod, reach, serve};
 use crate::support::ctl::{apply, told};
 use crate::support::plugin::Call;
 
@@ -43,4 +43,22 @@ fn what_was_applied_while_a_labelled_container_went_survives_the_daemon() {
             told(&world, &format!("policy delete NetworkPolicy shop/{document}"), "");
         }
     }
+}
+
+#[test]
+fn a_policy_is_taken_just_after_all_rules_were_flushed() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = dual("shop", 207, json!({}));
+    let (web, db) = (pod(&world, "web", &conf), pod(&world, "db", &conf));
+    let _db = serve(&db);
+    for n in 1..20 {
+        let spec = json!({ "podSelector": { "matchLabels": { "app": "db" } },
+            "ingress": [{ "from": [{ "podSelector": {} }], "ports": [{ "port": n }] }] });
+        world.host.output("nft", "flush ruleset");
+        apply(&world, &network_policy("db", spec));
+    }
+    reach(&web.netns, &db.addresses, false, "it holds");
+    told(&world, "policy delete NetworkPolicy shop/db", "");
+    reach(&web.netns, &db.addresses, true, "and is gone");
 }

@@ -70,7 +70,9 @@ impl Table {
             let mut all = (*before).clone();
             all.extend(new.clone());
             self.kept.all(|holding| holding.rules = Arc::new(all));
-            if let Err(error) = skeleton::run_text(&new.text()) {
+            // Where that fails, somebody may have taken our tables away, and nobody has put them back yet.
+            let made = skeleton::run_text(&new.text()).or_else(|_| self.heal());
+            if let Err(error) = made {
                 self.kept.all(|holding| holding.rules = before);
                 return Err(error);
             }
