@@ -59,6 +59,7 @@ mod policy_elements;
 mod policy_families;
 mod policy_files;
 mod policy_flows;
+mod policy_groups;
 mod policy_icmp;
 mod policy_live;
 mod policy_ports;

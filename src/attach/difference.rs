@@ -163,7 +163,9 @@ impl Difference {
             | Element::Member { address, .. }
             | Element::Named { address, .. }
             | Element::Audited { address } => Self::NotJudged(address.to_string()),
-            Element::Policed { .. } | Element::Epoch(_) => Self::NotJudged("everybody".to_owned()),
+            Element::Policed { .. } | Element::Selective { .. } | Element::Epoch(_) => {
+                Self::NotJudged("everybody".to_owned())
+            }
         }
     }
 }

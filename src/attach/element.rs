@@ -97,6 +97,12 @@ pub enum Element {
         /// The bridge.
         bridge: IfName,
     },
+    /// Some endpoint at this bridge receives only what policy lets it receive, so nobody receives there
+    /// what a container sends to everybody.
+    Selective {
+        /// The bridge.
+        bridge: IfName,
+    },
     /// What would be denied to or from an endpoint is only noted.
     Audited {
         /// One of its addresses.

@@ -68,6 +68,7 @@ impl Traces {
                 | Element::Member { .. }
                 | Element::Named { .. }
                 | Element::Policed { .. }
+                | Element::Selective { .. }
                 | Element::Audited { .. }
                 | Element::Epoch(_) => {}
             }

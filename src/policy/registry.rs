@@ -190,6 +190,9 @@ impl Registry {
         if is_judged || trusts_nobody {
             elements.push(Element::Policed { bridge: endpoint.bridge.clone() });
         }
+        if placed.is_selective && !endpoint.audit {
+            elements.push(Element::Selective { bridge: endpoint.bridge.clone() });
+        }
         if endpoint.audit {
             let link_local = endpoint.link_local.map(IpAddr::V6);
             let addresses = endpoint.addresses.iter().copied().chain(link_local);

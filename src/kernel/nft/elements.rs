@@ -81,6 +81,9 @@ pub(super) fn expand(element: &Element) -> Vec<SetElement> {
         Element::Policed { bridge } => {
             vec![SetElement::new(&known::POLICED, &[Value::Name(bridge.clone())])]
         }
+        Element::Selective { bridge } => {
+            vec![SetElement::new(&known::SELECTIVE, &[Value::Name(bridge.clone())])]
+        }
         Element::Judged { way, address, bridge, chain } => {
             let (v4, v6) = match way {
                 Way::Egress => (&known::EGRESS4, &known::EGRESS6),

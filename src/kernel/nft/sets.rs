@@ -94,6 +94,7 @@ pub(super) mod known {
     pub(in super::super) static ASKED6: Set = of_networks(Bridge, "gate6", &[Ip6]);
 
     pub(in super::super) static POLICED: Set = set(Inet, "policed", &[Name]);
+    pub(in super::super) static SELECTIVE: Set = set(Inet, "selective", &[Name]);
     pub(in super::super) static EGRESS4: Set = map("egress4", &[Ip4, Name], &[Goto]);
     pub(in super::super) static EGRESS6: Set = map("egress6", &[Ip6, Name], &[Goto]);
     pub(in super::super) static INGRESS4: Set = map("ingress4", &[Ip4, Name], &[Goto]);
@@ -111,12 +112,12 @@ pub(super) mod known {
     pub(in super::super) static NAMED4: Set = set(Inet, "named4", &[Ip4, Port]);
     pub(in super::super) static NAMED6: Set = set(Inet, "named6", &[Ip6, Port]);
 
-    pub(in super::super) static ALL: [&Set; 42] = [
-        &POLICED, &EGRESS4, &EGRESS6, &INGRESS4, &INGRESS6, &HOST4, &HOST6, &AUDIT4, &AUDIT6,
-        &EPOCH, &STAMP, &BRIDGES, &CLOSED, &STRICT, &INWARD, &DIRECT, &ZERO, &UNPROBED, &GATE4,
-        &GATE6, &OWN4, &OWN6, &HOME4, &HOME6, &MASQ4, &MASQ6, &HAIR4, &HAIR6, &PORT4, &PORT6,
-        &ADDRPORT4, &ADDRPORT6, &LOOPPORT4, &LOOSE, &FRAMED, &GENUINE, &BOUND4, &BOUND6, &TARGET6,
-        &GATEMAC, &ASKED4, &ASKED6,
+    pub(in super::super) static ALL: [&Set; 43] = [
+        &POLICED, &SELECTIVE, &EGRESS4, &EGRESS6, &INGRESS4, &INGRESS6, &HOST4, &HOST6, &AUDIT4,
+        &AUDIT6, &EPOCH, &STAMP, &BRIDGES, &CLOSED, &STRICT, &INWARD, &DIRECT, &ZERO, &UNPROBED,
+        &GATE4, &GATE6, &OWN4, &OWN6, &HOME4, &HOME6, &MASQ4, &MASQ6, &HAIR4, &HAIR6, &PORT4,
+        &PORT6, &ADDRPORT4, &ADDRPORT6, &LOOPPORT4, &LOOSE, &FRAMED, &GENUINE, &BOUND4, &BOUND6,
+        &TARGET6, &GATEMAC, &ASKED4, &ASKED6,
     ];
 }
 

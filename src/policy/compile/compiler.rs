@@ -51,6 +51,7 @@ struct Space {
 struct Kind {
     chains: Vec<(Way, ChainName)>,
     sets: Vec<Both>,
+    is_selective: bool,
 }
 
 /// The policies that are asked about an endpoint.
@@ -70,6 +71,8 @@ pub struct Placed {
     pub elements: Vec<Element>,
     /// The chains, and the sets, that it is the first to need.
     pub added: Rules,
+    /// Something that is in force decides what it receives.
+    pub is_selective: bool,
 }
 
 impl Compiler {
@@ -154,7 +157,11 @@ impl Compiler {
                 }
             }
         }
-        Placed { elements, added }
+        let is_selective = match is_shut_off {
+            true => !is_staged,
+            false => kind.is_selective,
+        };
+        Placed { elements, added, is_selective }
     }
 
     /// Forgets the chains that none of `elements` leads to, and tells which.
@@ -200,9 +207,11 @@ impl Compiler {
         }
         let space = self.space(place, added);
         let mut chains = Vec::new();
+        let mut is_selective = false;
         for (n, way) in WAYS.into_iter().enumerate() {
             let [now, then] =
                 [View::InForce, View::WithStaged].map(|view| self.asked(&space, n, view, labels));
+            is_selective |= way == Way::Ingress && !now.is_nobody();
             // What is staged is asked only where there is something.
             let ends = match now == then {
                 true => Ends::Decide,
@@ -214,7 +223,7 @@ impl Compiler {
         }
         let selected = space.selected.iter().map(|n| &self.sets.selected[*n]);
         let sets = selected.filter(|set| set.has(labels)).map(|set| set.sets.clone()).collect();
-        let kind = Arc::new(Kind { chains, sets });
+        let kind = Arc::new(Kind { chains, sets, is_selective });
         if self.kinds.values().map(HashMap::len).sum::<usize>() >= REMEMBERED {
             self.kinds.clear();
         }
