@@ -89,14 +89,17 @@ impl Table {
             // To list all rules is to read a chain once; to ask for each takes longer if it is most of them.
             let is_many = new.chains.len() > change.rules.chains.len() / 4;
             let now = match is_many {
-                true => Print::take(&mut self.socket)?,
-                false => Print::take_of(&mut self.socket, new.chains.keys())?,
+                true => Print::take(&mut self.socket),
+                false => Print::take_of(&mut self.socket, new.chains.keys()),
             };
-            if let Some(print) = &mut self.print {
-                let names = |rules: &Rules| -> Vec<String> {
-                    rules.chains.keys().map(|chain| format!("inet {TABLE} {chain}")).collect()
-                };
-                print.renew(&now, &names(&new), &names(&old));
+            let names = |rules: &Rules| -> Vec<String> {
+                rules.chains.keys().map(|chain| format!("inet {TABLE} {chain}")).collect()
+            };
+            match (now, &mut self.print) {
+                (Ok(now), Some(print)) => print.renew(&now, &names(&new), &names(&old)),
+                // The change holds. What it looks like is found out when all of it is made again.
+                (Err(_), print) => *print = None,
+                (Ok(_), None) => {}
             }
         }
         Ok(())
@@ -128,8 +131,8 @@ impl Table {
         let changes: Vec<_> =
             removals.chain(put.iter().map(|element| (Verb::Add, element))).collect();
         let mut done = self.change(&changes);
-        if let Err(NftError::Kernel { .. }) = done {
-            // Something is not there that should be: all of it is made again.
+        if done.is_err() {
+            // Something is not there that should be, or nobody knows what is: all of it is made again.
             done = self.make().and_then(|()| self.difference()).and_then(|d| self.settle(&d));
         }
         if done.is_err() {
