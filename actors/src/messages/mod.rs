@@ -36,6 +36,10 @@ where
 
 /// The error for an actor that went away in the middle of a request.
 pub(crate) fn lost(error: &MailboxError) -> CniError {
+    dropped().with_details(error.to_string())
+}
+
+/// The same for one that took the answer with it.
+pub(crate) fn dropped() -> CniError {
     CniError::new(Code::TryAgainLater, "a part of the daemon failed and is being rebuilt")
-        .with_details(error.to_string())
 }

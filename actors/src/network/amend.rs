@@ -13,14 +13,14 @@ use quantum_config::cni::{CniError, Code, PortMapping};
 use quantum_config::ids::AttachmentKey;
 use tokio::sync::oneshot;
 
-use super::attach::{dropped, publish};
+use super::attach::publish;
 use super::ticket::Ticket;
 use super::{Hands, Network};
-use crate::messages::ask;
 use crate::messages::cache::{Lookup, Remember};
 use crate::messages::driver::Revise;
 use crate::messages::network::Amend;
 use crate::messages::publisher::{Publish, Withdraw};
+use crate::messages::{ask, dropped};
 
 impl Handler<Amend> for Network {
     type Result = ResponseFuture<Result<(), CniError>>;

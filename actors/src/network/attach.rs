@@ -19,13 +19,13 @@ use super::detach::{Stuck, take_down};
 use super::gate::Opened;
 use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
-use crate::messages::ask;
 use crate::messages::cache::{Abandon, Lookup, Remember};
 use crate::messages::driver::{Apply, Inspect, NotApplied, Ports, Prepare, Vacant};
 use crate::messages::network::{Attach, MayAttach};
 use crate::messages::policy::{Dismiss, Judge};
 use crate::messages::pool::{Lease, Level, Release};
 use crate::messages::publisher::{Publish, Withdraw};
+use crate::messages::{ask, dropped};
 
 /// How often what stands in the way is mended before the kernel's refusal is final: another index, or
 /// a bridge that somebody took away.
@@ -49,11 +49,6 @@ impl Handler<Attach> for Network {
         self.hand_in(Ticket::Attach(Box::new(request), answer), ctx);
         Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped())) })
     }
-}
-
-/// The answer was dropped: the actor panicked while it ran.
-pub(super) fn dropped() -> CniError {
-    CniError::new(Code::TryAgainLater, "a part of the daemon failed and is being rebuilt")
 }
 
 impl Network {

@@ -11,14 +11,13 @@ use quantum_config::cni::{CniError, CniResult, Code};
 use quantum_config::ids::AttachmentKey;
 use tokio::sync::oneshot;
 
-use super::attach::dropped;
 use super::ticket::Ticket;
 use super::{Hands, Network};
-use crate::messages::ask;
 use crate::messages::cache::Lookup;
 use crate::messages::driver::{Inspect, Seen};
 use crate::messages::network::Check;
 use crate::messages::policy::Expected;
+use crate::messages::{ask, dropped};
 
 impl Handler<Check> for Network {
     type Result = ResponseFuture<Result<(), CniError>>;

@@ -9,9 +9,9 @@ use slog::info;
 use tokio::sync::oneshot;
 
 use super::Network;
-use super::attach::dropped;
 use super::ticket::Ticket;
 use crate::messages::cache::List;
+use crate::messages::dropped;
 use crate::messages::lost;
 use crate::messages::network::{Collect, Detach, Only};
 

@@ -15,15 +15,14 @@ use quantum_config::ids::AttachmentKey;
 use slog::warn;
 use tokio::sync::oneshot;
 
-use super::attach::dropped;
 use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
-use crate::messages::ask;
 use crate::messages::cache::{Forget, Held, Leave, List, Lookup};
 use crate::messages::driver::{Inspect, Revert};
 use crate::messages::network::{Detach, Detached, Only};
 use crate::messages::policy::Dismiss;
 use crate::messages::publisher::Withdraw;
+use crate::messages::{ask, dropped};
 
 impl Handler<Detach> for Network {
     type Result = ResponseFuture<Result<Detached, CniError>>;

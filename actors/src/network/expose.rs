@@ -11,14 +11,13 @@ use quantum_config::cni::{CniError, Code, PortMapping};
 use quantum_config::ids::AttachmentKey;
 use tokio::sync::oneshot;
 
-use super::attach::dropped;
 use super::ticket::Ticket;
 use super::{Hands, Network};
-use crate::messages::ask;
 use crate::messages::cache::{Lookup, Remember};
 use crate::messages::driver::{Republish, Vacant};
 use crate::messages::network::Expose;
 use crate::messages::publisher::{Publish, Withdraw};
+use crate::messages::{ask, dropped};
 
 impl Handler<Expose> for Network {
     type Result = ResponseFuture<Result<(), CniError>>;

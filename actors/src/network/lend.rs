@@ -11,14 +11,13 @@ use quantum_cni::kernel::clock::boottime_ms;
 use quantum_config::cni::{CniError, CniResult, Code, Definition, IpConfig};
 use tokio::sync::oneshot;
 
-use super::attach::dropped;
 use super::gate::Opened;
 use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
-use crate::messages::ask;
 use crate::messages::cache::{Hold, Lookup};
 use crate::messages::network::Lend;
 use crate::messages::pool::{Lease, Level, Release};
+use crate::messages::{ask, dropped};
 
 impl Handler<Lend> for Network {
     type Result = ResponseFuture<Result<CniResult, CniError>>;

@@ -17,10 +17,10 @@ use quantum_config::ids::AttachmentKey;
 use quantum_config::policy::{Document, DocumentKey, Labels};
 use serde::Serialize;
 
-use super::{Policy, lost};
-use crate::messages::ask;
+use super::Policy;
 use crate::messages::driver::Flows;
 use crate::messages::policy::Answer;
+use crate::messages::{ask, dropped};
 
 type Answered = Result<String, CniError>;
 
@@ -96,7 +96,7 @@ impl Policy {
         let applied = Applied { documents: documents.collect() };
         let made = self.change(catalog, ctx);
         Box::pin(async move {
-            made.await.unwrap_or_else(|_| Err(lost()))?;
+            made.await.unwrap_or_else(|_| Err(dropped()))?;
             written(&applied)
         })
     }
@@ -116,7 +116,7 @@ impl Policy {
         let labelled = Labelled { key: key.to_string(), labels };
         let made = self.change(catalog, ctx);
         Box::pin(async move {
-            made.await.unwrap_or_else(|_| Err(lost()))?;
+            made.await.unwrap_or_else(|_| Err(dropped()))?;
             written(&labelled)
         })
     }
@@ -244,5 +244,5 @@ async fn aside<T: Serialize + Send + 'static>(
     work: impl FnOnce() -> Result<T, CniError> + Send + 'static,
 ) -> Answered {
     let worked = tokio::task::spawn_blocking(work).await;
-    worked.unwrap_or_else(|_| Err(lost())).and_then(|answer| written(&answer))
+    worked.unwrap_or_else(|_| Err(dropped())).and_then(|answer| written(&answer))
 }

@@ -4,9 +4,8 @@
 use actix::fut::LocalBoxActorFuture;
 use actix::{ActorFutureExt, Context, ContextFutureSpawner, Handler, ResponseFuture, WrapFuture};
 use quantum_cni::errors;
-use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::lane::LaneError;
-use quantum_cni::policy::{Catalog, Changes};
+use quantum_cni::policy::Catalog;
 use quantum_cni::store::{Shelf, StoreError};
 use quantum_config::cni::CniError;
 use slog::{error, info};
@@ -14,7 +13,6 @@ use tokio::sync::oneshot;
 
 use super::Policy;
 use crate::lanes::on_lane;
-use crate::messages::driver::Govern;
 use crate::messages::policy::Reread;
 
 /// A change that was made, or why it was not.
@@ -31,10 +29,10 @@ impl Policy {
         let before = self.catalog.clone();
         self.adopt(catalog);
         let changing = self
-            .govern()
-            .then(|governed, policy, _| match governed {
+            .govern_if_changed()
+            .then(|governed: Made, policy: &mut Self, _| match governed {
                 Ok(()) => policy.save(),
-                Err(error) => boxed(policy, Err(errors::kernel(error))),
+                Err(error) => boxed(policy, Err(error)),
             })
             .then(move |made: Made, policy: &mut Self, _| match made {
                 Ok(()) => {
@@ -48,21 +46,9 @@ impl Policy {
         told
     }
 
-    /// Writes what has changed.
-    fn govern(&mut self) -> LocalBoxActorFuture<Self, Result<(), KernelError>> {
-        let Some(changes) = self.registry.take_changes() else { return boxed(self, Ok(())) };
-        let governed = self.hands.govern.send(Govern(changes.clone())).into_actor(self);
-        Box::pin(governed.map(move |governed, policy, _| {
-            let governed = governed.unwrap_or_else(|_| Err(LaneError::panicked().into()));
-            policy.settle(&governed, changes);
-            governed
-        }))
-    }
-
-    fn settle(&mut self, governed: &Result<(), KernelError>, changes: Changes) {
-        if governed.is_err() {
-            self.registry.put_back(changes);
-        }
+    /// Writes what has changed; that nothing has is fine.
+    fn govern_if_changed(&mut self) -> LocalBoxActorFuture<Self, Made> {
+        self.govern().unwrap_or_else(|| boxed(self, Ok(())))
     }
 
     /// Has the catalog survive the daemon.
@@ -78,7 +64,7 @@ impl Policy {
 
     fn go_back(&mut self, before: Catalog, why: CniError) -> LocalBoxActorFuture<Self, Made> {
         self.adopt(before);
-        let back = self.govern().map(move |back, policy, _| {
+        let back = self.govern_if_changed().map(move |back, policy: &mut Self, _| {
             if let Err(error) = back {
                 error!(policy.log, "what policy held before could not be put back";
                     "error" => %error);

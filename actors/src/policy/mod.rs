@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use actix::fut::LocalBoxActorFuture;
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, MessageResult,
     Recipient, ResponseFuture, WrapFuture,
@@ -22,7 +23,7 @@ use quantum_cni::errors;
 use quantum_cni::kernel::lane::{Lane, LaneError};
 use quantum_cni::policy::{Catalog, DeniedFlows, Documents, Registry, Standing, World};
 use quantum_cni::store::Shelf;
-use quantum_config::cni::{CniError, Code};
+use quantum_config::cni::CniError;
 use quantum_config::ids::AttachmentKey;
 use quantum_config::policy::Labels;
 use slog::{Logger, warn};
@@ -32,7 +33,7 @@ use crate::board::{Board, FileProblem};
 use crate::lanes::on_lane;
 use crate::messages::driver::{Flows, Govern};
 use crate::messages::policy::{Begin, Begun, Dismiss, Expected, Judge};
-use crate::messages::{Drain, Observe};
+use crate::messages::{Drain, Observe, dropped};
 use crate::meters::Meters;
 
 /// Where the documents are.
@@ -137,12 +138,25 @@ impl Policy {
         self.board.send_modify(|board| board.policy_problems = problems);
     }
 
+    /// Writes what has changed, if anything has. What could not be written is part of the next change.
+    fn govern(&mut self) -> Option<LocalBoxActorFuture<Self, Result<(), CniError>>> {
+        let changes = self.registry.take_changes()?;
+        let governed = self.hands.govern.send(Govern(changes.clone())).into_actor(self);
+        Some(Box::pin(governed.map(move |governed, policy, _| {
+            let governed = governed.unwrap_or_else(|_| Err(LaneError::panicked().into()));
+            if governed.is_err() {
+                policy.registry.put_back(changes);
+            }
+            governed.map_err(errors::kernel)
+        })))
+    }
+
     /// Has what has changed written, unless that is being done; then it is done after.
     fn write(&mut self, ctx: &mut Context<Self>) {
         if self.is_writing {
             return;
         }
-        let Some(changes) = self.registry.take_changes() else {
+        let Some(governed) = self.govern() else {
             for waiting in self.waiting.drain(..) {
                 let _ = waiting.send(Ok(()));
             }
@@ -150,13 +164,7 @@ impl Policy {
         };
         self.is_writing = true;
         let waiting = std::mem::take(&mut self.waiting);
-        let governed = self.hands.govern.send(Govern(changes.clone()));
-        ctx.spawn(governed.into_actor(self).map(move |governed, policy, ctx| {
-            let governed = governed.unwrap_or_else(|_| Err(LaneError::panicked().into()));
-            let governed = governed.map_err(errors::kernel);
-            if governed.is_err() {
-                policy.registry.put_back(changes);
-            }
+        ctx.spawn(governed.map(move |governed, policy, ctx| {
             for waiting in waiting {
                 let _ = waiting.send(governed.clone());
             }
@@ -166,11 +174,6 @@ impl Policy {
             }
         }));
     }
-}
-
-/// The actor went away in the middle.
-fn lost() -> CniError {
-    CniError::new(Code::TryAgainLater, "a part of the daemon failed and is being rebuilt")
 }
 
 impl Actor for Policy {
@@ -219,7 +222,7 @@ impl Handler<Judge> for Policy {
         let (tell, told) = oneshot::channel();
         self.waiting.push(tell);
         self.write(ctx);
-        Box::pin(async move { told.await.unwrap_or_else(|_| Err(lost())) })
+        Box::pin(async move { told.await.unwrap_or_else(|_| Err(dropped())) })
     }
 }
 
