@@ -64,9 +64,7 @@ impl Revision {
             true => ShapePlan::new(&Shaping::default(), &before.host, before.index, after.mtu)?,
             false => ShapePlan::new(&after.shaping, &before.host, before.index, after.mtu)?,
         };
-        let (old, new) = (elements(before), elements(&after));
-        let added = without(&new, &old);
-        let removed = without(&old, &new);
+        let (added, removed) = exchanged(before, &after);
         Ok(Self { before: before.clone(), after, shape, added, removed })
     }
 
@@ -100,6 +98,12 @@ fn tune(after: &mut Record, asked: &Amendment) {
             interface.mac = Some(mac);
         }
     }
+}
+
+/// The elements that come, and those that go, when an attachment is otherwise.
+pub fn exchanged(before: &Record, after: &Record) -> (Vec<Element>, Vec<Element>) {
+    let (old, new) = (elements(before), elements(after));
+    (without(&new, &old), without(&old, &new))
 }
 
 fn without(these: &[Element], those: &[Element]) -> Vec<Element> {

@@ -49,7 +49,7 @@ mod shape;
 mod tickets;
 mod traces;
 
-pub use amend::{AmendError, Revision};
+pub use amend::{AmendError, Revision, exchanged};
 pub use check::differences;
 pub use collect::stale;
 pub use difference::Difference;

@@ -15,13 +15,38 @@ pub enum Way {
     FromHost,
 }
 
-/// The name of a chain.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChainName(Arc<str>);
+macro_rules! names {
+    ($($(#[$about:meta])* $name:ident;)*) => {$(
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
 
-/// The name of a set.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SetName(Arc<str>);
+        impl $name {
+            /// A name that we gave, or that the kernel told.
+            pub fn new(name: &str) -> Self {
+                Self(name.into())
+            }
+
+            /// As nft writes it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+names! {
+    /// The name of a chain.
+    ChainName;
+    /// The name of a set.
+    SetName;
+}
 
 /// Whether a chain or set of our table is one that policy made: each is named for what it holds.
 pub fn is_of_policy(name: &str) -> bool {
@@ -31,42 +56,6 @@ pub fn is_of_policy(name: &str) -> bool {
     digest
         .and_then(|digest| digest.get(..16))
         .is_some_and(|digest| digest.bytes().all(|b| b.is_ascii_hexdigit()))
-}
-
-impl ChainName {
-    /// A name that we gave, or that the kernel told.
-    pub fn new(name: &str) -> Self {
-        Self(name.into())
-    }
-
-    /// As nft writes it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl SetName {
-    /// A name that we gave, or that the kernel told.
-    pub fn new(name: &str) -> Self {
-        Self(name.into())
-    }
-
-    /// As nft writes it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ChainName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for SetName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 #[cfg(test)]

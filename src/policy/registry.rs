@@ -156,21 +156,6 @@ impl Registry {
         World::of(documents, endpoints, self.networks.clone())
     }
 
-    /// An endpoint.
-    pub fn endpoint(&self, key: &AttachmentKey) -> Option<&Endpoint> {
-        self.members.get(key).map(|member| &member.endpoint)
-    }
-
-    /// How many endpoints there are.
-    pub fn len(&self) -> usize {
-        self.members.len()
-    }
-
-    /// There is no endpoint.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-
     /// Takes over what the compiler has made.
     fn collect(&mut self) {
         if std::mem::take(&mut self.is_more) {

@@ -3,14 +3,13 @@
 
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{
-    Element, Record, bridge_element, elements, naming, network_elements, publishes_at_loopback,
-    serves_loopback,
+    bridge_element, exchanged, naming, network_elements, publishes_at_loopback, serves_loopback,
 };
-use quantum_cni::kernel::conntrack::HostPort;
 use quantum_cni::kernel::nft::Table;
 use quantum_cni::kernel::{KernelError, identity, loopback};
 
-use super::{Driver, Lanes};
+use super::Driver;
+use super::apply::forget_flows;
 use crate::messages::driver::{Dismantle, Republish};
 
 impl Handler<Republish> for Driver {
@@ -24,7 +23,7 @@ impl Handler<Republish> for Driver {
         let lanes = self.lanes.clone();
         Box::pin(async move {
             let home = after.home().clone();
-            let (coming, going) = difference(&before, &after);
+            let (coming, going) = exchanged(&before, &after);
             let job = move |table: &mut Table| -> Result<(), KernelError> {
                 let added = table.add(&coming).map_err(KernelError::from);
                 let opened = added.and_then(|()| match publishes_at_loopback(&coming) {
@@ -43,29 +42,11 @@ impl Handler<Republish> for Driver {
                 Ok(())
             };
             lanes.netfilter(job).await??;
-            forget_flows(&lanes, &before, &after).await
+            // Those that led to the container, too, go on as they were for as long as they last.
+            let ports = [before.ports.as_slice(), &after.ports].concat();
+            forget_flows(&lanes, &ports).await
         })
     }
-}
-
-/// What the one has and the other has not, and the other way round.
-fn difference(before: &Record, after: &Record) -> (Vec<Element>, Vec<Element>) {
-    let (old, new) = (elements(before), elements(after));
-    let coming = new.iter().filter(|element| !old.contains(element)).cloned().collect();
-    let going = old.into_iter().filter(|element| !new.contains(element)).collect();
-    (coming, going)
-}
-
-/// Flows that began before their port was published, or that it led to the container, go on as they were
-/// for as long as they last. Only UDP's are told apart from new ones by nothing.
-async fn forget_flows(lanes: &Lanes, before: &Record, after: &Record) -> Result<(), KernelError> {
-    let mut ports = HostPort::of(&before.ports);
-    ports.extend(HostPort::of(&after.ports));
-    if ports.is_empty() {
-        return Ok(());
-    }
-    lanes.flows(move |conntrack| conntrack.flush_udp_ports(&ports)).await?.map(drop)?;
-    Ok(())
 }
 
 impl Handler<Dismantle> for Driver {

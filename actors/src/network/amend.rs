@@ -9,17 +9,16 @@ use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::Revision;
 use quantum_cni::errors;
 use quantum_cni::kernel::fault;
-use quantum_config::cni::{CniError, Code, PortMapping};
-use quantum_config::ids::AttachmentKey;
+use quantum_config::cni::{CniError, Code};
 use tokio::sync::oneshot;
 
 use super::attach::publish;
+use super::expose::settle;
 use super::ticket::Ticket;
 use super::{Hands, Network};
 use crate::messages::cache::{Lookup, Remember};
 use crate::messages::driver::Revise;
 use crate::messages::network::Amend;
-use crate::messages::publisher::{Publish, Withdraw};
 use crate::messages::{ask, dropped};
 
 impl Handler<Amend> for Network {
@@ -72,15 +71,8 @@ pub(super) async fn amend(hands: Rc<Hands>, request: Amend) -> Result<(), CniErr
     }
     if publishes {
         let kept = if outcome.is_ok() { &revision.after } else { &revision.before };
-        keep_published(&hands, &key, kept.ports.clone());
+        // They have been its own already, or were taken for it above.
+        let _ = settle(&hands, key, kept.ports.clone()).await;
     }
     outcome
-}
-
-/// Has these ports kept for the attachment, and no others.
-fn keep_published(hands: &Hands, key: &AttachmentKey, ports: Vec<PortMapping>) {
-    hands.withdraw.do_send(Withdraw(key.clone()));
-    if !ports.is_empty() {
-        hands.publish.do_send(Publish { owner: key.clone(), ports });
-    }
 }

@@ -11,10 +11,11 @@ use quantum_config::cni::{CniError, Code, PortMapping};
 use quantum_config::ids::AttachmentKey;
 use tokio::sync::oneshot;
 
+use super::attach::publish;
 use super::ticket::Ticket;
 use super::{Hands, Network};
 use crate::messages::cache::{Lookup, Remember};
-use crate::messages::driver::{Republish, Vacant};
+use crate::messages::driver::Republish;
 use crate::messages::network::Expose;
 use crate::messages::publisher::{Publish, Withdraw};
 use crate::messages::{ask, dropped};
@@ -61,12 +62,7 @@ async fn change(
 ) -> Result<Arc<Record>, CniError> {
     let new: Vec<PortMapping> =
         after.ports.iter().filter(|port| !before.ports.contains(port)).copied().collect();
-    if !new.is_empty() {
-        let publish = Publish { owner: after.key.clone(), ports: new.clone() };
-        ask(&hands.publish, publish).await?.map_err(|e| errors::port(&e))?;
-        let vacant = ask(&hands.vacant, Vacant(new)).await?.map_err(errors::kernel)?;
-        vacant.map_err(|e| errors::port(&e))?;
-    }
+    publish(hands, &after.key, &new).await?;
     let after = Arc::new(after);
     let amend = Republish { before: before.clone(), after: after.clone() };
     ask(&hands.republish, amend).await?.map_err(errors::kernel)?;
@@ -81,7 +77,7 @@ async fn change(
 }
 
 /// The ports of the owner are these and no others. Both messages are sent before anybody else's can be.
-async fn settle(
+pub(super) async fn settle(
     hands: &Hands,
     owner: AttachmentKey,
     ports: Vec<PortMapping>,

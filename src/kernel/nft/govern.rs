@@ -49,10 +49,11 @@ impl Table {
             holding.rules = rules;
         });
         self.make()?;
-        let mut differs = self.difference()?;
+        let present = self.found()?.into_iter().collect();
+        let mut differs = self.differing(&present);
         if differs != Difference::default() {
-            self.renew();
-            differs = self.difference()?;
+            self.kept.all(Holding::next_epoch);
+            differs = self.differing(&present);
         }
         self.settle(&differs)?;
         self.leave_nothing_behind()
@@ -149,13 +150,6 @@ impl Table {
         let removals = differs.strange.iter().map(|element| (self.removal, element));
         let additions = differs.lacking.iter().map(|element| (Verb::Add, element));
         self.change(&removals.chain(additions).collect::<Vec<_>>()).map_err(sort)
-    }
-
-    fn renew(&self) {
-        self.kept.all(|holding| {
-            let (_, new) = holding.next_epoch();
-            holding.elements.insert(new);
-        });
     }
 
     /// Removes what a daemon before us had for policy and we have not.

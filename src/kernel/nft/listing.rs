@@ -9,18 +9,18 @@ use crate::kernel::netfilter::{
 };
 
 // include/uapi/linux/netfilter/nf_tables.h
-const SUBSYSTEM: u16 = 10 << 8;
+pub(super) const SUBSYSTEM: u16 = 10 << 8;
 const GET_TABLE: u16 = 1;
 const GET_CHAIN: u16 = 4;
 const GET_RULE: u16 = 7;
 const GET_SET: u16 = 10;
 const GET_ELEMENTS: u16 = 13;
-/// The table, in the messages of rules, sets and elements.
-const TABLE: u16 = 1;
+/// The table, in the messages of chains, rules, sets and elements.
+pub(super) const TABLE: u16 = 1;
 /// The set, in those of elements.
 const SET: u16 = 2;
 // include/uapi/linux/netlink.h
-const ERROR: u16 = 2;
+pub(super) const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const REQUEST_DUMP: u16 = 0x301;
 const DUMP_INTR: u16 = 0x10;

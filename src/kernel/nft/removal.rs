@@ -4,22 +4,18 @@
 
 use super::NftError;
 use super::listing::family::INET;
-use super::listing::{self, request_of};
+use super::listing::{self, ERROR, SUBSYSTEM, TABLE as OF_TABLE, request_of};
 use super::sets::TABLE;
 use crate::kernel::netfilter::{NetfilterSocket, messages};
 use crate::policy::Rules;
 
 // include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h
-const SUBSYSTEM: u16 = 10 << 8;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const DELETE_CHAIN: u16 = 5;
 const DELETE_RULE: u16 = 8;
 const DELETE_SET: u16 = 11;
-/// The table, in the messages of all of them.
-const OF_TABLE: u16 = 1;
 // include/uapi/linux/netlink.h
-const ERROR: u16 = 2;
 const REQUEST: u16 = 1;
 const REQUEST_ACK: u16 = 5;
 

@@ -140,14 +140,19 @@ impl Table {
 
     /// How our sets differ from what is kept.
     pub(super) fn difference(&mut self) -> Result<Difference, NftError> {
-        let present: HashSet<SetElement> = self.found()?.into_iter().collect();
+        let present = self.found()?.into_iter().collect();
+        Ok(self.differing(&present))
+    }
+
+    /// The same of what was found.
+    pub(super) fn differing(&self, present: &HashSet<SetElement>) -> Difference {
         let wanted: HashSet<SetElement> = self.wanted().into_iter().collect();
         let strange = present.difference(&wanted);
         let strange = strange.filter(|e| !e.set.is_networks || is_told(e.set));
-        Ok(Difference {
-            lacking: wanted.difference(&present).cloned().collect(),
+        Difference {
+            lacking: wanted.difference(present).cloned().collect(),
             strange: strange.cloned().collect(),
-        })
+        }
     }
 
     /// Makes the tables again, with all that is kept.
