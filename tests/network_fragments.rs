@@ -108,6 +108,24 @@ pub(crate) fn narrow(world: &World) -> [&'static str; 2] {
     far
 }
 
+/// Waits until a container knows how narrow the way to each of these is.
+#[track_caller]
+pub(crate) fn hears_of_it(netns: &Netns, name: &str, far: [&str; 2]) {
+    for to in far {
+        let at = SocketAddr::new(to.parse().expect("an address"), 9);
+        let any = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = netns.run(|| UdpSocket::bind(any).expect("a socket"));
+        socket.connect(at).expect("a route");
+        // By default a datagram is as long as the path lets it be.
+        eventually(&format!("the path's MTU in {name} to {to}"), || {
+            // Refused once the path is known to be narrow.
+            let _ = socket.send(&[0; 1400]);
+            let route = netns.output("ip", &format!("route get {to}"));
+            route.contains("mtu 1280").then_some(())
+        });
+    }
+}
+
 #[test]
 fn what_a_router_says_of_a_narrow_path_is_heard() {
     let world = world!();
@@ -118,19 +136,7 @@ fn what_a_router_says_of_a_narrow_path_is_heard() {
         [("masq", 121, json!({})), ("bare", 122, json!({ "ipMasq": false }))]
     {
         let c = attach(&world, name, &dual(name, number, keys));
-        for to in far {
-            let at = SocketAddr::new(to.parse().expect("an address"), 9);
-            let any = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-            let socket = c.netns.run(|| UdpSocket::bind(any).expect("a socket"));
-            socket.connect(at).expect("a route");
-            // By default a datagram is as long as the path lets it be.
-            eventually(&format!("the path's MTU in {name} to {to}"), || {
-                // Refused once the path is known to be narrow.
-                let _ = socket.send(&[0; 1400]);
-                let route = c.netns.output("ip", &format!("route get {to}"));
-                route.contains("mtu 1280").then_some(())
-            });
-        }
+        hears_of_it(&c.netns, name, far);
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use serde_json::{Value, json};
 
-use crate::network_fragments::narrow;
+use crate::network_fragments::{hears_of_it, narrow};
 use crate::network_isolation::{Attached, connect, dual, v4, v6};
 use crate::policy_live::{network_policy, pod, reach, serve};
 use crate::support::ctl::{apply, told};
@@ -123,18 +123,7 @@ fn a_container_that_may_send_little_hears_of_a_narrow_path() {
     ] {
         let c = pod(&world, name, &dual(name, number, keys));
         assert!(!ping(&c.netns, far[0], SILENCE), "anything else is denied");
-        for to in far {
-            let at = SocketAddr::new(to.parse().expect("an address"), 9);
-            let any = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-            let socket = c.netns.run(|| UdpSocket::bind(any).expect("a socket"));
-            socket.connect(at).expect("a route");
-            eventually(&format!("the path's MTU in {name} to {to}"), || {
-                // Refused once the path is known to be narrow.
-                let _ = socket.send(&[0; 1400]);
-                let route = c.netns.output("ip", &format!("route get {to}"));
-                route.contains("mtu 1280").then_some(())
-            });
-        }
+        hears_of_it(&c.netns, name, far);
     }
 }
 

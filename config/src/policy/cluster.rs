@@ -6,6 +6,7 @@
 //! its direction. What is known and wrong is refused, as everywhere.
 
 use super::node::{Fields, Node};
+use super::ordered::read_head;
 use super::rule::{read_cidr, read_port, read_port_name};
 use super::{
     Action, Among, Block, Direction, Kind, OrderedPolicy, OrderedRule, OrderedTier, Peer,
@@ -84,14 +85,8 @@ fn read_rules(
 
 fn read_rule(node: &Node<'_>, direction: Direction) -> Result<OrderedRule, PolicyError> {
     let mut fields = node.fields()?;
-    let name = fields.get("name").map(|name| name.text().map(str::to_owned)).transpose()?;
-    let action = fields.need("action")?;
-    let action = match action.text()? {
-        "Accept" => Action::Accept,
-        "Deny" => Action::Deny,
-        "Pass" => Action::Pass,
-        _ => return Err(action.invalid("is not Accept, Deny or Pass")),
-    };
+    let actions = [("Accept", Action::Accept), ("Deny", Action::Deny), ("Pass", Action::Pass)];
+    let (name, action) = read_head(&mut fields, &actions, "is not Accept, Deny or Pass")?;
     let listed = fields.need(if direction == Direction::Ingress { "from" } else { "to" })?;
     let mut unread = None;
     let mut peers = Vec::new();

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use super::cluster::{read_priority, read_protocol};
 use super::node::{Fields, Node};
+use super::ordered::read_head;
 use super::{
     Action, Among, Block, Entity, Kind, OrderedPolicy, OrderedRule, OrderedTier, Peer, PolicyError,
     Ports, Scope, Selector, Subject,
@@ -68,6 +69,13 @@ fn read_selectors(
     Ok((read("namespaces")?, read("endpoints")?))
 }
 
+const ACTIONS: [(&str, Action); 4] = [
+    ("Accept", Action::Accept),
+    ("Deny", Action::Deny),
+    ("Reject", Action::Reject),
+    ("Pass", Action::Pass),
+];
+
 fn read_rules(
     spec: &mut Fields<'_>,
     direction: &'static str,
@@ -75,15 +83,8 @@ fn read_rules(
 ) -> Result<Vec<OrderedRule>, PolicyError> {
     let read = |node: &Node<'_>| {
         let mut fields = node.fields()?;
-        let name = fields.get("name").map(|name| name.text().map(str::to_owned)).transpose()?;
-        let action = fields.need("action")?;
-        let action = match action.text()? {
-            "Accept" => Action::Accept,
-            "Deny" => Action::Deny,
-            "Reject" => Action::Reject,
-            "Pass" => Action::Pass,
-            _ => return Err(action.invalid("is not Accept, Deny, Reject or Pass")),
-        };
+        let (name, action) =
+            read_head(&mut fields, &ACTIONS, "is not Accept, Deny, Reject or Pass")?;
         let mut listed = Vec::new();
         for peer in some(&fields.need(peers)?)? {
             listed.append(&mut read_peer(&peer, direction == "ingress")?);

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Among, Direction, Kind, Labels, Peer, Ports, Selector};
+use super::node::Fields;
+use super::{Among, Direction, Kind, Labels, Peer, PolicyError, Ports, Selector};
 
 /// A policy that is asked in its turn; the first of its rules that matches decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +129,21 @@ impl OrderedPolicy {
             ingress: deny(reach.ingress),
             egress: deny(reach.egress),
         }
+    }
+}
+
+/// The name of a rule, if it has one, and its action, which is one of these.
+pub(super) fn read_head(
+    fields: &mut Fields<'_>,
+    actions: &[(&str, Action)],
+    otherwise: &'static str,
+) -> Result<(Option<String>, Action), PolicyError> {
+    let name = fields.get("name").map(|name| name.text().map(str::to_owned)).transpose()?;
+    let node = fields.need("action")?;
+    let written = node.text()?;
+    match actions.iter().find(|(word, _)| *word == written) {
+        Some((_, action)) => Ok((name, *action)),
+        None => Err(node.invalid(otherwise)),
     }
 }
 
