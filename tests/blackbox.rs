@@ -53,6 +53,7 @@ mod network_routes;
 mod network_spoof;
 mod network_stranger;
 mod network_tuning;
+mod network_unmasked;
 mod policy_audit;
 mod policy_cases;
 mod policy_elements;

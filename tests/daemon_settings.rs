@@ -100,6 +100,8 @@ fn the_help_names_every_flag() {
         "--spool-dir",
         "--log-format",
         "--http-listen",
+        "--sysctl-allowlist",
+        "--non-masquerade-cidrs",
     ] {
         assert!(text.contains(flag), "{flag} is not in the help: {text}");
     }
@@ -165,6 +167,7 @@ fn a_bad_file_is_named_with_key_and_reason() {
         ("log_format = \"xml\"", "log_format", "terminal, json"),
         ("metrics_enabled = \"yes\"", "metrics_enabled", "true nor false"),
         ("http_listen = \"9641\"", "http_listen", "port"),
+        ("non_masquerade_cidrs = [\"10.0.0.1/8\"]", "non_masquerade_cidrs", "host bits"),
         ("socket_path = \"cni.sock\"", "socket_path", "absolute"),
         ("[section]\nkey = 1", "section", "not a setting"),
     ] {
@@ -203,6 +206,8 @@ fn a_bad_flag_is_named() {
         ("--metrics-enabled", "perhaps", "true nor false"),
         ("--config-dir", "net.d", "absolute"),
         ("--http-listen", "nowhere", "port"),
+        ("--non-masquerade-cidrs", "10.0.0.0/8,fd00::1/64", "block it is in is fd00::/64"),
+        ("--non-masquerade-cidrs", "10.0.0.0", "prefix length"),
     ] {
         let said = refuses(&world, &[flag, value]);
         assert!(said.contains(flag) && said.contains(reason), "{flag} {value}: {said}");

@@ -91,6 +91,7 @@ fn rules_that_are_taken_away_come_back_within_a_second() {
         "insert rule inet quantum forward drop",
         "add element bridge quantum loose { qcffffffffff }",
         "add element inet quantum direct { healed0 }",
+        "add element inet quantum unmasq4 { 192.0.2.0/24 }",
         "add element inet quantum inward { healed0 . lo }",
         "add table inet quantum { flags dormant; }",
         "delete the last rule",

@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// Kernel settings that networks may set, separated by commas, with * for any text
     #[structopt(long)]
     sysctl_allowlist: Option<String>,
+    /// Destinations that see containers' own addresses, separated by commas [default: none]
+    #[structopt(long)]
+    non_masquerade_cidrs: Option<String>,
     /// Prints who asks whom, and exits
     #[structopt(long)]
     pub(crate) graph: bool,
@@ -82,6 +85,7 @@ impl Options {
             ("log_format", &self.log_format),
             ("http_listen", &self.http_listen),
             ("sysctl_allowlist", &self.sysctl_allowlist),
+            ("non_masquerade_cidrs", &self.non_masquerade_cidrs),
         ];
         for (key, value) in flags {
             if let Some(value) = value {

@@ -18,6 +18,8 @@ pub mod labels;
 #[cfg(feature = "policy")]
 pub mod policy;
 #[cfg(feature = "settings")]
+pub mod prefixes;
+#[cfg(feature = "settings")]
 pub mod settings;
 pub mod spool;
 #[cfg(any(feature = "netconf", feature = "settings"))]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toml::{Table, Value};
 
+use crate::prefixes::Prefixes;
 use crate::sysctl::SysctlPatterns;
 
 /// The longest path of our socket, in bytes: a Unix socket's can have 107 (`sun_path` less the
@@ -44,6 +45,8 @@ pub struct CniServerConfig {
     pub http_listen: SocketAddr,
     /// The kernel's settings that networks may set in their containers.
     pub sysctl_allowlist: SysctlPatterns,
+    /// Destinations that see containers' own addresses, also where these are masqueraded.
+    pub non_masquerade_cidrs: Prefixes,
 }
 
 impl Default for CniServerConfig {
@@ -61,6 +64,7 @@ impl Default for CniServerConfig {
             log_format: LogFormat::Terminal,
             http_listen: SocketAddr::from(([127, 0, 0, 1], 9641)),
             sysctl_allowlist: SysctlPatterns::default(),
+            non_masquerade_cidrs: Prefixes::default(),
         }
     }
 }
@@ -156,9 +160,9 @@ impl CniServerConfig {
         let value = match key {
             "cache_size" => text.parse().map(Value::Integer).ok(),
             "metrics_enabled" => text.parse().map(Value::Boolean).ok(),
-            "sysctl_allowlist" => {
-                let each = text.split(',').filter(|pattern| !pattern.is_empty());
-                Some(Value::Array(each.map(|pattern| pattern.to_owned().into()).collect()))
+            "sysctl_allowlist" | "non_masquerade_cidrs" => {
+                let each = text.split(',').filter(|one| !one.is_empty());
+                Some(Value::Array(each.map(|one| one.to_owned().into()).collect()))
             }
             _ => None,
         };
@@ -214,11 +218,10 @@ impl CniServerConfig {
                 })?;
             }
             "sysctl_allowlist" => {
-                let list = value
-                    .as_array()
-                    .ok_or_else(|| format!("{} is not a list of strings", shown(value)))?;
-                let texts: Vec<&str> = list.iter().map(string).collect::<Result<_, _>>()?;
-                self.sysctl_allowlist = SysctlPatterns::new(texts.into_iter())?;
+                self.sysctl_allowlist = SysctlPatterns::new(strings(value)?.into_iter())?;
+            }
+            "non_masquerade_cidrs" => {
+                self.non_masquerade_cidrs = Prefixes::new(strings(value)?.into_iter())?;
             }
             _ => return Err("is not a setting".to_owned()),
         }
@@ -239,6 +242,12 @@ fn shown(value: &Value) -> String {
 
 fn string(value: &Value) -> Result<&str, String> {
     value.as_str().ok_or_else(|| format!("{} is not a string", shown(value)))
+}
+
+fn strings(value: &Value) -> Result<Vec<&str>, String> {
+    let list = value.as_array();
+    let list = list.ok_or_else(|| format!("{} is not a list of strings", shown(value)))?;
+    list.iter().map(string).collect()
 }
 
 fn path(value: &Value) -> Result<String, String> {
@@ -318,6 +327,8 @@ mod tests {
             ("sysctl_allowlist = \"net.*\"", "sysctl_allowlist", "list"),
             ("sysctl_allowlist = [1]", "sysctl_allowlist", "string"),
             ("sysctl_allowlist = [\"vm.*\"]", "sysctl_allowlist", "vm.*"),
+            ("non_masquerade_cidrs = \"::/0\"", "non_masquerade_cidrs", "list"),
+            ("non_masquerade_cidrs = [\"10.0.0.1/8\"]", "non_masquerade_cidrs", "10.0.0.0/8"),
             ("= 3", "(file)", "TOML"),
         ];
         for (text, key, word) in cases {

@@ -153,8 +153,8 @@ nothing_left() {
             END { exit left }' || return
     done
 }
-# What is in these belongs to networks, which stay.
-sets_of_networks=(bridges closed strict inward direct zero unprobed gate4 gate6 own4 own6 gatemac epoch stamp)
+# What is in these belongs to networks, which stay, or to the daemon.
+sets_of_networks=(bridges closed strict inward direct zero unprobed gate4 gate6 own4 own6 gatemac epoch stamp unmasq4 unmasq6)
 
 # image FILE [NAME [COMMAND]]: an image of a static busybox, docker.io/library/busybox:test unless it is
 # named, both as a docker archive and as an OCI layout, so that every runtime's import takes it. Nothing

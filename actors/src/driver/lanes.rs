@@ -13,6 +13,7 @@ use quantum_cni::kernel::nft::{Kept, Table};
 use quantum_cni::kernel::route::Host;
 use quantum_cni::kernel::{KernelError, clock};
 use quantum_config::ids::{IfName, LinkIndex};
+use quantum_config::prefixes::Prefixes;
 use tokio::sync::oneshot;
 
 use crate::lanes::on_lane;
@@ -44,9 +45,10 @@ struct Removal {
 }
 
 impl Lanes {
-    /// Starts the threads. Each opens its socket when it is first needed.
-    pub(crate) fn start() -> io::Result<Self> {
-        let kept = Kept::default();
+    /// Starts the threads. Each opens its socket when it is first needed. What goes to `unmasked` is not
+    /// masqueraded.
+    pub(crate) fn start(unmasked: &Prefixes) -> io::Result<Self> {
+        let kept = Kept::new(unmasked);
         Ok(Self {
             route: Rc::new(Lane::start("route", Host::open)?),
             delete: CollectLane::start("route-delete", TOGETHER, remover, remove)?,

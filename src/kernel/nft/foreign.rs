@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use quantum_config::cni::Family;
 use quantum_config::ids::{IFNAME_MAX, IfName};
 
-use super::listing::{self, LIST_ELEM, Object, chain, family, rule, text};
+use super::listing::{self, LIST_ELEM, Object, chain, element, family, rule, text};
 use super::print::expressions;
 use super::sets::TABLE;
 use super::{NftError, Table};
@@ -23,8 +23,6 @@ const META_NAMES: [u32; 2] = [6, 7]; // of the interface it came in by, goes out
 const CMP_DATA: u16 = 3;
 const DATA_VALUE: u16 = 1;
 const SET_KEY_TYPE: u16 = 4;
-const ELEMENTS: u16 = 3;
-const ELEMENT_KEY: u16 = 1;
 /// The type of an interface's name as `nft` tells it, and in how many bits it tells one of several.
 const TYPE_IFNAME: u32 = 41;
 const TYPE_BITS: u32 = 6;
@@ -67,9 +65,9 @@ impl Table {
             }
             let of = set.name(listing::set::NAME);
             for list in listing::elements(&mut self.socket, family, table, &of)? {
-                let elements = attributes(list.get(ELEMENTS)).filter(|(k, _)| *k == LIST_ELEM);
-                for (_, element) in elements {
-                    let key = attribute(element, ELEMENT_KEY).and_then(data);
+                let elements = attributes(list.get(element::LIST)).filter(|(k, _)| *k == LIST_ELEM);
+                for (_, one) in elements {
+                    let key = attribute(one, element::KEY).and_then(data);
                     names.extend(key.iter().flat_map(|k| in_key(k)));
                 }
             }

@@ -64,6 +64,13 @@ pub(super) mod rule {
     pub(in super::super) const EXPRESSIONS: u16 = 4;
 }
 
+/// Attributes of a list of elements, and of an element.
+pub(super) mod element {
+    pub(in super::super) const LIST: u16 = 3;
+    pub(in super::super) const KEY: u16 = 1;
+    pub(in super::super) const FLAGS: u16 = 3;
+}
+
 /// An element of a list, whatever it is a list of.
 pub(super) const LIST_ELEM: u16 = 1;
 

@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 
 use super::NftError;
-use super::listing::{self, LIST_ELEM, Object, chain, family, rule, table, text};
+use super::listing::{self, LIST_ELEM, Object, chain, element, family, rule, table, text};
 use super::sets::TABLE;
+use super::skeleton;
 use crate::kernel::netfilter::{NetfilterSocket, attribute, attributes};
 use crate::policy::ChainName;
 
@@ -19,7 +20,8 @@ const EXPR_DATA: u16 = 2;
 const LOOKUP_SET: u16 = 1;
 
 /// See the module. By chain, as `inet quantum forward`: what it is, and its rules. By table, as
-/// `inet quantum`: its flags, as one that is dormant does nothing.
+/// `inet quantum`: its flags, as one that is dormant does nothing. By set that only the text fills, as
+/// `inet quantum @unmasq4`: its elements.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Print(BTreeMap<String, Vec<Vec<u8>>>);
 
@@ -45,6 +47,12 @@ impl Print {
                 if let Some(rules) = print.get_mut(&name(object.name(rule::CHAIN))) {
                     rules.push(essence(object.get(rule::EXPRESSIONS)));
                 }
+            }
+        }
+        if print.contains_key(&format!("inet {TABLE}")) {
+            for set in skeleton::OF_SETTINGS {
+                let lists = listing::elements(socket, family::INET, TABLE, set)?;
+                print.insert(format!("inet {TABLE} @{set}"), lists.iter().flat_map(ends).collect());
             }
         }
         Ok(Self(print))
@@ -82,10 +90,11 @@ impl Print {
         let differs = |(name, rules): &(&String, &Vec<_>)| now.0.get(*name) != Some(*rules);
         let mut found: Vec<String> = Vec::new();
         for (name, _) in self.0.iter().filter(differs) {
-            let (of, _) = name.rsplit_once(' ').unwrap_or_default();
-            let lost = match now.0.contains_key(of) {
-                true => format!("chain {name}"),
-                false => format!("table {}", if self.0.contains_key(of) { of } else { name }),
+            let (of, last) = name.rsplit_once(' ').unwrap_or_default();
+            let lost = match (now.0.contains_key(of), last.strip_prefix('@')) {
+                (true, Some(set)) => format!("set {of} {set}"),
+                (true, None) => format!("chain {name}"),
+                (false, _) => format!("table {}", if self.0.contains_key(of) { of } else { name }),
             };
             if !found.contains(&lost) {
                 found.push(lost);
@@ -93,6 +102,15 @@ impl Print {
         }
         found
     }
+}
+
+/// The elements of a list: the ends of intervals, and which of the two each is.
+fn ends(list: &Object) -> Vec<Vec<u8>> {
+    let all = attributes(list.get(element::LIST)).filter(|(kind, _)| *kind == LIST_ELEM);
+    let end = |one| {
+        [element::FLAGS, element::KEY].map(|kind| attribute(one, kind).unwrap_or_default()).concat()
+    };
+    all.map(|(_, one)| end(one)).collect()
 }
 
 fn kind_of(chain: &Object) -> Vec<u8> {
@@ -138,7 +156,6 @@ fn unnumbered(name: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::nft::skeleton;
     use crate::kernel::testing::{in_namespace, run};
 
     fn take() -> Print {
@@ -153,7 +170,7 @@ mod tests {
             let first = take();
             let chains = skeleton::TEXT.matches("flush chain").count();
             let all = chains + skeleton::GUARD.matches("flush chain").count();
-            assert_eq!(first.0.len(), all + 2, "and two tables");
+            assert_eq!(first.0.len(), all + 4, "and two tables, and two sets");
             run("nft add table inet somebody");
             for _ in 0..12 {
                 skeleton::apply("").expect("the skeleton");
@@ -171,6 +188,7 @@ mod tests {
                 ("insert rule inet quantum forward accept", "chain inet quantum forward"),
                 ("add rule bridge quantum port accept", "chain bridge quantum port"),
                 ("add chain inet quantum forward { policy drop; }", "chain inet quantum forward"),
+                ("add element inet quantum unmasq4 { 10.2.0.0/16 }", "set inet quantum unmasq4"),
                 ("add table inet quantum { flags dormant; }", "table inet quantum"),
             ] {
                 skeleton::apply("").expect("the skeleton");

@@ -279,6 +279,7 @@ mod tests {
         }
         let text = format!("{}{}", skeleton::TEXT, skeleton::GUARD);
         let is_declared = |line: &&str| line.starts_with("\tset ") || line.starts_with("\tmap ");
+        declared += skeleton::OF_SETTINGS.len();
         assert_eq!(text.lines().filter(is_declared).count(), declared);
     }
 

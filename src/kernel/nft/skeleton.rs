@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
+use ipnetwork::IpNetwork;
+use quantum_config::prefixes::Prefixes;
+
 use super::NftError;
-use super::sets::{Family, Field, Set, SetElement, Value};
+use super::sets::{Family, Field, Set, SetElement, TABLE, Value};
 
 /// The rules, as they are reviewed.
 pub const TEXT: &str = include_str!("../../../config/nft/skeleton.nft");
@@ -28,13 +31,33 @@ pub enum Tables {
     Packets,
 }
 
+/// The sets that only a text fills: [`unmasked`]. They hold intervals, which the kernel has as two ends
+/// each, and change only with the daemon's settings.
+pub(super) const OF_SETTINGS: [&str; 2] = ["unmasq4", "unmasq6"];
+
+/// The text that has these blocks and no others in the sets of what is not masqueraded.
+pub(super) fn unmasked(blocks: &Prefixes) -> String {
+    let joined = |blocks: &mut dyn Iterator<Item = &IpNetwork>| {
+        blocks.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let [v4, v6] = OF_SETTINGS;
+    let mut text = String::new();
+    for (set, blocks) in [(v4, joined(&mut blocks.v4())), (v6, joined(&mut blocks.v6()))] {
+        text.push_str(&format!("flush set inet {TABLE} {set}\n"));
+        if !blocks.is_empty() {
+            text.push_str(&format!("add element inet {TABLE} {set} {{ {blocks} }}\n"));
+        }
+    }
+    text
+}
+
 /// Makes our tables what they should be in the calling thread's network namespace, with the chains and
-/// sets that policy has besides. Elements of their sets stay, nobody else's rules are touched, and no packet
+/// sets that policy has and the elements that the settings say. Elements of their sets stay, nobody else's rules are touched, and no packet
 /// sees a table half made. About 5 ms.
 ///
 /// Whether a kernel has nftables for bridges is found by trying, as it may be a module that is loaded
 /// by need, and so is whether it can tell what it denies.
-pub fn apply(of_policy: &str) -> Result<Tables, NftError> {
+pub fn apply(more: &str) -> Result<Tables, NftError> {
     let program = program()?;
     let silent: String = TEXT.lines().map(|line| format!("{}\n", silence(line))).collect();
     let tries = [
@@ -45,7 +68,7 @@ pub fn apply(of_policy: &str) -> Result<Tables, NftError> {
     ];
     let mut refused = None;
     for (text, guard, tables) in tries {
-        match run(&program, &format!("{text}{of_policy}{guard}")) {
+        match run(&program, &format!("{text}{more}{guard}")) {
             Ok(()) => return Ok(tables),
             Err(NftError::Refused { stderr }) if is_missing(&stderr) => {
                 refused.get_or_insert(NftError::Refused { stderr });

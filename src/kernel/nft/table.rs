@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
+use quantum_config::prefixes::Prefixes;
 
 use super::NftError;
 use super::elements::{collect, expand, is_told};
@@ -33,9 +34,17 @@ pub(super) struct Holding {
     pub(super) elements: HashSet<Element>,
     /// Chains and sets that policy needs.
     pub(super) rules: Arc<Rules>,
+    /// The text that fills the sets of what is not masqueraded. The daemon's settings say it, once.
+    unmasked: String,
 }
 
 impl Kept {
+    /// Nothing yet but what is not to be masqueraded.
+    pub fn new(unmasked: &Prefixes) -> Self {
+        let unmasked = skeleton::unmasked(unmasked);
+        Self(Arc::new(Mutex::new(Holding { unmasked, ..Holding::default() })))
+    }
+
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut HashSet<Element>) -> T) -> T {
         self.all(|holding| work(&mut holding.elements))
     }
@@ -47,6 +56,11 @@ impl Kept {
 
     pub(super) fn rules(&self) -> Arc<Rules> {
         self.all(|holding| holding.rules.clone())
+    }
+
+    /// What the text of our tables is followed by.
+    fn text(&self) -> String {
+        self.all(|holding| format!("{}{}", holding.unmasked, holding.rules.text()))
     }
 }
 
@@ -166,7 +180,7 @@ impl Table {
     /// somebody came in between; what looks the same twice is ours.
     pub(super) fn make(&mut self) -> Result<(), NftError> {
         for _ in 0..PRINTS {
-            self.tables = skeleton::apply(&self.kept.rules().text())?;
+            self.tables = skeleton::apply(&self.kept.text())?;
             let print = Some(Print::take(&mut self.socket)?);
             let is_known = self.print == print;
             self.print = print;

@@ -2,6 +2,7 @@
 
 use quantum_config::cni::{Genuine, Transport};
 use quantum_config::ids::{IfName, Mac};
+use quantum_config::prefixes::Prefixes;
 use serde_json::Value;
 
 use super::{Kept, NftError, Table, skeleton};
@@ -67,6 +68,50 @@ fn elements_come_and_go_and_nft_prints_them() {
         assert!(elements("home6").is_empty() && elements("masq4").is_empty());
         table.remove(&all).expect("removed twice");
         table.remove(&[]).expect("nothing removed");
+    });
+}
+
+#[test]
+fn what_is_not_masqueraded_is_what_the_last_daemon_was_told() {
+    in_namespace(&["nft"], || {
+        let start = |blocks: &[&str]| {
+            let blocks = Prefixes::new(blocks.iter().copied()).expect("blocks");
+            let mut table = Table::open(Kept::new(&blocks)).expect("a table");
+            table.heal().expect("the tables");
+            table
+        };
+        let has = |set: &str, blocks: &str| {
+            let text = run(&format!("nft list set inet quantum {set}"));
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let words = words.join(" ");
+            match blocks {
+                "" => assert!(!words.contains("elements"), "{words}"),
+                some => assert!(words.contains(&format!("elements = {{ {some} }}")), "{words}"),
+            }
+        };
+        start(&["10.0.0.0/8", "fd00::/8"]);
+        // One that was, and is still, beside one within what was: in one transaction.
+        let mut table = start(&["10.0.0.0/9", "10.128.0.0/9", "192.0.2.0/24", "fd00::/8"]);
+        let all = "10.0.0.0/9, 10.128.0.0/9, 192.0.2.0/24";
+        has("unmasq4", all);
+        has("unmasq6", "fd00::/8");
+        assert!(table.harm().expect("a look").is_none());
+        for harm in
+            ["flush set inet quantum unmasq4", "add element inet quantum unmasq4 { 1.0.0.0/8 }"]
+        {
+            run(&format!("nft {harm}"));
+            let found = table.harm().expect("a look");
+            assert_eq!(found.to_string(), "set inet quantum unmasq4", "{harm}");
+            table.undo(&found).expect("undone");
+            has("unmasq4", all);
+            assert!(table.harm().expect("a look").is_none());
+        }
+        start(&["0.0.0.0/0", "::/0"]);
+        has("unmasq4", "0.0.0.0/0");
+        has("unmasq6", "::/0");
+        start(&[]);
+        has("unmasq4", "");
+        has("unmasq6", "");
     });
 }
 
