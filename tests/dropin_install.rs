@@ -6,12 +6,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::network_ports::addresses;
 use crate::support::binaries;
+use crate::support::conf::with;
 use crate::support::plugin::Call;
-use crate::support::world::names_in;
+use crate::support::traffic::{Echo, PATIENCE, SILENCE, udp_answers};
+use crate::support::world::{HOST, names_in};
 
 const NAMES: [&str; 8] =
     ["bandwidth", "bridge", "firewall", "host-local", "loopback", "portmap", "ptp", "tuning"];
@@ -147,10 +150,79 @@ fn the_plugin_stays_while_another_conflist_names_it() {
 fn a_network_that_cannot_be_is_not_written() {
     let host = Host::new();
     assert!(refused(&host.install(&["--subnet", "10.0.0.1/24"])).contains("10.0.0"));
+    for (subnets, reason) in [
+        ("10.244.1.0/24,fd00:244:1::1/64", "fd00:244:1::1/64\" has host bits"),
+        ("10.244.1.0/24,", "\"\" is not an address with a prefix length"),
+        ("", "\"\" is not an address with a prefix length"),
+        ("10.244.1.0/24,10.244.0.0/16", "overlap"),
+    ] {
+        let said = refused(&host.install(&["--subnet", subnets]));
+        assert!(said.contains(reason), "{subnets}: {said}");
+    }
+    let nothing = host.install(&["--subnet"]);
+    assert!(!nothing.status.success(), "{nothing:?}");
     assert!(refused(&host.install(&["--bridge", "much-too-long-a-name"])).contains("bridge"));
     assert!(names_in(&host.bin()).is_empty() && names_in(&host.conf()).is_empty());
     let said = refused(&host.run("install", &["--plugin", "/nowhere/quantum-cni"]));
     assert!(said.contains("/nowhere/quantum-cni"), "{said}");
+}
+
+/// The one plugin of the conflist that was written.
+#[track_caller]
+fn written(host: &Host) -> Value {
+    let text = fs::read(host.conflist()).expect("a conflist");
+    let list: Value = serde_json::from_slice(&text).expect("JSON");
+    list["plugins"][0].clone()
+}
+
+#[test]
+fn a_node_of_a_cluster_is_one_command() {
+    let host = Host::new();
+    well(&host.install(&[]));
+    let usual = written(&host);
+    assert_eq!(usual["ipam"]["ranges"], json!([[{ "subnet": "172.20.0.0/16" }]]));
+    assert_eq!(usual["ipam"]["routes"], json!([{ "dst": "0.0.0.0/0" }]));
+    assert_eq!(usual["capabilities"]["io.kubernetes.cri.pod-annotations"], true);
+    assert_eq!(usual.get("policy"), None);
+
+    let both = json!([[{ "subnet": "10.244.1.0/24" }], [{ "subnet": "fd00:244:1::/64" }]]);
+    let routes = json!([{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]);
+    for subnets in [
+        &["--subnet", "10.244.1.0/24,fd00:244:1::/64"][..],
+        &["--subnet", "10.244.1.0/24", "--subnet", "fd00:244:1::/64"],
+    ] {
+        fs::remove_file(host.conflist()).expect("removed");
+        well(&host.install(&[subnets, &["--direct-access"]].concat()));
+        let plugin = written(&host);
+        assert_eq!((&plugin["ipam"]["ranges"], &plugin["ipam"]["routes"]), (&both, &routes));
+        assert_eq!(plugin["policy"], json!({ "directAccess": true }));
+    }
+    well(&host.install(&["--subnet=fd00:244:1::/64"]));
+    assert_eq!(written(&host)["ipam"]["routes"], json!([{ "dst": "::/0" }]));
+}
+
+#[test]
+fn what_other_hosts_send_to_the_containers_of_a_node_arrives() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let (open, usual) = (Host::new(), Host::new());
+    let subnets = ["--subnet", "10.133.0.0/24,fd00:133::/64"];
+    well(&open.install(&[&subnets[..], &["--direct-access", "--bridge", "open0"]].concat()));
+    well(&usual.install(&["--subnet", "10.134.0.0/24"]));
+    world.outside.ip(&format!("route add 10.128.0.0/9 via {HOST}"));
+    let add = |host: &Host, name: &str| {
+        let conf = with(&written(host), json!({ "name": name, "cniVersion": "1.0.0" }));
+        let container = world.container();
+        let result = world.call(Call::add(name, &container).conf(&conf)).succeeded();
+        (container, addresses(&result))
+    };
+    let (reached, own) = add(&open, "open");
+    assert_eq!(own.len(), 2, "of each family one: {own:?}");
+    let (apart, other) = add(&usual, "usual");
+    let _echoes = [Echo::serve(&reached, &own[0]), Echo::serve(&apart, &other[0])];
+    assert!(udp_answers(&world.outside, &own[0], PATIENCE), "from another host");
+    assert!(udp_answers(&world.host, &other[0], PATIENCE), "it is there");
+    assert!(!udp_answers(&world.outside, &other[0], SILENCE), "without --direct-access");
 }
 
 #[test]

@@ -29,6 +29,10 @@ const PLUGIN: &str = "quantum-cni";
 /// A conflist of ours has this entry, so that it is known again.
 const TYPE: &str = PLUGIN;
 
+/// The subnet, unless said otherwise. It is no default of the flag's, with which one that was given without
+/// a value, as of a variable that is not set, would be taken for one that was not given.
+const SUBNET: &str = "172.20.0.0/16";
+
 /// Where things are.
 #[derive(Debug, StructOpt)]
 pub(crate) struct Places {
@@ -69,9 +73,13 @@ pub(crate) struct Install {
     /// The network's bridge
     #[structopt(long, default_value = "quantum0")]
     bridge: String,
-    /// The network's subnet
-    #[structopt(long, default_value = "172.20.0.0/16")]
-    subnet: String,
+    /// The network's subnets, separated by commas or each with a flag of its own: containers get an
+    /// address of each [default: 172.20.0.0/16]
+    #[structopt(long = "subnet", number_of_values = 1)]
+    subnets: Vec<String>,
+    /// Whoever has a route to this host reaches containers by their addresses
+    #[structopt(long)]
+    direct_access: bool,
     /// Replace what is not ours
     #[structopt(long)]
     force: bool,
@@ -232,7 +240,16 @@ fn no_plugin(path: &Path) -> InstallError {
 
 /// The conflist: what every client reads that was tried, old and new ones.
 fn conflist(options: &Install) -> Result<String, InstallError> {
-    let plugin = json!({
+    let mut subnets: Vec<&str> = options.subnets.iter().flat_map(|some| some.split(',')).collect();
+    if subnets.is_empty() {
+        subnets.push(SUBNET);
+    }
+    let ranges: Vec<Value> = subnets.iter().map(|s| json!([{ "subnet": s }])).collect();
+    // What is no subnet of either family is refused below.
+    let default = [("0.0.0.0/0", '.'), ("::/0", ':')].into_iter().filter_map(|(dst, mark)| {
+        subnets.iter().any(|s| s.contains(mark)).then(|| json!({ "dst": dst }))
+    });
+    let mut plugin = json!({
         "type": TYPE,
         "bridge": options.bridge,
         "isGateway": true,
@@ -240,11 +257,22 @@ fn conflist(options: &Install) -> Result<String, InstallError> {
         "hairpinMode": true,
         "ipam": {
             "type": "host-local",
-            "ranges": [[{ "subnet": options.subnet }]],
-            "routes": [{ "dst": "0.0.0.0/0" }]
+            "ranges": ranges,
+            "routes": default.collect::<Vec<_>>()
         },
-        "capabilities": { "portMappings": true, "bandwidth": true, "ips": true, "mac": true, "dns": true }
+        "capabilities": {
+            "portMappings": true,
+            "bandwidth": true,
+            "ips": true,
+            "mac": true,
+            "dns": true,
+            // Labels and the names of ports. A runtime that does not know it leaves it alone.
+            "io.kubernetes.cri.pod-annotations": true
+        }
     });
+    if options.direct_access {
+        plugin["policy"] = json!({ "directAccess": true });
+    }
     let mut alone = plugin.clone();
     alone["name"] = options.places.name.clone().into();
     Call::parse(alone.to_string().as_bytes())
