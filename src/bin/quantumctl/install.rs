@@ -246,9 +246,10 @@ fn conflist(options: &Install) -> Result<String, InstallError> {
     }
     let ranges: Vec<Value> = subnets.iter().map(|s| json!([{ "subnet": s }])).collect();
     // What is no subnet of either family is refused below.
-    let default = [("0.0.0.0/0", '.'), ("::/0", ':')].into_iter().filter_map(|(dst, mark)| {
-        subnets.iter().any(|s| s.contains(mark)).then(|| json!({ "dst": dst }))
-    });
+    let has = |is_v6: bool| subnets.iter().any(|subnet| subnet.contains(':') == is_v6);
+    let defaults = [("0.0.0.0/0", false), ("::/0", true)];
+    let defaults = defaults.into_iter().filter(|(_, is_v6)| has(*is_v6));
+    let routes: Vec<Value> = defaults.map(|(dst, _)| json!({ "dst": dst })).collect();
     let mut plugin = json!({
         "type": TYPE,
         "bridge": options.bridge,
@@ -258,7 +259,7 @@ fn conflist(options: &Install) -> Result<String, InstallError> {
         "ipam": {
             "type": "host-local",
             "ranges": ranges,
-            "routes": default.collect::<Vec<_>>()
+            "routes": routes
         },
         "capabilities": {
             "portMappings": true,
