@@ -35,7 +35,7 @@ FUZZ_FLAGS := -timeout=10 -rss_limit_mb=1024 -max_len=4096 -print_final_stats=1
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build release plugin demo test e2e check conformance fuzz bench install uninstall clean
+.PHONY: help build release plugin image demo test e2e e2e-kubernetes check conformance fuzz bench install uninstall clean
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -58,12 +58,25 @@ test: build ## Runs all tests
 	@dist/tools.sh run
 	cargo test --workspace
 
+image: release ## Makes the image that config/samples/kubernetes runs on every node
+	@dist/tools.sh run image
+	dist/node-image.sh $(TARGET)/quantum-cni-image.tar docker.io/library/quantum-cni:latest \
+		$(RELEASE)/quantum-cnid $(RELEASE)/quantumctl $(PLUGIN)
+
 # The stories, all of tests/e2e if none is named: make e2e STORIES=podman
 STORIES ?=
+KUBERNETES := $(abspath $(TARGET)/kubernetes)
+E2E = QUANTUM_BIN_DIR=$(abspath $(DEBUG)) QUANTUM_PLUGIN=$(abspath $(PLUGIN)) QUANTUM_KUBERNETES=$(KUBERNETES) \
+	tests/e2e/run
 
 e2e: build ## Runs real runtimes with our plugin, installed with apt where they are missing (STORIES=…)
 	@dist/tools.sh run
-	@QUANTUM_BIN_DIR=$(abspath $(DEBUG)) QUANTUM_PLUGIN=$(abspath $(PLUGIN)) tests/e2e/run $(STORIES)
+	@$(E2E) $(STORIES)
+
+e2e-kubernetes: build ## Runs a Kubernetes of two nodes with our plugin, built once from Debian's source
+	@dist/tools.sh run
+	@tests/e2e/kubernetes/build.sh $(KUBERNETES)
+	@$(E2E) kubernetes/kubernetes
 
 conformance: build ## Runs the conformance cases beside the reference plugins, and prints both
 	@dist/tools.sh run

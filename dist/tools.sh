@@ -5,6 +5,7 @@
 #   build   cargo, a C compiler (SQLite is compiled along), the static C library
 #   run     what the daemon, the demo and the tests call: nft, ip, ping, nsenter
 #   peers   the reference plugins, and iptables, which they call
+#   image   what goes into the image of a node beside our own programs
 #   fuzz    cargo-fuzz, which is named only, and a compiler for C++
 set -eu
 
@@ -42,6 +43,11 @@ for purpose in "$@"; do
         need containernetworking-plugins /usr/lib/cni/bridge
         need iptables iptables
         ;;
+    image)
+        need kubernetes-client kubectl
+        need busybox-static busybox
+        need binutils strip
+        ;;
     fuzz)
         need g++ c++
         if ! command -v cargo-fuzz >/dev/null 2>&1; then
@@ -50,7 +56,7 @@ for purpose in "$@"; do
         fi
         ;;
     *)
-        echo "usage: $0 [build] [run] [peers] [fuzz]" >&2
+        echo "usage: $0 [build] [run] [peers] [image] [fuzz]" >&2
         exit 2
         ;;
     esac

@@ -96,6 +96,14 @@ fn all_is_in_its_place_and_twice_is_as_once() {
         serde_json::from_slice(&fs::read(host.conflist()).expect("a conflist")).expect("JSON");
     assert_eq!((&list["name"], &list["cniVersion"]), (&"quantum".into(), &"1.0.0".into()));
     assert_eq!(list["plugins"][0]["type"], "quantum-cni");
+    // A kubelet with dockershim reads no cniVersions and no result of 1.0.0.
+    well(&host.install(&["--cni-version", "0.4.0"]));
+    let older: Value =
+        serde_json::from_slice(&fs::read(host.conflist()).expect("a conflist")).expect("JSON");
+    assert_eq!((&older["cniVersion"], &older["cniVersions"]), (&"0.4.0".into(), &list["cniVersions"]));
+    let unknown = host.install(&["--cni-version", "0.9.0"]);
+    assert!(!unknown.status.success(), "{unknown:?}");
+    well(&host.install(&[]));
 
     let files: Vec<_> =
         expected.iter().map(|name| host.bin().join(name)).chain([host.conflist()]).collect();

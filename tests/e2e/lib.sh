@@ -73,10 +73,6 @@ needs() {
         skip "${packages[*]} cannot be installed: $(tail -n 1 <<<"$why")"
 }
 
-# Folders below /etc and /var/lib that are empty in a world, whatever the machine has there.
-private_folders=(/etc/cni /etc/containers /etc/containerd /etc/docker /etc/quantum /var/lib/cni
-    /var/lib/quantum /var/lib/containers /var/lib/containerd /var/lib/docker /var/lib/kubelet)
-
 # own_world "$@": goes on in namespaces of its own. All that runs there ends with the story, since the
 # story is the first process there.
 own_world() {
@@ -88,27 +84,36 @@ own_world() {
         E2E_INSIDE=$(readlink /proc/self/ns/net) exec "${unshare[@]}" "$0" "$@"
     fi
     [[ $E2E_INSIDE != "$(readlink /proc/self/ns/net)" ]] || die "this is the machine's own namespace"
-    # All that is written from here on is in memory: /run is new, /etc and /var/lib are as they are
-    # and what is changed there is seen here only.
+    # All that is written from here on is in memory: these are as they are on the machine, and what is
+    # changed there is seen here only.
     work=/mnt
-    mount -t tmpfs -o mode=755 e2e "$work" && mount -t tmpfs -o mode=755 e2e /run ||
-        skip "the machine lets nothing be mounted"
+    mount -t tmpfs -o mode=755 e2e "$work" || skip "the machine lets nothing be mounted"
     local folder
-    for folder in /etc /var/lib; do
+    for folder in /etc /opt /var/lib /var/log; do
         mkdir -p "$work/over$folder" "$work/scratch$folder" && mount -t overlay \
             -o "lowerdir=$folder,upperdir=$work/over$folder,workdir=$work/scratch$folder" \
             e2e "$folder" || skip "the machine lets $folder not be made private"
     done
+    own_host "$work" || skip "the machine lets no host be made"
+    trap 'end_of_world' EXIT
+}
+
+# Folders that are empty on a host, whatever the machine has there.
+private_folders=(/etc/cni /etc/containers /etc/containerd /etc/docker /etc/quantum /opt/cni/bin /var/lib/cni
+    /var/lib/quantum /var/lib/containers /var/lib/containerd /var/lib/docker /var/lib/kubelet /var/log/pods)
+
+# own_host FOLDER: in the namespaces of network and mounts that it is called in, all that runtimes keep is
+# empty, and kept below FOLDER; and the network is up.
+own_host() {
+    local folder
+    mount -t tmpfs -o mode=755 e2e /run || return
     for folder in "${private_folders[@]}"; do
-        mkdir -p "$folder" "$work/empty$folder" && mount --bind "$work/empty$folder" "$folder" ||
-            skip "the machine lets $folder not be made private"
+        mkdir -p "$folder" "$1/empty$folder" && mount --bind "$1/empty$folder" "$folder" || return
     done
     # /sys shows the network of whoever mounted it; the control groups are below it and stay.
-    mkdir -p "$work/cgroup"
-    mount --rbind /sys/fs/cgroup "$work/cgroup" && mount -t sysfs sysfs /sys &&
-        mount --rbind "$work/cgroup" /sys/fs/cgroup || skip "the machine lets /sys not be mounted"
-    ip link set lo up && echo 1 >/proc/sys/net/ipv4/ip_forward || skip "the machine lets no network be set up"
-    trap 'end_of_world' EXIT
+    mkdir -p "$1/cgroup" && mount --rbind /sys/fs/cgroup "$1/cgroup" && mount -t sysfs sysfs /sys &&
+        mount --rbind "$1/cgroup" /sys/fs/cgroup || return
+    ip link set lo up && echo 1 >/proc/sys/net/ipv4/ip_forward
 }
 
 # Control groups are the only thing of a world that is not in a namespace. Runtimes are given
@@ -157,37 +162,15 @@ nothing_left() {
 sets_of_networks=(bridges closed strict inward direct zero unprobed gate4 gate6 own4 own6 gatemac epoch stamp unmasq4 unmasq6)
 
 # image FILE [NAME [COMMAND]]: an image of a static busybox, docker.io/library/busybox:test unless it is
-# named, both as a docker archive and as an OCI layout, so that every runtime's import takes it. Nothing
-# is pulled from anywhere. COMMAND is a list in JSON.
+# named. COMMAND is a list in JSON.
 image() {
-    local file=$1 name=${2:-docker.io/library/busybox:test} command=${3:-'["sh"]'}
-    local dir=$work/image layer config manifest digest size
-    rm -rf "$dir" && mkdir -p "$dir/root/bin" "$dir/root/www" "$dir/root/etc" "$dir/root/tmp" \
-        "$dir/out/blobs/sha256"
-    local busybox applet
+    local folder=$work/image busybox applet command='["sh"]'
     busybox=$(command -v busybox) || { echo 'there is no busybox'; return 1; }
-    cp "$busybox" "$dir/root/bin/busybox" || return 1
+    rm -rf "$folder" && mkdir -p "$folder/bin" "$folder/www" "$folder/etc" "$folder/tmp" || return
+    cp "$busybox" "$folder/bin/busybox" || return
     for applet in sh httpd wget timeout mkdir grep sleep cat echo ip hostname nc ps true ls ping udhcpc; do
-        ln -s busybox "$dir/root/bin/$applet"
+        ln -s busybox "$folder/bin/$applet"
     done
-    echo 'root:x:0:0::/:/bin/sh' >"$dir/root/etc/passwd"
-    tar -C "$dir/root" --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -cf "$dir/layer" .
-    layer=$(sha256sum "$dir/layer" | cut -d' ' -f1)
-    cp "$dir/layer" "$dir/out/blobs/sha256/$layer"
-    printf '{"architecture":"%s","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":%s},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
-        "$(dpkg --print-architecture)" "$command" "$layer" >"$dir/config"
-    config=$(sha256sum "$dir/config" | cut -d' ' -f1)
-    cp "$dir/config" "$dir/out/blobs/sha256/$config"
-    printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:%s","size":%d},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:%s","size":%d}]}' \
-        "$config" "$(stat -c %s "$dir/config")" "$layer" "$(stat -c %s "$dir/layer")" >"$dir/manifest"
-    manifest=$(sha256sum "$dir/manifest" | cut -d' ' -f1)
-    size=$(stat -c %s "$dir/manifest")
-    cp "$dir/manifest" "$dir/out/blobs/sha256/$manifest"
-    digest=sha256:$manifest
-    printf '{"imageLayoutVersion":"1.0.0"}' >"$dir/out/oci-layout"
-    printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":%d,"annotations":{"io.containerd.image.name":"%s","org.opencontainers.image.ref.name":"test"}}]}' \
-        "$digest" "$size" "$name" >"$dir/out/index.json"
-    printf '[{"Config":"blobs/sha256/%s","RepoTags":["%s"],"Layers":["blobs/sha256/%s"]}]' \
-        "$config" "$name" "$layer" >"$dir/out/manifest.json"
-    tar -C "$dir/out" -cf "$file" . && rm -rf "$dir"
+    echo 'root:x:0:0::/:/bin/sh' >"$folder/etc/passwd"
+    "$root/dist/pack-image.sh" "$folder" "$1" "${2:-docker.io/library/busybox:test}" "${3:-$command}"
 }

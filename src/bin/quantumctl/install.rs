@@ -26,6 +26,9 @@ use crate::put::{self, PutError};
 
 /// The name of our plugin.
 const PLUGIN: &str = "quantum-cni";
+/// The versions that a conflist offers. A runtime that knows the list takes the last one that it speaks,
+/// any other one takes `cniVersion`.
+const LISTED: &[&str] = &["0.4.0", "1.0.0", "1.1.0"];
 /// A conflist of ours has this entry, so that it is known again.
 const TYPE: &str = PLUGIN;
 
@@ -37,13 +40,13 @@ const SUBNET: &str = "172.20.0.0/16";
 #[derive(Debug, StructOpt)]
 pub(crate) struct Places {
     /// Where runtimes look for plugins
-    #[structopt(long, default_value = "/opt/cni/bin", parse(from_os_str))]
+    #[structopt(long, default_value = "/opt/cni/bin", parse(from_os_str), number_of_values = 1)]
     bin_dir: PathBuf,
     /// Where runtimes look for conflists
-    #[structopt(long, default_value = "/etc/cni/net.d", parse(from_os_str))]
+    #[structopt(long, default_value = "/etc/cni/net.d", parse(from_os_str), number_of_values = 1)]
     conf_dir: PathBuf,
     /// The network's name
-    #[structopt(long, default_value = "quantum")]
+    #[structopt(long, default_value = "quantum", number_of_values = 1)]
     name: String,
 }
 
@@ -71,7 +74,7 @@ pub(crate) struct Install {
     #[structopt(long)]
     no_conf: bool,
     /// The network's bridge
-    #[structopt(long, default_value = "quantum0")]
+    #[structopt(long, default_value = "quantum0", number_of_values = 1)]
     bridge: String,
     /// The network's subnets, separated by commas or each with a flag of its own: containers get an
     /// address of each [default: 172.20.0.0/16]
@@ -80,6 +83,10 @@ pub(crate) struct Install {
     /// Whoever has a route to this host reaches containers by their addresses
     #[structopt(long)]
     direct_access: bool,
+    /// The conflist's cniVersion, for runtimes that do not read cniVersions: a kubelet with
+    /// dockershim (before Kubernetes 1.24) needs 0.4.0
+    #[structopt(long, default_value = "1.0.0", number_of_values = 1, possible_values = LISTED)]
+    cni_version: String,
     /// Replace what is not ours
     #[structopt(long)]
     force: bool,
@@ -280,8 +287,8 @@ fn conflist(options: &Install) -> Result<String, InstallError> {
         .and_then(|call| call.definition())
         .map_err(|e| InstallError::Network(e.to_string()))?;
     let list = json!({
-        "cniVersion": "1.0.0",
-        "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
+        "cniVersion": options.cni_version,
+        "cniVersions": LISTED,
         "name": options.places.name,
         "plugins": [plugin]
     });
