@@ -11,6 +11,10 @@ own_world "$@"
 pods=${PODS:-50}
 here=$root/tests/e2e
 socket=/run/e2e-containerd/containerd.sock
+# since MAJOR MINOR: containerd is of that version or newer.
+[[ $(containerd --version) =~ \ v?([0-9]+)\.([0-9]+) ]] || die "its version is not known: $(containerd --version)"
+version=("${BASH_REMATCH[@]:1}")
+since() { ((version[0] > $1 || version[0] == $1 && version[1] >= $2)); }
 plugins=$work/plugins
 cri() { CRI_CGROUP=$cgroup_parent /usr/bin/python3 "$here/cri.py" "$socket" "$@"; }
 ctr() { command ctr --address "$socket" --namespace e2e "$@"; }
@@ -98,7 +102,7 @@ ip netns add outside && ip link add uplink type veth peer name uplink netns outs
     outside ip route add 10.81.0.0/24 via 192.0.2.1 || die "there is no outside"
 
 # restrict_oom_score_adj: who may not lower the score of a process, as in many a container, cannot
-# start a sandbox otherwise.
+# start a sandbox otherwise. containerd 2 reads this version of the configuration, too.
 cat >"$work/containerd.toml" <<END
 version = 2
 root = "$work/containerd"
@@ -123,6 +127,19 @@ step "$(containerd --version | cut -d' ' -f1-3) is not ready without a network" 
 conflist_is quantum quantum0 10.81.0
 step "it is ready as soon as there is our conflist" eventually 20 cri ready
 
+# Since 2.0 it asks for the STATUS of the plugins of a conflist that can be taken as 1.1.0.
+says_who_is_gone() {
+    local said
+    said=$(cri ready) && { echo 'it is ready'; return 1; }
+    grep '^NetworkReady: .*quantum-cnid does not answer at' <<<"$said" || { echo "$said"; return 1; }
+}
+if since 2 0; then
+    killed "$daemon_pid"
+    step "quantum-cnid is killed: it is not ready, and the reason is ours" says_who_is_gone
+    daemon
+    step "it starts again: it is ready" cri ready
+fi
+
 # ---------------------------------------------------------------- ctr
 
 # ctr_run ID OPTION…: a container of ctr's that serves its name.
@@ -137,11 +154,11 @@ ctr_address() {
 }
 ctr_got() { got "$1" "$(ctr_address "$1")" 80; }
 ctr_gone() { ctr task kill --signal KILL "$1" && eventually 20 ctr task delete "$1" && ctr container delete "$1"; }
-# What ctr 1.6 does not say of a container that ran in the background.
+# What ctr up to 1.6 does not say of a container that ran in the background.
 del() {
     CNI_COMMAND=DEL CNI_CONTAINERID=$1 CNI_NETNS='' CNI_IFNAME=eth0 CNI_PATH=$plugins "$plugins/quantum-cni" \
         <<<'{ "cniVersion": "1.0.0", "name": "quantum", "type": "quantum-cni" }' &&
-        rm "/var/lib/cni/results/quantum-$1-eth0" # libcni's, which it removes with a DEL
+        rm -f /var/lib/cni/results/*"-$1-"* # libcni's, which it removes with a DEL
 }
 
 step "ctr imports the image" ctr images import "$work/busybox.tar"
@@ -153,12 +170,16 @@ wait "$front"
 step "nothing is left of it" eventually 20 no_trace
 step "ctr run --cni --detach" ctr_run back --detach
 step "the host reaches that, too" eventually 20 ctr_got back
-step "it is deleted, of which this ctr tells no plugin" ctr_gone back
-step "its address is still held, therefore" held 1
-step "it can come again all the same" ctr_run back --detach
-step "and is reached" eventually 20 ctr_got back
-step "it is deleted once more" ctr_gone back
-step "a DEL by hand is what was missing" del e2e-back
+if since 1 7; then
+    step "it is deleted" ctr_gone back
+else
+    step "it is deleted, of which this ctr tells no plugin" ctr_gone back
+    step "its address is still held, therefore" held 1
+    step "it can come again all the same" ctr_run back --detach
+    step "and is reached" eventually 20 ctr_got back
+    step "it is deleted once more" ctr_gone back
+    step "a DEL by hand is what was missing" del e2e-back
+fi
 step "nothing is left of that" eventually 20 no_trace
 
 # ---------------------------------------------------------------- one pod
@@ -336,10 +357,28 @@ step "20 pods are made at once while the daemon is killed: those that are there 
 step "all of them are removed" cri remove $(cri list)
 step "and nothing is left of those that were and those that were not" eventually 20 no_trace
 
+logged=$(wc -l <"$work/daemon.log")
 make_and_kill runtime "$runtime_pid"
 step "20 pods are made at once while containerd is killed: what it knows of them it removes" cri remove $(cri list)
 # A namespace that it had made and not written down it forgets. We were never asked for an address there.
 for name in /run/netns/cni-*; do [[ ! -e $name ]] || { umount "$name" 2>/dev/null; rm "$name"; }; done
+# If it is killed between an ADD and writing down what that said, containerd 1.7 removes the pod without a DEL
+# (containerd/containerd#12923). All the others must be gone.
+without_del() { comm -23 <(done_since ADD) <(done_since DEL); }
+# done_since COMMAND: the containers for which it was done since the log had so many lines.
+done_since() {
+    tail -n "+$((logged + 1))" "$work/daemon.log" | grep -F ' INFO done, ' |
+        grep -F "command: $1, network_name: quantum," | grep -o '[^ ]*$' | sort -u
+}
+held_without_del() { held "$(without_del | wc -l)"; }
+del_without_del() {
+    local id
+    for id in $(without_del); do del "$id" || return; done
+}
+if since 1 7 && ! since 2 0; then
+    step "what is held is of pods that this containerd removed without a DEL" eventually 20 held_without_del
+    step "a DEL by hand is what was missing for each" del_without_del
+fi
 step "and nothing is left of the others" eventually 20 no_trace
 
 # ---------------------------------------------------------------- another name

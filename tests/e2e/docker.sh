@@ -6,8 +6,9 @@
 needs docker.io dockerd busybox-static busybox iproute2 ip nftables nft
 own_world "$@"
 
-# Another program of the name may come first in PATH.
-dock() { /usr/bin/docker -H "unix://$work/docker.sock" "$@"; }
+# The client that came with dockerd: another program of the name may come first in PATH.
+docker=$(dirname "$(command -v dockerd)")/../bin/docker
+dock() { "$docker" -H "unix://$work/docker.sock" "$@"; }
 socket=/run/docker/plugins/quantum.sock
 
 dockerd_starts() {
@@ -67,7 +68,7 @@ cni() {
 }
 
 ours
-step 'dockerd starts' dockerd_starts
+step "$(dockerd --version | cut -d, -f1) starts" dockerd_starts
 step 'an image is made and loaded' image "$work/image.tar"
 step 'and loaded' dock load -i "$work/image.tar"
 
