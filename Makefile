@@ -35,7 +35,7 @@ FUZZ_FLAGS := -timeout=10 -rss_limit_mb=1024 -max_len=4096 -print_final_stats=1
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build release plugin image demo test e2e e2e-kubernetes check conformance fuzz bench install uninstall clean
+.PHONY: help build release plugin image demo test e2e e2e-newer e2e-kubernetes check conformance fuzz bench install uninstall clean
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -66,17 +66,23 @@ image: release ## Makes the image that config/samples/kubernetes runs on every n
 # The stories, all of tests/e2e if none is named: make e2e STORIES=podman
 STORIES ?=
 KUBERNETES := $(abspath $(TARGET)/kubernetes)
-E2E = QUANTUM_BIN_DIR=$(abspath $(DEBUG)) QUANTUM_PLUGIN=$(abspath $(PLUGIN)) QUANTUM_KUBERNETES=$(KUBERNETES) \
-	tests/e2e/run
+E2E = QUANTUM_BIN_DIR=$(abspath $(DEBUG)) QUANTUM_PLUGIN=$(abspath $(PLUGIN)) QUANTUM_KUBERNETES=$(KUBERNETES)
 
 e2e: build ## Runs real runtimes with our plugin, installed with apt where they are missing (STORIES=…)
 	@dist/tools.sh run
-	@$(E2E) $(STORIES)
+	@$(E2E) tests/e2e/run $(STORIES)
 
 e2e-kubernetes: build ## Runs a Kubernetes of two nodes with our plugin, built once from Debian's source
 	@dist/tools.sh run
 	@tests/e2e/kubernetes/build.sh $(KUBERNETES)
-	@$(E2E) kubernetes/kubernetes
+	@$(E2E) tests/e2e/run kubernetes/kubernetes
+
+# The suites of Debian whose runtimes are tried, trixie and sid if none is named: make e2e-newer SUITES=sid
+SUITES ?=
+
+e2e-newer: build ## Runs the stories with the runtimes of newer Debians, not installed (SUITES=… STORIES=…)
+	@dist/tools.sh run
+	@$(E2E) QUANTUM_RUNTIMES=$(abspath $(TARGET)/runtimes) STORIES="$(STORIES)" tests/e2e/newer $(SUITES)
 
 conformance: build ## Runs the conformance cases beside the reference plugins, and prints both
 	@dist/tools.sh run
