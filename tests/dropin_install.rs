@@ -100,7 +100,10 @@ fn all_is_in_its_place_and_twice_is_as_once() {
     well(&host.install(&["--cni-version", "0.4.0"]));
     let older: Value =
         serde_json::from_slice(&fs::read(host.conflist()).expect("a conflist")).expect("JSON");
-    assert_eq!((&older["cniVersion"], &older["cniVersions"]), (&"0.4.0".into(), &list["cniVersions"]));
+    assert_eq!(
+        (&older["cniVersion"], &older["cniVersions"]),
+        (&"0.4.0".into(), &list["cniVersions"])
+    );
     let unknown = host.install(&["--cni-version", "0.9.0"]);
     assert!(!unknown.status.success(), "{unknown:?}");
     well(&host.install(&[]));

@@ -1,5 +1,7 @@
 //! Files of policy that will not do: what they said last holds, or what they could be about is denied.
 
+use std::os::unix::fs::symlink;
+
 use serde_json::{Value, json};
 
 use crate::daemon_status::quantumctl;
@@ -159,4 +161,51 @@ fn a_peer_that_came_after_us_is_nobody_to_accept_and_everybody_to_deny() {
     let deny = json!({ "podSelector": { "matchLabels": { "app": "db" } }, "ingress": [] });
     apply(&world, &network_policy("deny", deny));
     reach(&web.netns, &db.addresses, false, "a NetworkPolicy denies");
+}
+
+#[test]
+fn what_is_renamed_into_policy_dir_is_read_without_being_told() {
+    let world = world!();
+    let folder = world.paths().root.join("policy.d");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let daemon = world.daemon();
+    let [web, other, db] = names(&world, &dual("moved", 205, json!({})));
+    let _db = serve(&db);
+    reach(&web.netns, &db.addresses, true, "without a policy");
+    let may = |who: &str, can: bool| {
+        let command = format!("policy explain shop/{who} shop/db 7007/tcp");
+        eventually(&format!("{who} to be {can}"), || {
+            let explained = quantumctl_with(&world, &command, "");
+            (explained.status.code() == Some(i32::from(!can))).then_some(())
+        });
+    };
+    // As `mv` does it.
+    write(&world, "10-db.new", &from("other").to_string());
+    std::fs::rename(folder.join("10-db.new"), folder.join("10-db.yaml")).expect("renamed");
+    may("web", false);
+    reach(&web.netns, &db.addresses, false, "moved in");
+    reach(&other.netns, &db.addresses, true, "moved in");
+    std::fs::rename(folder.join("10-db.yaml"), folder.join("10-db.old")).expect("renamed");
+    daemon.reload();
+    may("web", true);
+
+    // As Kubernetes changes a ConfigMap: the files are links by way of one that is renamed.
+    let version = |number: u32, app: &str| {
+        let files = folder.join(format!("..{number}"));
+        std::fs::create_dir(&files).expect("a folder");
+        std::fs::write(files.join("db.yaml"), from(app).to_string()).expect("written");
+        symlink(format!("..{number}"), folder.join("..data_tmp")).expect("linked");
+        std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).expect("renamed");
+    };
+    version(1, "other");
+    symlink("..data/db.yaml", folder.join("db.yaml")).expect("linked");
+    may("web", false);
+    version(2, "web");
+    may("web", true);
+    may("other", false);
+    reach(&web.netns, &db.addresses, true, "the second version");
+    reach(&other.netns, &db.addresses, false, "the second version");
+    version(3, "nobody");
+    std::fs::remove_file(folder.join("db.yaml")).expect("removed");
+    may("other", true);
 }

@@ -42,6 +42,7 @@ use crate::messages::policy::{Begin, Reread};
 use crate::messages::publisher::Publish;
 use crate::messages::{Drain, ask};
 use crate::meters::Meters;
+use crate::policy_dir::PolicyDir;
 use crate::session::{House, Listener};
 use crate::wiring::{self, DockerParts, Graph, Parts};
 
@@ -129,11 +130,13 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     });
     info!(log, "listening"; "socket" => &settings.socket_path, "http" => %settings.http_listen);
 
+    // Listened to before it is read first.
+    let mut policy_dir = PolicyDir::new(&settings.policy_dir(), &log);
     let order = put_in_order(&graph, &opening, Path::new(&settings.config_dir), &board, &log);
     tokio::select! {
         ordered = order => {
             ordered?;
-            until_told(&mut signals, &graph, &log).await?;
+            until_told(&mut signals, &mut policy_dir, &graph, &log).await?;
         }
         // A start that takes long, or hangs, can be ended too.
         () = signals.stop() => {}
@@ -326,19 +329,29 @@ impl Signals {
     }
 }
 
-/// Serves until SIGTERM or SIGINT; SIGHUP reads `config_dir` and `policy_dir` again.
-async fn until_told(signals: &mut Signals, graph: &Graph, log: &Logger) -> Result<(), Failure> {
+/// Serves until SIGTERM or SIGINT; SIGHUP reads `config_dir` and `policy_dir` again, and what is renamed
+/// into `policy_dir` has that one read.
+async fn until_told(
+    signals: &mut Signals,
+    policy_dir: &mut PolicyDir,
+    graph: &Graph,
+    log: &Logger,
+) -> Result<(), Failure> {
     loop {
         let Signals { terminate, interrupt, hangup } = signals;
-        tokio::select! {
+        let all = tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => {}
-        }
-        info!(log, "reading config_dir again");
-        tokio::select! {
-            read = ask(&graph.reload, Reload) => read?,
-            () = signals.stop() => return Ok(()),
+            _ = hangup.recv() => true,
+            () = policy_dir.changed() => false,
+        };
+        if all {
+            info!(log, "reading config_dir again");
+            policy_dir.listen(log);
+            tokio::select! {
+                read = ask(&graph.reload, Reload) => read?,
+                () = signals.stop() => return Ok(()),
+            }
         }
         tokio::select! {
             read = ask(&graph.reread, Reread) => read?,

@@ -19,6 +19,7 @@ mod metrics;
 mod network;
 mod options;
 mod policy;
+mod policy_dir;
 mod pool;
 mod publisher;
 mod ranks;

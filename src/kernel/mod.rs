@@ -18,6 +18,7 @@ pub mod netns;
 pub mod nflog;
 pub mod nft;
 pub mod peer;
+pub mod renames;
 pub mod route;
 pub mod sysctl;
 #[cfg(test)]

@@ -58,7 +58,7 @@ pub use error::StoreError;
 pub use ledger::Ledger;
 pub use open::Opening;
 pub use read::{Stored, StoredState};
-pub use shelf::Shelf;
+pub use shelf::{POLICY_SUFFIXES, Shelf};
 pub use write::Change;
 
 impl Stored {

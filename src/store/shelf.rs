@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::{StoreError, small_file};
 use crate::policy::{Catalog, FilesRead};
 
-const SUFFIXES: [&str; 3] = [".yaml", ".yml", ".json"];
+/// How the names of files end that are policy.
+pub const POLICY_SUFFIXES: &[&str] = &[".yaml", ".yml", ".json"];
 
 /// More files than this are not policy.
 const MOST_FILES: usize = 1000;
@@ -77,7 +78,8 @@ impl Shelf {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             // Editors and container runtimes keep files with a dot beside those that are meant.
-            if !name.starts_with('.') && SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
+            if !name.starts_with('.') && POLICY_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+            {
                 files.push(path);
             }
         }

@@ -333,3 +333,106 @@ for one in a b; do
 done
 step "a pod reaches itself by its Service" says "$(list alone | cut -d' ' -f1)" \
     pod_fetch "$(list alone | cut -d' ' -f1)" "$(service alone)"
+
+# ---------------------------------------------------------------- policy
+
+# The daemon of a node, asked in its pod.
+ctl() { # NODE WORD…
+    local pod
+    pod=$(kubectl -n kube-system get pods -l app=quantum-cni --field-selector "spec.nodeName=node-$1" -o name) &&
+        kubectl -n kube-system exec "$pod" -- quantumctl "${@:2}"
+}
+vault() {
+    kubectl create namespace vault && kubectl -n vault apply -f - <<END
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: { name: gold }
+spec:
+  selector: { matchLabels: { app: gold } }
+  template:
+$(template gold "")
+END
+}
+vault_on() { kubectl -n vault get pods --field-selector "spec.nodeName=node-$1" -o "jsonpath={.items[0].$2}"; }
+closed() {
+    kubectl -n kube-system create configmap quantum-policy --from-file vault.yaml=/dev/stdin <<END
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: closed, namespace: vault }
+spec: { podSelector: {}, policyTypes: [Ingress] }
+END
+}
+is_told() { ctl "$1" policy show | grep -F vault/closed; }
+explains() { # NODE
+    ctl "$1" policy explain "default/$(name_on web "$1")" "vault/$(vault_on "$1" metadata.name)" 80 |
+        grep -F 'NetworkPolicy vault/closed'
+}
+step "another namespace, with a pod on each node" vault
+step "both are there" kubectl -n vault rollout status --timeout=100s daemonset/gold
+for one in a b; do
+    step "a pod on $one reaches that" pod_fetch "$(name_on web "$one")" "$(vault_on "$one" status.podIP)"
+done
+step "a ConfigMap has a NetworkPolicy that closes the namespace" closed
+for one in a b; do
+    step "the daemon of $one has it" eventually 90 is_told "$one"
+    step "the pod on $one does not reach it any more" fails pod_fetch "$(name_on web "$one")" "$(vault_on "$one" status.podIP)"
+    step "and is told why" explains "$one"
+done
+step "the kubelets' probes still come through" kubectl -n vault rollout status --timeout=20s daemonset/gold
+step "the namespace is deleted with all that is in it" kubectl delete namespace vault
+step "and the ConfigMap" kubectl -n kube-system delete configmap quantum-policy
+
+# ---------------------------------------------------------------- they come and go
+
+some_are_deleted() { # they are gone when this returns
+    list web | head -n $((pods / 3)) | cut -d' ' -f1 | xargs timeout 100 /usr/bin/kubectl --kubeconfig "$work/kubeconfig" delete pod
+}
+daemon_of() { # NODE: its process, which is in a container
+    local pid
+    for pid in $(pgrep -x quantum-cnid); do
+        [[ $(readlink "/proc/$pid/ns/net") != "$(readlink "/proc/${pid_of[$1]}/ns/net")" ]] || { echo "$pid"; return; }
+    done
+    return 1
+}
+daemons_are_killed() { kill -KILL "$(daemon_of a)" && kill -KILL "$(daemon_of b)"; }
+daemons_are_back() { daemon_of a && daemon_of b && kubectl -n kube-system rollout status --timeout=5s daemonset/quantum-cni; }
+all_is_well() { all_answer web && addresses_are_right; }
+step "a third of the pods are deleted" some_are_deleted
+step "others take their place" rolled_out deployment/web
+step "each has an address of its own, and answers" eventually 20 all_is_well
+
+step "the Deployment is rolled out anew" kubectl rollout restart deployment/web
+step "both daemons are killed meanwhile" daemons_are_killed
+step "the kubelets start them again" eventually 60 daemons_are_back
+step "the new pods are there" rolled_out deployment/web
+step "each has an address of its own, and answers" eventually 20 all_is_well
+step "pods are deleted" some_are_deleted
+step "a daemon is killed meanwhile" kill -KILL "$(daemon_of b)"
+step "others take their place" rolled_out deployment/web
+step "each has an address of its own, and answers" eventually 20 all_is_well
+
+drained() { kubectl drain node-a --ignore-daemonsets --timeout=90s; }
+only_on() { # NODE LABEL
+    ! list "$2" | grep -v "node-$1\$"
+}
+attachments() { ctl "$1" status -o json | grep -o '"held": *[0-9]*' | grep -o '[0-9]*$'; }
+step "node a is drained" drained
+step "all pods of the Deployment are on b" only_on b web
+step "and are there" rolled_out deployment/web
+step "on a the DaemonSet's pod alone has an address" eventually 20 says 1 attachments a
+step "the Service is served" fetch "${address_of[a]}" 30080
+step "a may have pods again" kubectl uncordon node-a
+step "fewer pods are asked for" kubectl scale deployment/web --replicas 2
+step "that is what there is" rolled_out deployment/web
+step "and more again" kubectl scale deployment/web --replicas "$pods"
+step "they are there" rolled_out deployment/web
+step "each has an address of its own, and answers" eventually 20 all_is_well
+
+# ---------------------------------------------------------------- they go
+
+no_pods() { local left; left=$(kubectl get pods -o name) && [[ -z $left ]] || { echo "$left"; return 1; }; }
+step "everything is deleted" kubectl delete deployment,daemonset,service --all
+step "no pod is stuck" eventually 60 no_pods
+for one in a b; do
+    step "nothing is left on $one" eventually 60 on "$one" "$here/kubernetes.sh" no_trace
+done
