@@ -279,8 +279,8 @@ END
 list() {
     kubectl get pods -l "app=$1" -o 'go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}} {{.status.podIP}} {{.spec.nodeName}}{{"\n"}}{{end}}{{end}}'
 }
-name_on() { list "$1" | sed -n "s/ .* node-$2\$//p" | head -n 1; }
-address_on() { list "$1" | sed -n "s/^[^ ]* \(.*\) node-$2\$/\1/p" | head -n 1; }
+name_on() { list "$1" | sed -n "s/ .* node-$2\$//p" | sed -n 1p; }
+address_on() { list "$1" | sed -n "s/^[^ ]* \(.*\) node-$2\$/\1/p" | sed -n 1p; }
 service() { kubectl get service "$1" -o 'jsonpath={.spec.clusterIP}'; }
 rolled_out() { kubectl rollout status --timeout=100s "$1"; }
 
@@ -364,8 +364,9 @@ END
 }
 is_told() { ctl "$1" policy show | grep -F vault/closed; }
 explains() { # NODE
-    ctl "$1" policy explain "default/$(name_on web "$1")" "vault/$(vault_on "$1" metadata.name)" 80 |
-        grep -F 'NetworkPolicy vault/closed'
+    local said # and the status is 1, as it is denied
+    said=$(ctl "$1" policy explain "default/$(name_on web "$1")" "vault/$(vault_on "$1" metadata.name)" 80)
+    grep -F 'NetworkPolicy vault/closed' <<<"$said"
 }
 step "another namespace, with a pod on each node" vault
 step "both are there" kubectl -n vault rollout status --timeout=100s daemonset/gold
@@ -385,7 +386,7 @@ step "and the ConfigMap" kubectl -n kube-system delete configmap quantum-policy
 # ---------------------------------------------------------------- they come and go
 
 some_are_deleted() { # they are gone when this returns
-    list web | head -n $((pods / 3)) | cut -d' ' -f1 | xargs timeout 100 /usr/bin/kubectl --kubeconfig "$work/kubeconfig" delete pod
+    list web | sed -n "1,$((pods / 3))s/ .*//p" | xargs timeout 100 /usr/bin/kubectl --kubeconfig "$work/kubeconfig" delete pod
 }
 daemon_of() { # NODE: its process, which is in a container
     local pid
