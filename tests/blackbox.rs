@@ -54,6 +54,7 @@ mod network_spoof;
 mod network_stranger;
 mod network_tuning;
 mod network_unmasked;
+mod policy_asked;
 mod policy_audit;
 mod policy_cases;
 mod policy_elements;

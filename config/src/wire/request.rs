@@ -85,9 +85,20 @@ impl Call {
 }
 
 impl Control {
+    /// How long a body may be that goes with this question.
+    pub fn room(question: &str) -> usize {
+        let control = Self { question: question.to_owned(), body: Vec::new() };
+        let besides = control.fields().put(Tag::Body, &[]).finish().len();
+        (MAX_BODY as usize).saturating_sub(besides)
+    }
+
+    fn fields(&self) -> Writer {
+        Writer::default().put_text(Tag::Question, &self.question)
+    }
+
     /// The whole frame. Fails if the body were too long to be accepted.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
-        let mut fields = Writer::default().put_text(Tag::Question, &self.question);
+        let mut fields = self.fields();
         if !self.body.is_empty() {
             fields = fields.put(Tag::Body, &self.body);
         }
@@ -226,6 +237,16 @@ mod tests {
         }
         let long = Control { question: String::new(), body: vec![b' '; MAX_BODY as usize] };
         assert!(matches!(long.encode(), Err(WireError::Oversized(_))));
+    }
+
+    #[test]
+    fn a_body_that_fills_its_room_is_sent_and_a_longer_one_is_not() {
+        let question = "policy.apply".to_owned();
+        let body = vec![b' '; Control::room(&question)];
+        let mut control = Control { question, body };
+        assert!(control.encode().is_ok());
+        control.body.push(b' ');
+        assert_eq!(control.encode(), Err(WireError::Oversized(MAX_BODY + 1)));
     }
 
     #[test]

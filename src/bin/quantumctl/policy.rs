@@ -10,6 +10,7 @@ use quantum_config::ask::{
     Applied, Ask, Delete, Denied, Explain, Explanation, Label, Labelled, Matrix, OfMatrix, Shown,
     Simulation,
 };
+use quantum_config::wire::Control;
 use structopt::StructOpt;
 
 use crate::ask::{AskError, ask_policy};
@@ -130,8 +131,8 @@ fn question(command: &Command) -> Result<Ask, AskError> {
         read_traffic(port).map(write_traffic).map_err(|error| AskError::Question(error.to_string()))
     };
     Ok(match command {
-        Command::Apply { file } => Ask::Apply(read(file)?),
-        Command::Simulate { file, .. } => Ask::Simulate(read(file)?),
+        Command::Apply { file } => documents(file, Ask::Apply)?,
+        Command::Simulate { file, .. } => documents(file, Ask::Simulate)?,
         Command::Delete { kind, name } => {
             let (namespace, name) = match name.split_once('/') {
                 Some((namespace, name)) => (Some(namespace.to_owned()), name),
@@ -150,6 +151,29 @@ fn question(command: &Command) -> Result<Ask, AskError> {
         Command::Show { .. } => Ask::Show,
         Command::Denied { .. } => Ask::Denied,
     })
+}
+
+/// A question that is documents, if they go into one.
+fn documents(file: &str, ask: fn(String) -> Ask) -> Result<Ask, AskError> {
+    let text = read(file)?;
+    let length = text.len();
+    let asked = ask(text);
+    let room = Control::room(asked.question());
+    if length <= room {
+        return Ok(asked);
+    }
+    let called = if file == "-" { "standard input" } else { file };
+    let instead = match asked {
+        Ask::Simulate(_) => "simulate fewer documents at a time",
+        _ => {
+            "apply its documents in several parts, or put them into policy_dir, where each file may \
+             have 2 MiB"
+        }
+    };
+    let why = format!(
+        "{called} has {length} bytes, and quantumctl can give the daemon at most {room} at once: {instead}"
+    );
+    Err(AskError::Question(why))
 }
 
 fn read(file: &str) -> Result<String, AskError> {
