@@ -176,7 +176,7 @@ mod tests {
         let key = "n/c/eth0".parse().expect("a key");
         let labels = [("app".to_owned(), "web".to_owned())].into();
         let catalog = shelf.reload(&shelf.restore());
-        let catalog = catalog.apply(&GOOD.replace("name: a", "name: b")).expect("applied");
+        let (catalog, _) = catalog.apply(&GOOD.replace("name: a", "name: b")).expect("applied");
         let catalog = catalog.label(&key, &labels, &[]).expect("labelled");
         shelf.save(&catalog).expect("saved");
         let saved = fs::metadata(dir.path().join("policy.json")).expect("there");

@@ -53,9 +53,8 @@ impl Handler<Answer> for Policy {
 
 impl Policy {
     fn apply(&mut self, text: &str, ctx: &mut Context<Self>) -> ResponseFuture<Answered> {
-        let changed = policy::keys(text).and_then(|keys| Ok((keys, self.catalog.apply(text)?)));
-        match changed {
-            Ok((keys, catalog)) => self.answer_change(catalog, &keys, ctx),
+        match self.catalog.apply(text) {
+            Ok((catalog, keys)) => self.answer_change(catalog, &keys, ctx),
             Err(error) => ready::<()>(Err(refused(&error))),
         }
     }
@@ -123,7 +122,7 @@ impl Policy {
 
     fn simulate(&mut self, text: &str) -> ResponseFuture<Answered> {
         let catalog = match self.catalog.apply(text) {
-            Ok(catalog) => catalog,
+            Ok((catalog, _)) => catalog,
             Err(error) => return ready::<()>(Err(refused(&error))),
         };
         let now = self.world();

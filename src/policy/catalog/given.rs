@@ -58,18 +58,14 @@ fn written(text: &str) -> Result<Vec<Value>, CatalogError> {
     if found.is_empty() { Err(CatalogError::Empty) } else { Ok(found) }
 }
 
-/// Which documents a text holds.
-pub fn keys(text: &str) -> Result<Vec<DocumentKey>, CatalogError> {
-    written(text)?.iter().map(|value| Ok(read(value)?.key())).collect()
-}
-
 impl Catalog {
-    /// Adds the documents of a text, or puts them in the place of those that operators gave before.
-    pub fn apply(&self, text: &str) -> Result<Self, CatalogError> {
+    /// Adds the documents of a text, or puts them in the place of those that operators gave before. Gives
+    /// also which they are, in their order.
+    pub fn apply(&self, text: &str) -> Result<(Self, Vec<DocumentKey>), CatalogError> {
         self.check_not_lost()?;
         let of_files = self.of_files();
         let mut given = (*self.given).clone();
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut keys) = (BTreeSet::new(), Vec::new());
         for value in written(text)? {
             let document = read(&value)?;
             let key = document.key();
@@ -77,13 +73,14 @@ impl Catalog {
             if !seen.insert(key.clone()) {
                 return Err(CatalogError::Twice { key });
             }
+            keys.push(key.clone());
             let (value, document) = (Arc::new(value), Arc::new(document));
             given.insert(key, Given { value, document, problem: None });
         }
         if given.len() > MOST {
             return Err(CatalogError::TooMany { most: MOST });
         }
-        Ok(Self { given: Arc::new(given), ..self.clone() })
+        Ok((Self { given: Arc::new(given), ..self.clone() }, keys))
     }
 
     /// Takes documents away that operators gave.

@@ -28,7 +28,6 @@ use quantum_config::ids::AttachmentKey;
 use quantum_config::policy::{Document, DocumentKey, Labels, OrderedPolicy, Reach};
 
 pub use error::CatalogError;
-pub use given::keys;
 
 use file::PolicyFile;
 use given::Given;
