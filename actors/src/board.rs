@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quantum_cni::attach::Dropping;
+use quantum_cni::policy::Standing;
 use quantum_config::cni::{CniError, Code, Definition};
 use quantum_config::ids::NetworkName;
 use serde::Serialize;
@@ -34,6 +35,9 @@ pub(crate) struct Board {
     pub(crate) policy_problems: Vec<FileProblem>,
     /// Networks that are defined in `config_dir`, each with its file.
     pub(crate) defined: BTreeMap<NetworkName, String>,
+    /// What those files say.
+    #[serde(skip)]
+    pub(crate) definitions: BTreeMap<NetworkName, Arc<Definition>>,
     /// Networks that are in use.
     pub(crate) networks: BTreeMap<NetworkName, NetworkStatus>,
 }
@@ -111,6 +115,15 @@ impl Board {
         };
         let dropped: Vec<String> = self.dropping.iter().filter_map(concerned).collect();
         self.limited = self.unruled.iter().cloned().chain(dropped).collect();
+    }
+
+    /// How the networks stand of which that is known: those in use as they are now, the others as they
+    /// are defined.
+    pub(crate) fn standings(&self) -> BTreeMap<String, Standing> {
+        let used =
+            self.networks.iter().filter_map(|(name, n)| Some((name, n.definition.as_ref()?)));
+        let all = self.definitions.iter().chain(used);
+        all.map(|(name, known)| (name.to_string(), Standing::from(&known.posture))).collect()
     }
 
     /// The answer to a STATUS for `network`. What failed with another definition than the caller's

@@ -136,11 +136,38 @@ fn what_is_audited_is_denied_and_comes_through() {
 #[test]
 fn what_is_in_force_is_shown() {
     let own = policy("a", "own", &json!({"podSelector": {"matchLabels": {"app": "db"}}}));
-    let shown = show(&world(8, 8, &[own]));
+    let shown = show(&world(8, 8, &[own]), &BTreeMap::new());
     assert_eq!(shown.endpoints.len(), 8);
     assert_eq!((shown.policies.len(), shown.policies[0].selects), (1, 1));
     assert_eq!(shown.endpoints[4].policies, ["a/own"]);
     assert_eq!(shown.networks[1].posture, "open");
+}
+
+#[test]
+fn what_is_in_force_is_shown_though_nobody_is_there() {
+    let mut documents = vec![policy("a", "own", &json!({"podSelector": {}}))];
+    let mut audited = policy("b", "own", &json!({"podSelector": {}}));
+    audited["metadata"]["annotations"] = json!({"policy.quantum/mode": "audit"});
+    documents.push(audited);
+    documents.push(json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "c", "labels": {"team": "shop"}}}));
+    let networks = BTreeMap::from([
+        ("one".to_owned(), Standing::Open),
+        ("three".to_owned(), Standing::ZeroTrust { probes: true }),
+    ]);
+    let shown = |count| {
+        let shown = show(&world(count, 1, &documents), &networks);
+        let networks = shown.networks.into_iter().map(|n| format!("{} {}", n.name, n.posture));
+        let policies =
+            shown.policies.into_iter().map(|p| format!("{} {} {}", p.name, p.mode, p.selects));
+        let namespaces = shown.namespaces.into_iter().map(|n| n.name);
+        [networks.collect::<Vec<_>>(), policies.collect(), namespaces.collect()]
+            .map(|l| l.join(", "))
+    };
+    let nobody = ["one open, three zero-trust", "a/own enforce 0, b/own audit 0", "c"];
+    assert_eq!(shown(0), nobody);
+    let one = ["one isolated, three zero-trust", "a/own enforce 1, b/own audit 0", "a, c"];
+    assert_eq!(shown(1), one, "as its endpoint is judged");
 }
 
 /// Pieces of policies, in which endpoints of some worlds differ.

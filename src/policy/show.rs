@@ -1,64 +1,90 @@
 //! What is in force, as far as a world knows it. Where labels and documents come from, whoever made the
 //! world has to add.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quantum_config::ask::{
     Shown, ShownEndpoint, ShownLabel, ShownNamespace, ShownNetwork, ShownPolicy,
 };
-use quantum_config::policy::{OrderedPolicy, OrderedTier};
+use quantum_config::policy::{NetworkPolicy, OrderedPolicy, OrderedTier};
 
 use super::resolve::called;
 use super::terms::Selecting;
-use super::{Endpoint, View, World};
+use super::{Endpoint, Standing, View, World};
 
-/// The most endpoints that are shown: an answer has a limit.
+/// The most endpoints, policies and namespaces that are shown: an answer has a limit.
 const ENDPOINTS: usize = 1000;
+const POLICIES: usize = 1000;
+const NAMESPACES: usize = 1000;
 
-/// Answers `policy.show`. Of networks, namespaces and their policies those that have endpoints are shown.
-pub fn show(world: &World) -> Shown {
-    let names =
-        |of: fn(&Endpoint) -> &str| world.endpoints().iter().map(of).collect::<BTreeSet<&str>>();
-    let networks = names(|endpoint| &endpoint.network).into_iter().map(|name| ShownNetwork {
-        name: name.to_owned(),
-        posture: world.standing(name).to_string(),
-    });
-    let namespaces = names(|endpoint| &endpoint.namespace);
-    let shown =
-        world.endpoints().iter().take(ENDPOINTS).map(|endpoint| endpoint_of(world, endpoint));
-    let mut policies = ordered(world, OrderedTier::Admin);
-    policies.extend(ordered(world, OrderedTier::Application));
-    policies.extend(namespaces.iter().flat_map(|name| network(world, name)));
-    policies.extend(ordered(world, OrderedTier::Baseline));
-    let namespaces = namespaces.iter().map(|name| ShownNamespace {
+/// Answers `policy.show`. `networks` are those that are known, whether they have endpoints or not; one
+/// that has stands as its endpoints are judged.
+pub fn show(world: &World, networks: &BTreeMap<String, Standing>) -> Shown {
+    let endpoints = world.endpoints();
+    let used =
+        endpoints.iter().map(|endpoint| (&endpoint.network, world.standing(&endpoint.network)));
+    let known = networks.iter().map(|(name, standing)| (name, *standing));
+    let networks: BTreeMap<&String, Standing> = known.chain(used).collect();
+    let networks = networks
+        .into_iter()
+        .map(|(name, standing)| ShownNetwork { name: name.clone(), posture: standing.to_string() });
+    let names = endpoints.iter().map(|endpoint| endpoint.namespace.as_str());
+    let namespaces: BTreeSet<&str> = names.chain(world.documents().namespaces()).collect();
+    let shown = namespaces.iter().take(NAMESPACES).map(|name| ShownNamespace {
         name: (*name).to_owned(),
         labels: world.labels(name).clone(),
+        source: String::new(),
     });
+    let shown = shown.collect();
+    let mut policies = policies(world);
+    let policies_left_out = policies.len().saturating_sub(POLICIES);
+    policies.truncate(POLICIES);
     Shown {
         networks: networks.collect(),
-        namespaces: namespaces.collect(),
+        namespaces: shown,
+        namespaces_left_out: namespaces.len().saturating_sub(NAMESPACES),
         policies,
-        endpoints: shown.collect(),
-        endpoints_left_out: world.endpoints().len().saturating_sub(ENDPOINTS),
+        policies_left_out,
+        endpoints: endpoints.iter().take(ENDPOINTS).map(|e| endpoint_of(world, e)).collect(),
+        endpoints_left_out: endpoints.len().saturating_sub(ENDPOINTS),
         problems: Vec::new(),
     }
+}
+
+/// All policies in the order in which they are asked, whether they select somebody or not.
+fn policies(world: &World) -> Vec<ShownPolicy> {
+    let mut there: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
+    for endpoint in world.endpoints() {
+        there.entry(&endpoint.namespace).or_default().push(endpoint);
+    }
+    let of_namespaces = world.documents().network_policies().iter();
+    let of_namespaces = of_namespaces.map(|policy| {
+        let candidates = there.get(policy.namespace.as_str()).map_or(&[][..], Vec::as_slice);
+        network(policy, candidates)
+    });
+    let mut policies = ordered(world, OrderedTier::Admin);
+    policies.extend(ordered(world, OrderedTier::Application));
+    policies.extend(of_namespaces);
+    policies.extend(ordered(world, OrderedTier::Baseline));
+    policies
 }
 
 fn ordered(world: &World, tier: OrderedTier) -> Vec<ShownPolicy> {
     let policies = world.ordered(tier, View::WithStaged).map(|policy| ShownPolicy {
         kind: policy.kind.to_string(),
         name: policy.name.clone(),
-        tier: called_tier(&format!("{tier:?}"), policy.staged),
+        tier: format!("{tier:?}"),
         priority: Some(policy.priority),
+        mode: mode(policy.staged),
         selects: world.endpoints().iter().filter(|e| selects(world, policy, e)).count(),
         source: String::new(),
     });
     policies.collect()
 }
 
-/// A tier, and that who is of it decides nothing.
-fn called_tier(tier: &str, is_staged: bool) -> String {
-    if is_staged { format!("{tier}, staged") } else { tier.to_owned() }
+/// As documents have it.
+fn mode(is_staged: bool) -> String {
+    if is_staged { "audit" } else { "enforce" }.to_owned()
 }
 
 fn selects(world: &World, policy: &OrderedPolicy, endpoint: &Endpoint) -> bool {
@@ -66,22 +92,17 @@ fn selects(world: &World, policy: &OrderedPolicy, endpoint: &Endpoint) -> bool {
     policy.subject.matches(&endpoint.network, namespace, &endpoint.labels)
 }
 
-fn network<'w>(
-    world: &'w World,
-    namespace: &'w str,
-) -> impl Iterator<Item = ShownPolicy> + use<'w> {
-    world.network_policies(namespace, View::WithStaged).map(move |policy| ShownPolicy {
+/// A policy, and how many of those in its namespace it selects.
+fn network(policy: &NetworkPolicy, there: &[&Endpoint]) -> ShownPolicy {
+    ShownPolicy {
         kind: "NetworkPolicy".to_owned(),
-        name: format!("{namespace}/{}", policy.name),
-        tier: called_tier("Network", policy.staged),
+        name: format!("{}/{}", policy.namespace, policy.name),
+        tier: "Network".to_owned(),
         priority: None,
-        selects: world
-            .endpoints()
-            .iter()
-            .filter(|e| e.namespace == namespace && policy.subject.matches(&e.labels))
-            .count(),
+        mode: mode(policy.staged),
+        selects: there.iter().filter(|e| policy.subject.matches(&e.labels)).count(),
         source: String::new(),
-    })
+    }
 }
 
 fn endpoint_of(world: &World, endpoint: &Endpoint) -> ShownEndpoint {

@@ -111,6 +111,11 @@ impl Documents {
         }
     }
 
+    /// The namespaces that somebody has written of.
+    pub(super) fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.namespaces.keys().map(String::as_str)
+    }
+
     /// The NetworkPolicies, by namespace and name.
     pub(super) fn network_policies(&self) -> &[NetworkPolicy] {
         &self.network_policies

@@ -35,11 +35,12 @@ impl Manager {
         let problems = found.problems.into_iter();
         let problems = problems.map(|p| FileProblem { file: p.file, reason: p.reason }).collect();
         let files = found.networks.iter().map(|(n, (file, _))| (n.clone(), file.clone())).collect();
+        let networks = found.networks.into_iter();
+        self.definitions = networks.map(|(n, (_, d))| (n, Arc::new(d))).collect();
         self.board.send_modify(|board| {
             board.problems = problems;
             board.defined = files;
+            board.definitions = self.definitions.clone();
         });
-        let networks = found.networks.into_iter();
-        self.definitions = networks.map(|(n, (_, d))| (n, Arc::new(d))).collect();
     }
 }

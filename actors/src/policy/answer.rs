@@ -135,7 +135,8 @@ impl Policy {
     }
 
     fn show(&mut self) -> quantum_config::ask::Shown {
-        let mut shown = policy::show(&self.world());
+        let networks = self.board.borrow().standings();
+        let mut shown = policy::show(&self.world(), &networks);
         let sources: BTreeMap<String, String> = self
             .catalog
             .entries()
@@ -147,9 +148,12 @@ impl Policy {
                 (document.key().to_string(), source)
             })
             .collect();
+        let source = |key: String| sources.get(&key).cloned().unwrap_or_default();
+        for namespace in &mut shown.namespaces {
+            namespace.source = source(format!("Namespace {}", namespace.name));
+        }
         for policy in &mut shown.policies {
-            let key = format!("{} {}", policy.kind, policy.name);
-            policy.source = sources.get(&key).cloned().unwrap_or_default();
+            policy.source = source(format!("{} {}", policy.kind, policy.name));
         }
         for endpoint in &mut shown.endpoints {
             if let Ok(key) = endpoint.key.parse() {

@@ -116,11 +116,15 @@ pub struct Shown {
     pub networks: Vec<ShownNetwork>,
     /// The namespaces.
     pub namespaces: Vec<ShownNamespace>,
+    /// How many of those are left out, for there are too many.
+    pub namespaces_left_out: usize,
     /// The policies, in the order in which they are asked.
     pub policies: Vec<ShownPolicy>,
+    /// How many of those are left out.
+    pub policies_left_out: usize,
     /// The endpoints.
     pub endpoints: Vec<ShownEndpoint>,
-    /// How many of those are left out, for there are too many.
+    /// How many of those are left out.
     pub endpoints_left_out: usize,
     /// What is wrong: documents that could not be read, and what follows from that.
     pub problems: Vec<String>,
@@ -144,6 +148,8 @@ pub struct ShownNamespace {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Where its document comes from, as [`ShownPolicy::source`]; empty if it has none.
+    pub source: String,
 }
 
 /// A policy.
@@ -154,10 +160,12 @@ pub struct ShownPolicy {
     pub kind: String,
     /// `namespace/name`, or its name.
     pub name: String,
-    /// `Admin`, `Network` or `Baseline`.
+    /// `Admin`, `Application`, `Network` or `Baseline`.
     pub tier: String,
     /// Its place in its tier, if its kind has such.
     pub priority: Option<u16>,
+    /// `enforce`, or `audit` if it is staged.
+    pub mode: String,
     /// How many endpoints it selects.
     pub selects: usize,
     /// Where it comes from: a file, or `quantumctl`.

@@ -82,12 +82,19 @@ pub(crate) fn shown(answer: &Shown) -> String {
     }
     let mut networks = heading(&["NETWORK", "POSTURE"]);
     networks.extend(answer.networks.iter().map(|n| vec![n.name.clone(), n.posture.clone()]));
-    let mut policies = heading(&["TIER", "PRIORITY", "POLICY", "SELECTS", "SOURCE"]);
+    let mut namespaces = heading(&["NAMESPACE", "LABELS", "SOURCE"]);
+    namespaces.extend(answer.namespaces.iter().map(|namespace| {
+        let labels = namespace.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        let labels = labels.collect::<Vec<_>>().join(",");
+        vec![namespace.name.clone(), labels, namespace.source.clone()]
+    }));
+    let mut policies = heading(&["TIER", "PRIORITY", "POLICY", "MODE", "SELECTS", "SOURCE"]);
     policies.extend(answer.policies.iter().map(|policy| {
         vec![
             policy.tier.clone(),
             policy.priority.map(|priority| priority.to_string()).unwrap_or_default(),
             format!("{} {}", policy.kind, policy.name),
+            policy.mode.clone(),
             policy.selects.to_string(),
             policy.source.clone(),
         ]
@@ -107,12 +114,17 @@ pub(crate) fn shown(answer: &Shown) -> String {
             labels.collect::<Vec<_>>().join(","),
         ]
     }));
-    for rows in [networks, policies, endpoints].iter().filter(|rows| rows.len() > 1) {
+    for rows in [networks, namespaces, policies, endpoints].iter().filter(|rows| rows.len() > 1) {
         let space = if text.is_empty() { "" } else { "\n" };
         let _ = write!(text, "{space}{}", table(rows));
     }
+    left_out(&mut text, answer.namespaces_left_out, "namespaces");
+    left_out(&mut text, answer.policies_left_out, "policies");
     left_out(&mut text, answer.endpoints_left_out, "endpoints");
-    if text.is_empty() { "there are no endpoints".to_owned() } else { text }
+    match text.is_empty() {
+        true => "there are no networks, no policies and no endpoints".to_owned(),
+        false => text,
+    }
 }
 
 /// What was denied of late.
