@@ -63,6 +63,7 @@ mod policy_files;
 mod policy_flows;
 mod policy_groups;
 mod policy_icmp;
+mod policy_left;
 mod policy_live;
 mod policy_ports;
 mod policy_races;

@@ -2,13 +2,16 @@
 //! fails, what held before holds.
 
 use actix::fut::LocalBoxActorFuture;
-use actix::{ActorFutureExt, Context, ContextFutureSpawner, Handler, ResponseFuture, WrapFuture};
+use actix::{
+    ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, ResponseFuture,
+    WrapFuture,
+};
 use quantum_cni::errors;
 use quantum_cni::kernel::lane::LaneError;
 use quantum_cni::policy::Catalog;
 use quantum_cni::store::{Shelf, StoreError};
 use quantum_config::cni::CniError;
-use slog::{error, info};
+use slog::{error, info, warn};
 use tokio::sync::oneshot;
 
 use super::Policy;
@@ -49,6 +52,22 @@ impl Policy {
     /// Writes what has changed; that nothing has is fine.
     fn govern_if_changed(&mut self) -> LocalBoxActorFuture<Self, Made> {
         self.govern().unwrap_or_else(|| boxed(self, Ok(())))
+    }
+
+    /// Forgets the labels of endpoints that are gone on disk too, unless that is done.
+    pub(super) fn save_again(&mut self, ctx: &mut Context<Self>) {
+        if !self.is_unsaved {
+            return;
+        }
+        self.is_unsaved = false;
+        let saving = self.save().map(|saved, policy: &mut Self, _| {
+            if let Err(error) = saved {
+                policy.is_unsaved = true;
+                warn!(policy.log, "labels of an endpoint that is gone could not be forgotten, which \
+                    is tried again"; "error" => %error);
+            }
+        });
+        ctx.spawn(saving);
     }
 
     /// Has the catalog survive the daemon.

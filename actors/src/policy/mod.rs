@@ -12,6 +12,7 @@ mod hear;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::fut::LocalBoxActorFuture;
 use actix::{
@@ -35,6 +36,10 @@ use crate::messages::driver::{Flows, Govern};
 use crate::messages::policy::{Begin, Begun, Dismiss, Expected, Judge};
 use crate::messages::{Drain, Observe, dropped};
 use crate::meters::Meters;
+
+/// How often is tried again what could not be written or saved when an endpoint had left: nobody asks for
+/// that a second time.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Where the documents are.
 pub(crate) type ShelfLane = Lane<Shelf>;
@@ -62,6 +67,8 @@ pub(crate) struct Policy {
     world: Option<Arc<World>>,
     /// The Driver is writing.
     is_writing: bool,
+    /// Labels of endpoints that are gone are still on disk.
+    is_unsaved: bool,
     /// Who waits until what they need is written.
     waiting: Vec<oneshot::Sender<Result<(), CniError>>>,
 }
@@ -87,6 +94,7 @@ impl Policy {
             denied: DeniedFlows::default(),
             world: None,
             is_writing: false,
+            is_unsaved: false,
             waiting: Vec::new(),
         }
     }
@@ -165,6 +173,10 @@ impl Policy {
         self.is_writing = true;
         let waiting = std::mem::take(&mut self.waiting);
         ctx.spawn(governed.map(move |governed, policy, ctx| {
+            if let (Err(error), true) = (&governed, waiting.is_empty()) {
+                warn!(policy.log, "what policy has in the rules could not be written, and is tried \
+                    again"; "error" => %error);
+            }
             for waiting in waiting {
                 let _ = waiting.send(governed.clone());
             }
@@ -178,6 +190,13 @@ impl Policy {
 
 impl Actor for Policy {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(RETRY, |policy, ctx| {
+            policy.write(ctx); // nothing, as a rule
+            policy.save_again(ctx);
+        });
+    }
 }
 
 impl Handler<Begin> for Policy {
@@ -237,13 +256,8 @@ impl Handler<Dismiss> for Policy {
         if self.catalog.labels(&key).is_some() {
             // Its key may be another's one day.
             self.catalog = self.catalog.forget(&key);
-            let saving = self.save().map(|saved, policy: &mut Self, _| {
-                if let Err(error) = saved {
-                    warn!(policy.log, "labels of an endpoint that is gone could not be forgotten";
-                        "error" => %error);
-                }
-            });
-            ctx.spawn(saving);
+            self.is_unsaved = true;
+            self.save_again(ctx);
         }
     }
 }

@@ -1,0 +1,65 @@
+//! What policy has of an endpoint that has left: it goes, though it could not at once.
+
+use serde_json::json;
+
+use crate::network_isolation::dual;
+use crate::policy_live::{network_policy, pod};
+use crate::support::ctl::{apply, told};
+use crate::support::daemon::Options;
+use crate::support::eventually::eventually;
+use crate::support::inventory::nft_elements;
+use crate::support::plugin::Call;
+use crate::support::world::World;
+
+/// A NetworkPolicy for one kind of container.
+fn denied(app: &str) -> serde_json::Value {
+    network_policy(app, json!({ "podSelector": { "matchLabels": { "app": app } }, "ingress": [] }))
+}
+
+#[test]
+fn elements_that_could_not_be_removed_are_by_the_same_daemon() {
+    let world = world!();
+    let first = world.daemon();
+    let conf = dual("stuck", 211, json!({}));
+    let (web, db) = (pod(&world, "web", &conf), pod(&world, "db", &conf));
+    apply(&world, &denied("db"));
+    first.kill();
+    // What is there is found to be right, so that the first change is that of the DEL.
+    let daemon = world.daemon_with(Options::default().var("QUANTUM_FAIL_AT", "governing"));
+    let judged = nft_elements(&world.host);
+    assert!(judged.iter().any(|e| e.contains(&db.addresses[0])), "{judged:#?}");
+    world.call(Call::del("db", &db.netns).conf(&conf)).succeeded();
+    eventually("the elements of who left to be gone", || {
+        let now = nft_elements(&world.host);
+        (!now.iter().any(|e| db.addresses.iter().any(|a| e.contains(a.as_str())))).then_some(())
+    });
+    let said = "what policy has in the rules could not be written, and is tried again";
+    let times = daemon.log().iter().filter(|record| record["msg"] == said).count();
+    assert_eq!(times, 1, "it failed, once");
+    world.call(Call::del("web", &web.netns).conf(&conf)).succeeded();
+}
+
+#[test]
+fn labels_that_could_not_be_forgotten_are_by_the_same_daemon() {
+    let world = world!();
+    let daemon = world.daemon();
+    let conf = dual("kept", 212, json!({}));
+    let db = pod(&world, "db", &conf);
+    told(&world, "policy label shop/db tier=inner", "");
+    let saved = world.paths().state_dir.join("policy.json");
+    let text = || std::fs::read_to_string(&saved).unwrap_or_default();
+    assert!(text().contains("inner"), "{}", text());
+    // No file can be put in the place of a directory.
+    std::fs::remove_file(&saved).expect("removed");
+    std::fs::create_dir(&saved).expect("made");
+    world.call(Call::del("db", &db.netns).conf(&conf)).succeeded();
+    eventually("it to fail", || {
+        let failed = |record: &serde_json::Value| {
+            record["msg"].as_str().is_some_and(|m| m.starts_with("labels of an endpoint that is"))
+        };
+        daemon.log().iter().any(failed).then_some(())
+    });
+    std::fs::remove_dir(&saved).expect("removed");
+    eventually("it to be saved", || (!text().is_empty()).then_some(()));
+    assert!(!text().contains("inner"), "{}", text());
+}
