@@ -1,15 +1,20 @@
 //! What policy has of an endpoint that has left: it goes, though it could not at once.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::network_isolation::dual;
 use crate::policy_live::{network_policy, pod};
 use crate::support::ctl::{apply, told};
 use crate::support::daemon::Options;
-use crate::support::eventually::eventually;
+use crate::support::eventually::{eventually, eventually_within};
 use crate::support::inventory::nft_elements;
 use crate::support::plugin::Call;
 use crate::support::world::World;
+
+/// Chains are looked for that nobody needs every ten seconds.
+const FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// A NetworkPolicy for one kind of container.
 fn denied(app: &str) -> serde_json::Value {
@@ -62,4 +67,24 @@ fn labels_that_could_not_be_forgotten_are_by_the_same_daemon() {
     std::fs::remove_dir(&saved).expect("removed");
     eventually("it to be saved", || (!text().is_empty()).then_some(()));
     assert!(!text().contains("inner"), "{}", text());
+}
+
+#[test]
+fn chains_of_a_kind_that_has_left_go_after_a_while() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = dual("kinds", 213, json!({}));
+    let _stays = pod(&world, "web", &conf);
+    apply(&world, &denied("db"));
+    apply(&world, &denied("web"));
+    let rules = |world: &World| world.host.output("nft", "list table inet quantum");
+    let before = rules(&world);
+    assert!(before.contains("shop/web") && !before.contains("shop/db"), "{before}");
+    let db = pod(&world, "db", &conf);
+    assert!(rules(&world).contains("shop/db"), "judged from the beginning");
+    world.call(Call::del("db", &db.netns).conf(&conf)).succeeded();
+    eventually_within(FORGOTTEN, "its chain to be gone", || {
+        (!rules(&world).contains("shop/db")).then_some(())
+    });
+    assert!(rules(&world).contains("shop/web"), "who stays is judged");
 }

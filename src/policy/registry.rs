@@ -36,8 +36,10 @@ pub struct Registry {
     /// needed them then.
     touched: HashMap<Element, bool>,
     rules_changed: bool,
-    /// The compiler has made more than `rules`.
+    /// The compiler has made more than `rules`, or less.
     is_more: bool,
+    /// Somebody has left who was judged, and perhaps nobody else is by his chains.
+    has_left: bool,
     anew: bool,
 }
 
@@ -61,6 +63,7 @@ impl Registry {
             touched: HashMap::new(),
             rules_changed: false,
             is_more: false,
+            has_left: false,
             anew: false,
         }
     }
@@ -80,8 +83,19 @@ impl Registry {
     /// An endpoint is gone.
     pub fn dismiss(&mut self, key: &AttachmentKey) {
         let Some(member) = self.members.remove(key) else { return };
+        self.has_left |= member.elements.iter().any(is_judged);
         for element in member.elements {
             self.count(element, false);
+        }
+    }
+
+    /// Chains by which nobody is judged any more are to go. Not with the last of them: another of its kind
+    /// may be coming, and to make a chain takes longer than to keep it.
+    pub fn forget_unused(&mut self) {
+        if std::mem::take(&mut self.has_left) {
+            let unused = self.compiler.forget_unused(self.counts.keys());
+            self.is_more |= !unused.is_empty();
+            self.collect();
         }
     }
 
@@ -171,8 +185,7 @@ impl Registry {
         // They are taken together when all are placed: there may be thousands.
         self.is_more = !placed.added.is_empty() || self.is_more;
         let mut elements = placed.elements;
-        let is_judged = elements.iter().any(|element| matches!(element, Element::Judged { .. }));
-        if is_judged || trusts_nobody {
+        if elements.iter().any(is_judged) || trusts_nobody {
             elements.push(Element::Policed { bridge: endpoint.bridge.clone() });
         }
         if placed.is_selective && !endpoint.audit {
@@ -201,6 +214,10 @@ impl Registry {
             self.touched.entry(element).or_insert(was);
         }
     }
+}
+
+fn is_judged(element: &Element) -> bool {
+    matches!(element, Element::Judged { .. })
 }
 
 #[cfg(test)]
@@ -277,6 +294,28 @@ mod tests {
         registry.dismiss(&endpoint("b", "10.0.0.3").key);
         assert!(registry.take_changes().expect("a change").remove.iter().any(policed));
         assert_eq!(registry.elements().count(), 0);
+    }
+
+    #[test]
+    fn chains_that_judge_nobody_any_more_are_forgotten_when_that_is_asked_for() {
+        let mut registry = Registry::new(isolating());
+        let (a, b) = (endpoint("a", "10.0.0.2"), endpoint("b", "10.0.0.3"));
+        registry.judge(a.clone(), OPEN);
+        registry.judge(b.clone(), OPEN);
+        registry.dismiss(&a.key);
+        registry.take_changes();
+        registry.forget_unused();
+        assert!(registry.take_changes().is_none(), "b is judged by them");
+        registry.dismiss(&b.key);
+        let left = registry.take_changes().expect("b has gone");
+        assert_eq!(left.rules.chains.len(), 1, "not at once");
+        registry.forget_unused();
+        let forgotten = registry.take_changes().expect("nobody is left");
+        assert!(forgotten.rules.chains.is_empty() && !forgotten.anew, "{forgotten:?}");
+        registry.forget_unused();
+        assert!(registry.take_changes().is_none(), "once");
+        registry.judge(a, OPEN);
+        assert_eq!(registry.take_changes().expect("made again").rules.chains.len(), 1);
     }
 
     #[test]

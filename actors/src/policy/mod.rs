@@ -41,6 +41,9 @@ use crate::meters::Meters;
 /// that a second time.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How often chains are looked for by which nobody is judged any more.
+const FORGET: Duration = Duration::from_secs(10);
+
 /// Where the documents are.
 pub(crate) type ShelfLane = Lane<Shelf>;
 
@@ -195,6 +198,10 @@ impl Actor for Policy {
         ctx.run_interval(RETRY, |policy, ctx| {
             policy.write(ctx); // nothing, as a rule
             policy.save_again(ctx);
+        });
+        ctx.run_interval(FORGET, |policy, ctx| {
+            policy.registry.forget_unused();
+            policy.write(ctx);
         });
     }
 }
