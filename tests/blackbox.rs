@@ -47,6 +47,7 @@ mod network_keys;
 mod network_ports;
 mod network_ports_life;
 mod network_ports_loopback;
+mod network_ports_shared;
 mod network_repair;
 mod network_routed;
 mod network_routes;

@@ -38,18 +38,29 @@ pub struct Book {
 }
 
 impl Book {
-    /// Gives all of the ports to the owner, or none. What it has already it keeps.
-    pub fn claim(&mut self, owner: &AttachmentKey, ports: &[PortMapping]) -> Result<(), PortError> {
+    /// Gives the ports to the owner, all or none, and tells which. What it has already it keeps. What another
+    /// attachment of the same container has, just so, that one keeps: the port leads to the container.
+    pub fn claim(
+        &mut self,
+        owner: &AttachmentKey,
+        ports: &[PortMapping],
+    ) -> Result<Vec<PortMapping>, PortError> {
+        let mut given = Vec::with_capacity(ports.len());
         for port in ports {
             let same = self.ports.get(&(port.transport, port.host_port)).into_iter().flatten();
-            if let Some((_, holder)) =
-                same.into_iter().find(|(other, of)| of != owner && other.meets(port))
-            {
-                return Err(PortError::Published { port: *port, holder: holder.clone() });
+            match same.into_iter().find(|(other, of)| of != owner && other.meets(port)) {
+                None => given.push(*port),
+                Some((other, holder)) if other == port && holder.container == owner.container => {}
+                Some((_, holder)) => {
+                    return Err(PortError::Published { port: *port, holder: holder.clone() });
+                }
             }
         }
+        if given.is_empty() {
+            return Ok(given);
+        }
         let has = self.owners.entry(owner.clone()).or_default();
-        for port in ports {
+        for port in &given {
             let same = self.ports.entry((port.transport, port.host_port)).or_default();
             if !same.iter().any(|(other, of)| other == port && of == owner) {
                 same.push((*port, owner.clone()));
@@ -57,7 +68,7 @@ impl Book {
                 self.count += 1;
             }
         }
-        Ok(())
+        Ok(given)
     }
 
     /// Takes all its ports from the owner.
@@ -120,6 +131,26 @@ mod tests {
         book.release(&key("b"));
         book.release(&key("c"));
         assert!(book.is_empty() && book.ports.is_empty());
+    }
+
+    #[test]
+    fn what_another_attachment_of_the_container_has_is_left_to_it() {
+        let mut book = Book::default();
+        let [one, two]: [AttachmentKey; 2] =
+            ["n/c/eth0", "m/c/eth1"].map(|key| key.parse().expect("a key"));
+        let ports = [port(None, 80), port(None, 81)];
+        assert_eq!(book.claim(&one, &ports[..1]), Ok(vec![ports[0]]));
+        assert_eq!(book.claim(&two, &ports), Ok(vec![ports[1]]));
+        assert_eq!(book.claim(&two, &ports[..1]), Ok(Vec::new()));
+        let elsewhere = PortMapping { container_port: 8080, ..ports[0] };
+        for other in [elsewhere, port(Some("192.0.2.1"), 80)] {
+            assert!(book.claim(&two, &[other]).is_err(), "{other:?} is another");
+        }
+        // Who had none of it takes none of it away.
+        book.release(&two);
+        assert!(book.claim(&key("a"), &ports[..1]).is_err());
+        book.release(&one);
+        assert_eq!(book.claim(&two, &ports), Ok(ports.to_vec()));
     }
 
     #[test]

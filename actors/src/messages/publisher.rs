@@ -5,9 +5,10 @@ use quantum_cni::publish::PortError;
 use quantum_config::cni::PortMapping;
 use quantum_config::ids::AttachmentKey;
 
-/// Keeps ports of the host for an attachment, all or none.
+/// Keeps ports of the host for an attachment, all or none; but what another of the same container has is
+/// left to that one. The answer is what is kept.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<(), PortError>")]
+#[rtype(result = "Result<Vec<PortMapping>, PortError>")]
 pub(crate) struct Publish {
     pub(crate) owner: AttachmentKey,
     pub(crate) ports: Vec<PortMapping>,

@@ -10,10 +10,11 @@ use quantum_cni::attach::Revision;
 use quantum_cni::errors;
 use quantum_cni::kernel::fault;
 use quantum_config::cni::{CniError, Code};
+use slog::Logger;
 use tokio::sync::oneshot;
 
-use super::attach::publish;
 use super::expose::settle;
+use super::publish::obtain;
 use super::ticket::Ticket;
 use super::{Hands, Network};
 use crate::messages::cache::{Lookup, Remember};
@@ -31,8 +32,8 @@ impl Handler<Amend> for Network {
     }
 }
 
-pub(super) async fn amend(hands: Rc<Hands>, request: Amend) -> Result<(), CniError> {
-    let Amend { key, netns, amendment, caller } = request;
+pub(super) async fn amend(hands: Rc<Hands>, request: Amend, log: Logger) -> Result<(), CniError> {
+    let Amend { key, netns, mut amendment, caller } = request;
     let stored = ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)?;
     let Some(stored) = stored.filter(|s| !s.is_leaving()) else {
         return Err(errors::not_ours(&key));
@@ -44,14 +45,19 @@ pub(super) async fn amend(hands: Rc<Hands>, request: Amend) -> Result<(), CniErr
             format!("attachment {key} is in another namespace than CNI_NETNS"),
         ));
     }
-    let revision = Revision::new(record, &amendment).map_err(|e| errors::amend(&e))?;
+    let mut revision = Revision::new(record, &amendment).map_err(|e| errors::amend(&e))?;
     if revision.is_nothing() {
         return Ok(());
     }
     caller.still_waits()?;
     let publishes = revision.after.ports != record.ports;
     if publishes {
-        publish(&hands, &key, &revision.after.ports).await?;
+        let asked = std::mem::take(&mut amendment.ports);
+        amendment.ports = obtain(&hands, &key, asked, &log).await?;
+        revision = Revision::new(record, &amendment).map_err(|e| errors::amend(&e))?;
+        if revision.is_nothing() {
+            return Ok(());
+        }
     }
     let revision = Arc::new(revision);
     let remember = Remember(Box::new(revision.after.clone()));

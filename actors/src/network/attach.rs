@@ -10,21 +10,22 @@ use quantum_cni::attach::{Assigned, BridgeFull, Plan, Record, Repeat, Target, na
 use quantum_cni::errors;
 use quantum_cni::kernel::clock::boottime_ms;
 use quantum_cni::kernel::fault;
-use quantum_config::cni::{CniError, CniResult, Code, Definition, PortMapping};
-use quantum_config::ids::{AttachmentKey, IfName};
+use quantum_config::cni::{CniError, CniResult, Code, Definition};
+use quantum_config::ids::IfName;
 use slog::{Logger, info, warn};
 use tokio::sync::oneshot;
 
 use super::detach::{Stuck, take_down};
 use super::gate::Opened;
+use super::publish::obtain;
 use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
 use crate::messages::cache::{Abandon, Lookup, Remember};
-use crate::messages::driver::{Apply, Inspect, NotApplied, Ports, Prepare, Vacant};
+use crate::messages::driver::{Apply, Inspect, NotApplied, Ports, Prepare};
 use crate::messages::network::{Attach, MayAttach};
 use crate::messages::policy::{Dismiss, Judge};
 use crate::messages::pool::{Lease, Level, Release};
-use crate::messages::publisher::{Publish, Withdraw};
+use crate::messages::publisher::Withdraw;
 use crate::messages::{ask, dropped};
 
 /// How often what stands in the way is mended before the kernel's refusal is final: another index, or
@@ -83,7 +84,7 @@ impl Network {
 
 type Outcome = (Result<CniResult, CniError>, Option<Level>);
 
-async fn attach(hands: Rc<Hands>, open: Rc<Opened>, request: Attach, log: Logger) -> Outcome {
+async fn attach(hands: Rc<Hands>, open: Rc<Opened>, mut request: Attach, log: Logger) -> Outcome {
     let target = &request.target;
     if let Err(error) = make_room(&hands, &open, target, &log).await {
         return (Err(error), None);
@@ -99,8 +100,12 @@ async fn attach(hands: Rc<Hands>, open: Rc<Opened>, request: Attach, log: Logger
         return (Err(error), None);
     }
     let (key, publishes) = (target.key.clone(), !target.ports.is_empty());
-    let (outcome, level) = match publish(&hands, &target.key, &target.ports).await {
-        Ok(()) => lease_and_apply(hands.clone(), open.clone(), request, log).await,
+    let ports = target.ports.clone();
+    let (outcome, level) = match obtain(&hands, &key, ports, &log).await {
+        Ok(ports) => {
+            request.target.ports = ports;
+            lease_and_apply(hands.clone(), open.clone(), request, log).await
+        }
         Err(error) => (Err(error.into()), None),
     };
     open.ports.borrow_mut().settle(&port, outcome.is_ok());
@@ -108,22 +113,6 @@ async fn attach(hands: Rc<Hands>, open: Rc<Opened>, request: Attach, log: Logger
         hands.withdraw.do_send(Withdraw(key));
     }
     (outcome.map_err(|failed| failed.error), level)
-}
-
-/// Takes the host's ports that are asked for, before anything is made.
-pub(super) async fn publish(
-    hands: &Hands,
-    key: &AttachmentKey,
-    ports: &[PortMapping],
-) -> Result<(), CniError> {
-    if ports.is_empty() {
-        return Ok(());
-    }
-    let (owner, ports) = (key.clone(), ports.to_vec());
-    let publish = Publish { owner, ports: ports.clone() };
-    ask(&hands.publish, publish).await?.map_err(|e| errors::port(&e))?;
-    let vacant = ask(&hands.vacant, Vacant(ports)).await?.map_err(errors::kernel)?;
-    vacant.map_err(|e| errors::port(&e))
 }
 
 /// Sees that the bridge has room for the port before anything is made.

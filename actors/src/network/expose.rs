@@ -11,7 +11,7 @@ use quantum_config::cni::{CniError, Code, PortMapping};
 use quantum_config::ids::AttachmentKey;
 use tokio::sync::oneshot;
 
-use super::attach::publish;
+use super::publish::publish;
 use super::ticket::Ticket;
 use super::{Hands, Network};
 use crate::messages::cache::{Lookup, Remember};
@@ -58,11 +58,12 @@ pub(super) async fn expose(hands: Rc<Hands>, request: Expose) -> Result<(), CniE
 async fn change(
     hands: &Hands,
     before: &Arc<Record>,
-    after: Record,
+    mut after: Record,
 ) -> Result<Arc<Record>, CniError> {
     let new: Vec<PortMapping> =
         after.ports.iter().filter(|port| !before.ports.contains(port)).copied().collect();
-    publish(hands, &after.key, &new).await?;
+    let given = publish(hands, &after.key, &new).await?;
+    after.ports.retain(|port| before.ports.contains(port) || given.contains(port));
     let after = Arc::new(after);
     let amend = Republish { before: before.clone(), after: after.clone() };
     ask(&hands.republish, amend).await?.map_err(errors::kernel)?;
@@ -86,5 +87,6 @@ pub(super) async fn settle(
     if ports.is_empty() {
         return Ok(());
     }
-    ask(&hands.publish, Publish { owner, ports }).await?.map_err(|e| errors::port(&e))
+    let publish = Publish { owner, ports };
+    ask(&hands.publish, publish).await?.map(drop).map_err(|e| errors::port(&e))
 }

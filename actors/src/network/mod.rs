@@ -24,6 +24,7 @@ mod expose;
 mod gate;
 mod lend;
 mod mend;
+mod publish;
 mod ticket;
 
 use std::num::NonZeroUsize;

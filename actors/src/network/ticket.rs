@@ -74,7 +74,7 @@ impl Network {
             Ticket::Detach(request, answer) => self.run_detach(*request, answer, ctx),
             Ticket::Lend(request, answer) => self.run_lend(*request, answer, ctx),
             Ticket::Amend(request, answer) => {
-                let work = super::amend::amend(self.hands.clone(), *request);
+                let work = super::amend::amend(self.hands.clone(), *request, self.log.clone());
                 self.look(key, work, answer, ctx);
             }
             Ticket::MayAttach(request, answer) => {

@@ -3,6 +3,7 @@
 
 use actix::{Actor, Context, Handler};
 use quantum_cni::publish::{Book, PortError};
+use quantum_config::cni::PortMapping;
 
 use crate::messages::publisher::{Publish, Withdraw};
 use crate::messages::{Drain, Observe};
@@ -31,7 +32,7 @@ impl Actor for Publisher {
 }
 
 impl Handler<Publish> for Publisher {
-    type Result = Result<(), PortError>;
+    type Result = Result<Vec<PortMapping>, PortError>;
 
     fn handle(&mut self, Publish { owner, ports }: Publish, _: &mut Context<Self>) -> Self::Result {
         let claimed = self.book.claim(&owner, &ports);

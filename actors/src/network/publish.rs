@@ -1,0 +1,49 @@
+//! The host's ports that an attachment asks for, taken before anything is made. Runtimes as podman ask for
+//! the ports of a container at each of its networks, and do not mean that the second is to be refused: one
+//! attachment has them.
+
+use quantum_cni::errors;
+use quantum_config::cni::{CniError, PortMapping};
+use quantum_config::ids::AttachmentKey;
+use slog::{Logger, info};
+
+use super::Hands;
+use crate::messages::ask;
+use crate::messages::driver::Vacant;
+use crate::messages::publisher::Publish;
+
+/// Takes ports for an attachment, and gives those that lead to it.
+pub(super) async fn obtain(
+    hands: &Hands,
+    key: &AttachmentKey,
+    asked: Vec<PortMapping>,
+    log: &Logger,
+) -> Result<Vec<PortMapping>, CniError> {
+    let has = publish(hands, key, &asked).await?;
+    if has.len() < asked.len() {
+        info!(log, "another interface of the container has its ports already";
+            "container_id" => key.container.as_str(), "interface" => key.ifname.as_str(),
+            "ports" => listed(asked.iter().filter(|port| !has.contains(port))));
+    }
+    Ok(has)
+}
+
+/// Takes the host's ports that are asked for. Gives them without those that another attachment of the same
+/// container has.
+pub(super) async fn publish(
+    hands: &Hands,
+    key: &AttachmentKey,
+    ports: &[PortMapping],
+) -> Result<Vec<PortMapping>, CniError> {
+    if ports.is_empty() {
+        return Ok(Vec::new());
+    }
+    let publish = Publish { owner: key.clone(), ports: ports.to_vec() };
+    let has = ask(&hands.publish, publish).await?.map_err(|e| errors::port(&e))?;
+    let vacant = ask(&hands.vacant, Vacant(has.clone())).await?.map_err(errors::kernel)?;
+    vacant.map(|()| has).map_err(|e| errors::port(&e))
+}
+
+fn listed<'p>(ports: impl Iterator<Item = &'p PortMapping>) -> String {
+    ports.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
