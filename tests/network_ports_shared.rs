@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::network_ports::{PUBLISHED, Server};
+use crate::support::chain::Chain;
 use crate::support::conf::{network, with};
 use crate::support::daemon::Daemon;
 use crate::support::inventory::veths;
@@ -74,4 +75,51 @@ fn the_first_of_two_networks_has_the_ports_until_its_del() {
     world.call(Call::del("other", &other).conf(&one)).succeeded();
     world.call(call("DEL", &container, "eth1", &plain)).succeeded();
     assert_eq!(veths(&world.host), [""; 0]);
+}
+
+#[test]
+fn a_network_without_a_gateway_takes_no_ports_and_says_so() {
+    let world = world!();
+    let daemon = world.daemon();
+    let inner = with(
+        &network("inner", "inner0", "10.236.0.0/24"),
+        json!({ "isGateway": false, "ipMasq": false, "ipam": { "routes": null } }),
+    );
+    let outer = publishing(&network("outer", "outer0", "10.237.0.0/24"), &TCP);
+    let container = world.container();
+    world.call(call("ADD", &container, "eth0", &publishing(&inner, &TCP))).succeeded();
+    let words = ["warning", "c1", "eth0", "inner", "tcp/8080"];
+    is_said(&daemon, "ports are not published", &words);
+    // Its other network has them, though it comes later.
+    let result = world.call(call("ADD", &container, "eth1", &outer)).succeeded();
+    let _server = Server::start(&container, &result);
+    assert!(answers(&world, PATIENCE));
+    world.call(call("DEL", &container, "eth0", &inner)).succeeded();
+    assert!(answers(&world, PATIENCE));
+}
+
+#[test]
+fn a_portmap_in_the_chain_leaves_the_ports_to_the_first_network_too() {
+    let world = world!();
+    let daemon = world.daemon();
+    let chain = |name: &str, subnet: &str, is_gateway: bool| {
+        let list = json!({ "cniVersion": "0.4.0", "name": name, "plugins": [
+            { "type": "bridge", "bridge": format!("{name}0"), "isGateway": is_gateway,
+                "ipam": { "type": "host-local", "ranges": [[{ "subnet": subnet }]],
+                    "routes": if is_gateway { json!([{ "dst": "0.0.0.0/0" }]) } else { json!([]) } } },
+            { "type": "portmap", "capabilities": { "portMappings": true } }] });
+        Chain::new(&list.to_string()).told(json!({ "portMappings": [
+            { "hostPort": PUBLISHED, "containerPort": PORT, "protocol": "tcp" }] }))
+    };
+    let container = world.container();
+    let blind = chain("blind", "10.238.0.0/24", false);
+    blind.add(&world, "c1", &container);
+    is_said(&daemon, "ports are not published", &["blind", "c1", "tcp/8080"]);
+    blind.del(&world, "c1", &container, None);
+    let seeing = chain("seeing", "10.239.0.0/24", true);
+    let result = seeing.add(&world, "c1", &container);
+    let _server = Server::start(&container, &result);
+    assert!(answers(&world, PATIENCE));
+    seeing.del(&world, "c1", &container, Some(&result));
+    assert!(!answers(&world, SILENCE));
 }

@@ -53,7 +53,7 @@ pub(super) async fn amend(hands: Rc<Hands>, request: Amend, log: Logger) -> Resu
     let publishes = revision.after.ports != record.ports;
     if publishes {
         let asked = std::mem::take(&mut amendment.ports);
-        amendment.ports = obtain(&hands, &key, asked, &log).await?;
+        amendment.ports = obtain(&hands, &key, record.gateway, asked, &log).await?;
         revision = Revision::new(record, &amendment).map_err(|e| errors::amend(&e))?;
         if revision.is_nothing() {
             return Ok(());

@@ -100,8 +100,8 @@ async fn attach(hands: Rc<Hands>, open: Rc<Opened>, mut request: Attach, log: Lo
         return (Err(error), None);
     }
     let (key, publishes) = (target.key.clone(), !target.ports.is_empty());
-    let ports = target.ports.clone();
-    let (outcome, level) = match obtain(&hands, &key, ports, &log).await {
+    let (is_gateway, ports) = (request.definition.gateway, target.ports.clone());
+    let (outcome, level) = match obtain(&hands, &key, is_gateway, ports, &log).await {
         Ok(ports) => {
             request.target.ports = ports;
             lease_and_apply(hands.clone(), open.clone(), request, log).await

@@ -1,11 +1,11 @@
 //! The host's ports that an attachment asks for, taken before anything is made. Runtimes as podman ask for
 //! the ports of a container at each of its networks, and do not mean that the second is to be refused: one
-//! attachment has them.
+//! attachment has them, and where none can is said in the log.
 
 use quantum_cni::errors;
 use quantum_config::cni::{CniError, PortMapping};
 use quantum_config::ids::AttachmentKey;
-use slog::{Logger, info};
+use slog::{Logger, info, warn};
 
 use super::Hands;
 use crate::messages::ask;
@@ -16,9 +16,17 @@ use crate::messages::publisher::Publish;
 pub(super) async fn obtain(
     hands: &Hands,
     key: &AttachmentKey,
+    is_gateway: bool,
     asked: Vec<PortMapping>,
     log: &Logger,
 ) -> Result<Vec<PortMapping>, CniError> {
+    if !is_gateway && !asked.is_empty() {
+        warn!(log, "ports are not published: the host is no gateway of this network; set isGateway, or \
+            leave out the ports if another network of the container has them";
+            "container_id" => key.container.as_str(), "interface" => key.ifname.as_str(),
+            "ports" => listed(asked.iter()));
+        return Ok(Vec::new());
+    }
     let has = publish(hands, key, &asked).await?;
     if has.len() < asked.len() {
         info!(log, "another interface of the container has its ports already";
