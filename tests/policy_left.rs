@@ -1,4 +1,4 @@
-//! What policy has of an endpoint that has left: it goes, though it could not at once.
+//! What policy has of an endpoint that has left, or never came: it goes, though it could not at once.
 
 use std::time::Duration;
 
@@ -42,6 +42,23 @@ fn elements_that_could_not_be_removed_are_by_the_same_daemon() {
     let times = daemon.log().iter().filter(|record| record["msg"] == said).count();
     assert_eq!(times, 1, "it failed, once");
     world.call(Call::del("web", &web.netns).conf(&conf)).succeeded();
+}
+
+#[test]
+fn of_an_add_that_fails_in_the_middle_nothing_is_left() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = dual("gone", 214, json!({}));
+    let container = world.container();
+    world.call(Call::add("c1", &container).conf(&conf)).succeeded();
+    world.call(Call::del("c1", &container).conf(&conf)).succeeded();
+    // The bridge is missing when the link is made, and cannot be made again.
+    world.host.ip("link delete gone0");
+    world.host.ip("link add gone0 type veth peer name gone1");
+    let said = world.call(Call::add("c1", &container).conf(&conf)).failed();
+    let shown = told(&world, "policy show --json", "");
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["endpoints"], json!([]), "{said:?}");
 }
 
 #[test]

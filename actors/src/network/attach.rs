@@ -231,7 +231,12 @@ impl Job {
     ) -> Result<CniResult, Failed> {
         fault::reach("add-leased").map_err(errors::fault)?;
         self.request.caller.still_waits()?;
-        let plan = self.apply(addresses, log).await?;
+        let applied = self.apply(addresses, log).await;
+        if applied.as_ref().is_err_and(|failed| !failed.holds) {
+            // Whatever failed, also what was to mend it: nothing is there that could be judged.
+            self.hands.dismiss.do_send(Dismiss(self.request.target.key.clone()));
+        }
+        let plan = applied?;
         let Err(error) = self.keep(&plan).await else { return Ok(plan.record.result.clone()) };
         // Whether the record was written or not: an undone attachment has none.
         let holds = match take_down(&self.hands, Arc::new(plan.record.clone())).await {
@@ -269,10 +274,7 @@ impl Job {
             // Before it can send: nobody is to be heard whom nobody has judged.
             if attempt == 0 {
                 let judge = Judge(Box::new(plan.record.clone()));
-                if let Err(error) = ask(&self.hands.judge, judge).await? {
-                    self.hands.dismiss.do_send(Dismiss(plan.record.key.clone()));
-                    return Err(error.into());
-                }
+                ask(&self.hands.judge, judge).await??;
             }
             let apply = Apply { plan: plan.clone(), netns: self.request.netns.clone() };
             let error = match ask(&self.hands.apply, apply).await? {
@@ -298,7 +300,6 @@ impl Job {
                         // Ports that others plugged in: the next ADD is told before.
                         self.open.ports.borrow_mut().forget();
                     }
-                    self.hands.dismiss.do_send(Dismiss(plan.record.key.clone()));
                     return Err(errors::kernel(error).into());
                 }
             }
