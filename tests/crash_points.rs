@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use serde_json::json;
 
 use crate::spec_add::address;
-use crate::spec_del::fill_and_empty;
+use crate::spec_del::{fill, fill_and_empty, on_small_disk};
 use crate::support::binaries;
 use crate::support::conf::{network, with};
 use crate::support::daemon::{Daemon, Options};
@@ -267,4 +267,36 @@ fn an_add_that_cannot_be_undone_is_finished_by_the_next_daemon() {
     });
     world.call(Call::del("c2", &other).conf(&conf())).succeeded();
     fill_and_empty(&world, &conf(), 5);
+}
+
+/// The same where it cannot be recorded either: this daemon knows it all the same.
+#[test]
+fn an_add_that_can_neither_be_undone_nor_recorded_is_finished_by_the_same_daemon() {
+    let world = world!();
+    let state = on_small_disk(&world);
+    let (stays, conf) = (world.container(), network("wide", "wide0", "10.42.0.0/24"));
+    let first = world.daemon();
+    world.call(Call::add("stays", &stays).conf(&conf)).succeeded();
+    first.kill();
+    let points = [vec!["add-linked"; 3], vec!["del-unfiltered"; 4]].concat().join(",");
+    let daemon = world.daemon_with(Options::default().var("QUANTUM_FAIL_AT", &points));
+    let filler = fill(state);
+    let said = || daemon.log().iter().any(|r| r["msg"] == "undoing an ADD is not recorded");
+    let containers = [0, 1, 2].map(|_| world.container());
+    for (n, container) in containers.iter().enumerate() {
+        // The log may take a change or two more before it needs room.
+        if !said() {
+            world.call(Call::add(&format!("c{n}"), container).conf(&conf)).failed();
+        }
+    }
+    assert!(said(), "the disk is full");
+    assert!(veths(&world.host).len() > 1, "the undo was refused");
+    eventually("the leftovers to go", || (veths(&world.host).len() == 1).then_some(()));
+    std::fs::remove_file(filler).expect("removed");
+    eventually("their addresses to be free", || {
+        let (_, metrics) = daemon.get("/metrics");
+        metrics.contains("held{network=\"wide\"} 1\n").then_some(())
+    });
+    daemon.kill();
+    nix::mount::umount(state).expect("unmounted");
 }

@@ -1,5 +1,6 @@
 //! DEL: takes everything away, needs next to nothing, and never fails for what is gone already.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quantum_config::wire::SOCKET_VARIABLE;
@@ -208,22 +209,34 @@ fn a_broken_tombstone_stops_nothing() {
     world.call(Call::add("c1", &container).conf(&example())).succeeded();
 }
 
-#[test]
-fn a_full_disk_does_not_block_a_drain() {
-    let world = world!();
+/// The daemon's state is on a disk of its own, of 1 MiB.
+pub(crate) fn on_small_disk(world: &World) -> &Path {
     let state = &world.paths().state_dir;
     std::fs::create_dir(state).expect("a folder");
     let small = Some("size=1m,mode=700");
     nix::mount::mount(Some("tmpfs"), state, Some("tmpfs"), nix::mount::MsFlags::empty(), small)
         .expect("a small disk");
+    state
+}
+
+/// Makes a file that takes all the room there is: nothing fits any more, but into the database's own slack,
+/// which is small.
+pub(crate) fn fill(state: &Path) -> PathBuf {
+    let filler = state.join("filler");
+    let mut file = std::fs::File::create(&filler).expect("a file");
+    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    filler
+}
+
+#[test]
+fn a_full_disk_does_not_block_a_drain() {
+    let world = world!();
+    let state = on_small_disk(&world);
     let daemon = world.daemon();
     let conf = network("full", "full0", "10.4.5.0/29");
     let container = world.container();
     world.call(Call::add("c1", &container).conf(&conf)).succeeded();
-    let filler = state.join("filler");
-    // Until nothing fits any more; the database's own slack is small.
-    let mut file = std::fs::File::create(&filler).expect("a file");
-    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    let filler = fill(state);
     for n in 0..20 {
         // The log takes a few more changes before it needs room.
         world.call(Call::add(&format!("x{n}"), &world.container()).conf(&conf));
@@ -232,7 +245,6 @@ fn a_full_disk_does_not_block_a_drain() {
     world.call(Call::del("c1", &container).conf(&conf)).succeeded();
     assert!(container.link("eth0").is_none(), "the DEL did what it could");
     std::fs::remove_file(&filler).expect("removed");
-    drop(file);
     eventually("the daemon to finish the DELs", || {
         let (_, metrics) = daemon.get("/metrics");
         metrics.contains("cni_pool_addresses_held{network=\"full\"} 0").then_some(())

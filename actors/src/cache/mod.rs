@@ -38,6 +38,8 @@ pub(crate) struct Cache {
     /// What is held without a record.
     held: HashMap<AttachmentKey, Vec<IpAddr>>,
     recent: LruCache<AttachmentKey, Arc<Stored>>,
+    /// Attachments that are leaving and are not in the store, which could not be written.
+    unwritten: HashMap<AttachmentKey, Arc<Stored>>,
     /// Something was written since the last checkpoint.
     dirty: bool,
     meters: Meters,
@@ -54,7 +56,8 @@ impl Cache {
         log: Logger,
     ) -> Self {
         let recent = LruCache::new(size);
-        Self { lane: Rc::new(lane), known, held: HashMap::new(), recent, dirty: false, meters, log }
+        let (held, unwritten) = (HashMap::new(), HashMap::new());
+        Self { lane: Rc::new(lane), known, held, recent, unwritten, dirty: false, meters, log }
     }
 
     /// Notes addresses that are held without a record.

@@ -26,7 +26,7 @@ impl Handler<Lookup> for Cache {
         let Some(key) = known else {
             return Box::pin(fut::ready(Ok(None)));
         };
-        if let Some(stored) = self.recent.get(&key) {
+        if let Some(stored) = self.recent.get(&key).or_else(|| self.unwritten.get(&key)) {
             self.meters.cache_hits.inc();
             return Box::pin(fut::ready(Ok(Some(stored.clone()))));
         }

@@ -56,15 +56,25 @@ impl Handler<Leave> for Cache {
 impl Handler<Abandon> for Cache {
     type Result = Written;
 
-    fn handle(&mut self, Abandon(record): Abandon, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, asked: Abandon, _: &mut Context<Self>) -> Self::Result {
+        let Abandon { record, is_left } = asked;
         let key = record.key.clone();
+        let stored = Stored { record: (*record).clone(), state: StoredState::Leaving };
         // In one commit: in between it would be an attachment that nobody knows of.
         let changes = vec![Change::Remember(record), Change::Leaving(key.clone())];
-        self.write(changes, move |cache| {
+        let known = move |cache: &mut Self| {
             cache.held.remove(&key);
             cache.recent.pop(&key);
-            cache.known.insert(key, StoredState::Leaving);
-        })
+            cache.known.insert(key.clone(), StoredState::Leaving);
+        };
+        let written = self.write(changes, known.clone());
+        Box::pin(written.map(move |written, cache, _| {
+            if written.is_err() && is_left {
+                known(cache);
+                cache.unwritten.insert(stored.record.key.clone(), Arc::new(stored));
+            }
+            written
+        }))
     }
 }
 
@@ -75,6 +85,7 @@ impl Handler<Forget> for Cache {
         let change = Change::Forget { key: key.clone(), released_at: now };
         self.write(vec![change], move |cache| {
             cache.recent.pop(&key);
+            cache.unwritten.remove(&key);
             cache.known.remove(&key);
             cache.held.remove(&key);
         })

@@ -29,7 +29,12 @@ pub(crate) struct Leave(pub(crate) AttachmentKey);
 /// until the kernel lets go.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), StoreError>")]
-pub(crate) struct Abandon(pub(crate) Box<Record>);
+pub(crate) struct Abandon {
+    pub(crate) record: Box<Record>,
+    /// Something of it is left in the kernel, so that this daemon has to know it though it cannot be
+    /// written.
+    pub(crate) is_left: bool,
+}
 
 /// Drops the record and releases its addresses.
 #[derive(Debug, Message)]

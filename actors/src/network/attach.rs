@@ -254,13 +254,14 @@ impl Job {
             "container_id" => record.key.container.as_str(),
             "interface" => record.key.ifname.as_str(),
             "error" => %CniError::from(stuck));
-        let kept = ask(&self.hands.abandon, Abandon(Box::new(record.clone()))).await;
+        let abandon = Abandon { record: Box::new(record.clone()), is_left: in_kernel };
+        let kept = ask(&self.hands.abandon, abandon).await;
         match kept.and_then(|kept| kept.map_err(errors::store)) {
             Ok(()) => true,
             Err(error) => {
-                // The next start sweeps what has no record. Until then nobody else may have the
-                // address of a link that is there.
-                warn!(log, "undoing an ADD waits for the next start"; "error" => %error);
+                // Nobody else may have the address of a link that is there. The next start sweeps what
+                // has no record, if this daemon ends before it is gone.
+                warn!(log, "undoing an ADD is not recorded"; "error" => %error);
                 in_kernel
             }
         }
