@@ -1,5 +1,5 @@
 //! Names of what policy adds to our nftables table. They say what is in it: two of one name hold the
-//! same, so that what is there already need not be written again.
+//! same, so that what is there already need not be written again. Those of doors say for whom they are.
 
 use std::fmt;
 use std::sync::Arc;
@@ -48,7 +48,8 @@ names! {
     SetName;
 }
 
-/// Whether a chain or set of our table is one that policy made: each is named for what it holds.
+/// Whether a chain or set of our table is one that policy made: each is named for what it holds, or
+/// for whom it is.
 pub fn is_of_policy(name: &str) -> bool {
     const KINDS: [&str; 8] =
         ["eg_", "in_", "host_", "sel4_", "sel6_", "named4_", "named6_", "ports_"];
@@ -64,7 +65,12 @@ mod tests {
 
     #[test]
     fn what_policy_made_is_told_from_what_is_always_there() {
-        for name in ["eg_0123456789abcdef", "in_0123456789abcdef_n", "named6_00000000000000ff"] {
+        for name in [
+            "eg_0123456789abcdef",
+            "in_0123456789abcdef_n",
+            "named6_00000000000000ff",
+            "eg_0123456789abcdef_door",
+        ] {
             assert!(is_of_policy(name), "{name}");
         }
         for name in ["host_receiver", "host_default", "eg_", "port4", "ports_012", "across"] {

@@ -102,16 +102,14 @@ impl Registry {
     /// Other documents hold from now on.
     pub fn rewrite(&mut self, documents: Arc<Documents>) {
         self.compiler = Compiler::new(documents);
-        let members = std::mem::take(&mut self.members);
-        let mut endpoints = Vec::with_capacity(members.len());
-        for (_, member) in members {
-            endpoints.push(member.endpoint);
-            for element in member.elements {
-                self.count(element, false);
+        for (key, member) in std::mem::take(&mut self.members) {
+            let elements = self.needed(&member.endpoint);
+            // Most have what they had, and to count it twice takes longer than to see that.
+            if elements != member.elements {
+                elements.iter().for_each(|element| self.count(element.clone(), true));
+                member.elements.into_iter().for_each(|element| self.count(element, false));
             }
-        }
-        for endpoint in endpoints {
-            self.place(endpoint);
+            self.members.insert(key, Member { elements, ..member });
         }
         self.is_more = true;
         self.collect();
@@ -179,9 +177,18 @@ impl Registry {
     }
 
     fn place(&mut self, endpoint: Endpoint) {
+        let elements = self.needed(&endpoint);
+        for element in &elements {
+            self.count(element.clone(), true);
+        }
+        self.members.insert(endpoint.key.clone(), Member { endpoint, elements });
+    }
+
+    /// The elements that an endpoint needs. Of what the compiler makes for it, note is taken.
+    fn needed(&mut self, endpoint: &Endpoint) -> Vec<Element> {
         let standing = self.networks.get(&endpoint.network);
         let trusts_nobody = matches!(standing, Some(Standing::ZeroTrust { .. }));
-        let placed = self.compiler.endpoint(&endpoint, trusts_nobody);
+        let placed = self.compiler.endpoint(endpoint, trusts_nobody);
         // They are taken together when all are placed: there may be thousands.
         self.is_more = !placed.added.is_empty() || self.is_more;
         let mut elements = placed.elements;
@@ -196,10 +203,7 @@ impl Registry {
             let addresses = endpoint.addresses.iter().copied().chain(link_local);
             elements.extend(addresses.map(|address| Element::Audited { address }));
         }
-        for element in &elements {
-            self.count(element.clone(), true);
-        }
-        self.members.insert(endpoint.key.clone(), Member { endpoint, elements });
+        elements
     }
 
     fn count(&mut self, element: Element, more: bool) {

@@ -1,25 +1,33 @@
 //! What policy puts into our tables, changed as a whole.
 //!
 //! ```text
-//!   new chains and sets       nft -f -     nobody goes there yet
-//!   elements, and the epoch   netlink      one transaction: from here on it holds
-//!   old chains and sets       netlink      nobody goes there any more
+//!   new chains and sets           nft -f -     nobody goes there yet
+//!   doors, elements, the epoch    netlink      one transaction: from here on it holds
+//!   old chains and sets           netlink      nobody goes there any more
+//!   the stamp                     netlink      what is let in is remembered again
 //! ```
 //!
-//! A chain of another content has another name, so the middle is all that a packet can notice. The epoch
+//! A chain of another content has another name, so the middle is all that a packet can notice. Where
+//! policies say something else, it is doors that lead elsewhere, one for all endpoints that are alike. The epoch
 //! is the mark of connections that were judged: when it changes, each of them is judged once more, at its
 //! next packet.
+//!
+//! A packet that is under way in our rules meanwhile goes on by the rules that it began with, while the
+//! elements it asks for are already the new ones. So the stamp, which is what a connection is marked with,
+//! comes behind: until then it is the mark of the epoch that is over, and who has it is judged once more. No
+//! connection is remembered under the new epoch that was let in by the rules before.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use quantum_config::cni::Family;
 
+use super::doors::{self, Doors};
 use super::elements::collect;
 use super::listing::{self, family};
 use super::message::Verb;
 use super::print::Print;
-use super::sets::{Set, TABLE, known};
+use super::sets::{Set, SetElement, TABLE, known};
 use super::table::{Difference, Holding, sort};
 use super::{NftError, Table, removal, skeleton};
 use crate::attach::Element;
@@ -43,19 +51,26 @@ impl Table {
             (Some(epoch), None) => epoch,
             _ => random(),
         };
+        // Those that an earlier daemon left lead elsewhere when all the rest holds, and not before.
+        let moved = doors::misled(&mut self.socket, &rules.doors)?;
         self.kept.all(|holding| {
             holding.elements = wanted.into_iter().chain(networks).collect();
             holding.elements.insert(Element::Epoch(epoch));
             holding.rules = rules;
         });
-        self.make()?;
+        self.make_but_for(&moved)?;
         let present = self.found()?.into_iter().collect();
         let mut differs = self.differing(&present);
-        if differs != Difference::default() {
+        if differs != Difference::default() || !moved.is_empty() {
             self.kept.all(Holding::next_epoch);
             differs = self.differing(&present);
         }
-        self.settle(&differs)?;
+        if let Err(error) = self.settle(&differs, &moved) {
+            // What was looked at is not what should be: whoever looks next makes all of it again.
+            self.print = None;
+            return Err(error);
+        }
+        self.look_again(moved.keys(), &Rules::default());
         self.leave_nothing_behind()
     }
 
@@ -63,22 +78,27 @@ impl Table {
     pub fn govern(&mut self, change: Changes) -> Result<(), NftError> {
         let before = self.kept.rules();
         // Most who come need what is there already, and to compare all of it takes as long as an ADD.
-        let (new, old) = match Arc::ptr_eq(&before, &change.rules) {
-            true => (Rules::default(), Rules::default()),
-            false => (change.rules.difference(&before), before.difference(&change.rules)),
+        let (new, old, moved) = match Arc::ptr_eq(&before, &change.rules) {
+            true => Default::default(),
+            false => {
+                let (new, old) =
+                    (change.rules.difference(&before), before.difference(&change.rules));
+                (new, old, change.rules.moved(&before))
+            }
         };
         if !new.is_empty() {
             let mut all = (*before).clone();
             all.extend(new.clone());
             self.kept.all(|holding| holding.rules = Arc::new(all));
-            // Where that fails, somebody may have taken our tables away, and nobody has put them back yet.
-            let made = skeleton::run_text(&new.text()).or_else(|_| self.heal());
+            // Where that fails, somebody may have taken our tables away, and nobody has put them back yet;
+            // or some of it was left.
+            let made = skeleton::run_text(&new.creation_text()).or_else(|_| self.heal());
             if let Err(error) = made {
                 self.kept.all(|holding| holding.rules = before);
                 return Err(error);
             }
         }
-        self.switch(&change)?;
+        let stamp = self.switch(&change, &moved)?;
         self.kept.all(|holding| holding.rules = change.rules.clone());
         if !old.is_empty() {
             // What holds has changed already; what is not removed now is by the next daemon.
@@ -86,34 +106,48 @@ impl Table {
                 let _ = skeleton::run_text(&old.removal_text());
             }
         }
-        if !(new.is_empty() && old.is_empty()) {
-            // To list all rules is to read a chain once; to ask for each takes longer if it is most of them.
-            let is_many = new.chains.len() > change.rules.chains.len() / 4;
-            let now = match is_many {
-                true => Print::take(&mut self.socket),
-                false => Print::take_of(&mut self.socket, new.chains.keys()),
-            };
-            let names = |rules: &Rules| -> Vec<String> {
-                rules.chains.keys().map(|chain| format!("inet {TABLE} {chain}")).collect()
-            };
-            match (now, &mut self.print) {
-                (Ok(now), Some(print)) => print.renew(&now, &names(&new), &names(&old)),
-                // The change holds. What it looks like is found out when all of it is made again.
-                (Err(_), print) => *print = None,
-                (Ok(_), None) => {}
-            }
+        self.look_again(new.names().chain(moved.keys()), &old);
+        self.stamp(&stamp)
+    }
+
+    /// Takes the print of chains that are new, or other than they were, and forgets that of `old`.
+    fn look_again<'n>(&mut self, new: impl Iterator<Item = &'n ChainName> + Clone, old: &Rules) {
+        let count = new.clone().count();
+        if count == 0 && old.is_empty() {
+            return;
         }
-        Ok(())
+        // To list all rules is to read a chain once; to ask for each takes longer if it is most of them.
+        let is_many = count > self.kept.rules().names().count() / 4;
+        let now = match is_many {
+            true => Print::take(&mut self.socket),
+            false => Print::take_of(&mut self.socket, new.clone()),
+        };
+        let full = |chain: &ChainName| format!("inet {TABLE} {chain}");
+        let (new, old): (Vec<_>, Vec<_>) =
+            (new.map(full).collect(), old.names().map(full).collect());
+        match (now, &mut self.print) {
+            (Ok(now), Some(print)) => print.renew(&now, &new, &old),
+            // The change holds. What it looks like is found out when all of it is made again.
+            (Err(_), print) => *print = None,
+            (Ok(_), None) => {}
+        }
     }
 
     /// Has every connection judged anew.
     pub fn judge_anew(&mut self) -> Result<(), NftError> {
         let rules = self.kept.rules();
-        self.switch(&Changes { rules, anew: true, ..Changes::default() })
+        let change = Changes { rules, anew: true, ..Changes::default() };
+        let stamp = self.switch(&change, &Doors::new())?;
+        self.stamp(&stamp)
     }
 
-    /// The transaction. If it fails, what is kept is what it was.
-    fn switch(&mut self, change: &Changes) -> Result<(), NftError> {
+    /// The transaction, and what is to be done to the stamp behind it. If it fails, what is kept is what it
+    /// was.
+    fn switch(
+        &mut self,
+        change: &Changes,
+        moved: &Doors,
+    ) -> Result<Vec<(Verb, SetElement)>, NftError> {
         let mut going: Vec<Element> = Vec::new();
         let mut coming: Vec<Element> = Vec::new();
         self.kept.all(|holding| {
@@ -128,13 +162,16 @@ impl Table {
             }
         });
         let (take, put) = (self.seen(&going), self.seen(&coming));
-        let removals = take.iter().map(|element| (self.removal, element));
-        let changes: Vec<_> =
-            removals.chain(put.iter().map(|element| (Verb::Add, element))).collect();
-        let mut done = self.change(&changes);
+        let removals = take.into_iter().map(|element| (self.removal, element));
+        let changes = removals.chain(put.into_iter().map(|element| (Verb::Add, element)));
+        let (mut stamp, changes): (Vec<_>, Vec<_>) = changes.partition(|(_, e)| is_stamp(e));
+        let mut done = self.change(&borrowed(&changes), moved);
         if done.is_err() {
-            // Something is not there that should be, or nobody knows what is: all of it is made again.
-            done = self.make().and_then(|()| self.difference()).and_then(|d| self.settle(&d));
+            // Something is not there that should be, or nobody knows what is: all of it is made again, with
+            // the doors as they led.
+            let made = self.make().and_then(|()| self.difference());
+            done = made.and_then(|differs| self.settle(&differs, moved));
+            stamp.clear();
         }
         if done.is_err() {
             self.kept.all(|holding| {
@@ -142,14 +179,27 @@ impl Table {
                 holding.elements.extend(going);
             });
         }
-        done
+        done.map(|()| stamp)
     }
 
-    /// Puts right how our sets differ from what is kept, in one transaction.
-    fn settle(&mut self, differs: &Difference) -> Result<(), NftError> {
+    /// Has what is let in marked with the epoch. What holds, holds already.
+    fn stamp(&mut self, stamp: &[(Verb, SetElement)]) -> Result<(), NftError> {
+        let done = self.change(&borrowed(stamp), &Doors::new());
+        done.or_else(|_| {
+            self.make()?;
+            let differs = self.difference()?;
+            self.settle(&differs, &Doors::new())
+        })
+    }
+
+    /// Puts right how our sets differ from what is kept: in one transaction, with the stamp behind it.
+    fn settle(&mut self, differs: &Difference, moved: &Doors) -> Result<(), NftError> {
         let removals = differs.strange.iter().map(|element| (self.removal, element));
         let additions = differs.lacking.iter().map(|element| (Verb::Add, element));
-        self.change(&removals.chain(additions).collect::<Vec<_>>()).map_err(sort)
+        let all = removals.chain(additions);
+        let (stamp, changes): (Vec<_>, Vec<_>) = all.partition(|(_, element)| is_stamp(element));
+        self.change(&changes, moved).map_err(sort)?;
+        self.change(&stamp, &Doors::new()).map_err(sort)
     }
 
     /// Removes what a daemon before us had for policy and we have not.
@@ -169,13 +219,17 @@ impl Table {
             }
         }
         let kept = self.kept.rules();
-        left.chains.retain(|name, _| !kept.chains.contains_key(name));
+        left.chains
+            .retain(|name, _| !kept.chains.contains_key(name) && !kept.doors.contains_key(name));
         left.sets.retain(|name, _| !kept.sets.contains_key(name));
         if left.is_empty() {
             return Ok(());
         }
         // What is used again meanwhile, or gone, is left to the next daemon: nobody goes there.
-        removal::remove(&mut self.socket, &left).map(drop)
+        removal::remove(&mut self.socket, &left)?;
+        // The print was taken while it was there, and nobody else took it away.
+        self.look_again(std::iter::empty(), &left);
+        Ok(())
     }
 }
 
@@ -192,6 +246,14 @@ impl Holding {
         self.elements.insert(new.clone());
         (old, new)
     }
+}
+
+fn is_stamp(element: &SetElement) -> bool {
+    element.set == &known::STAMP
+}
+
+fn borrowed(changes: &[(Verb, SetElement)]) -> Vec<(Verb, &SetElement)> {
+    changes.iter().map(|(verb, element)| (*verb, element)).collect()
 }
 
 fn epoch_of(element: &Element) -> Option<u32> {

@@ -12,6 +12,7 @@ use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use nix::errno::Errno;
 
+use super::doors::{self, Doors};
 use super::sets::{Family, Field, Set, SetElement, TABLE};
 use crate::kernel::netfilter::{NFNETLINK_V0, append, attribute, attributes, messages};
 
@@ -47,21 +48,31 @@ pub(super) enum Verb {
     Get,
 }
 
+/// How many messages with a number of their own a transaction has between its first and its last.
+pub(super) fn length(changes: &[(Verb, &SetElement)], moved: &Doors) -> usize {
+    changes.len() + doors::MESSAGES * moved.len()
+}
+
 /// One transaction: every change in a message of its own, numbered from `number` + 1, so that a refusal
-/// names its element. Only the last is acknowledged: refusals come without being asked for.
-pub(super) fn batch(changes: &[(Verb, &SetElement)], number: u32) -> Vec<u8> {
+/// names its element; and behind them the doors that lead elsewhere. Only the last is acknowledged:
+/// refusals come without being asked for.
+pub(super) fn batch(changes: &[(Verb, &SetElement)], moved: &Doors, number: u32) -> Vec<u8> {
     let control = |message| {
         let header =
             NetfilterHeader::new(NetfilterProtoFamily::Unspec, NFNETLINK_V0, NFNL_SUBSYS_NFTABLES);
         NetfilterMessage::new(header, message)
     };
-    let mut bytes = Vec::with_capacity(64 + 96 * changes.len());
-    let end = number + 1 + changes.len() as u32;
+    let mut bytes = Vec::with_capacity(64 + 96 * changes.len() + 256 * moved.len());
+    let end = number + 1 + length(changes, moved) as u32;
     append(&mut bytes, control(ControlMessage::BatchBegin), number, 0);
     for (number, (verb, element)) in (number + 1..).zip(changes) {
         let ack = if number + 1 == end { NLM_F_ACK } else { 0 };
         let create = if *verb == Verb::Add { NLM_F_CREATE } else { 0 };
         append(&mut bytes, request(*verb, element), number, ack | create);
+    }
+    let first = number + 1 + changes.len() as u32;
+    for (number, door) in (first..).step_by(doors::MESSAGES).zip(moved) {
+        doors::lead(&mut bytes, door, number, number + doors::MESSAGES as u32 == end);
     }
     append(&mut bytes, control(ControlMessage::BatchEnd), end, 0);
     bytes
@@ -211,7 +222,7 @@ fn elements(body: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
 }
 
 /// The name of the chain that a verdict goes on with; empty, which no chain is called, if it does not.
-fn chain(verdict: &[u8]) -> &[u8] {
+pub(super) fn chain(verdict: &[u8]) -> &[u8] {
     let code = attribute(verdict, VERDICT_CODE).and_then(|code| code.first_chunk::<4>());
     if code.is_none_or(|code| i32::from_be_bytes(*code) != NFT_GOTO) {
         return &[];

@@ -21,7 +21,7 @@ const REQUEST_ACK: u16 = 5;
 
 /// True if all of it was removed; if not, nothing was.
 pub(super) fn remove(socket: &mut NetfilterSocket, rules: &Rules) -> Result<bool, NftError> {
-    let chains = || rules.chains.keys().map(|chain| chain.as_str());
+    let chains = || rules.names().map(|chain| chain.as_str());
     let mut steps = Vec::new();
     // Without rules no chain refers to another, nor to a set, and the order does not matter.
     steps.extend(chains().map(|name| (DELETE_RULE, listing::rule::CHAIN, name)));

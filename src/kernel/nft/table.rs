@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use quantum_config::prefixes::Prefixes;
 
 use super::NftError;
+use super::doors::{Doors, MESSAGES};
 use super::elements::{collect, expand, is_told};
 use super::govern::sets_of;
 use super::message::{self, Answer, Refused, Verb};
@@ -59,8 +60,8 @@ impl Kept {
     }
 
     /// What the text of our tables is followed by.
-    fn text(&self) -> String {
-        self.all(|holding| format!("{}{}", holding.unmasked, holding.rules.text()))
+    fn text_but_for(&self, moved: &Doors) -> String {
+        self.all(|holding| format!("{}{}", holding.unmasked, holding.rules.text_but_for(moved)))
     }
 }
 
@@ -179,8 +180,13 @@ impl Table {
     /// Applies the text and takes the print of it. If that is another than before, it is another `nft` or
     /// somebody came in between; what looks the same twice is ours.
     pub(super) fn make(&mut self) -> Result<(), NftError> {
+        self.make_but_for(&Doors::new())
+    }
+
+    /// The same, but for where these doors of policy lead, which stays as it is.
+    pub(super) fn make_but_for(&mut self, moved: &Doors) -> Result<(), NftError> {
         for _ in 0..PRINTS {
-            self.tables = skeleton::apply(&self.kept.text())?;
+            self.tables = skeleton::apply(&self.kept.text_but_for(moved))?;
             let print = Some(Print::take(&mut self.socket)?);
             let is_known = self.print == print;
             self.print = print;
@@ -278,26 +284,34 @@ impl Table {
 
     pub(super) fn transact(&mut self, verb: Verb, elements: &[SetElement]) -> Result<(), NftError> {
         let changes: Vec<_> = elements.iter().map(|element| (verb, element)).collect();
-        self.change(&changes)
+        self.change(&changes, &Doors::new())
     }
 
-    /// One transaction.
-    pub(super) fn change(&mut self, changes: &[(Verb, &SetElement)]) -> Result<(), NftError> {
-        if changes.is_empty() {
+    /// One transaction of elements, and of doors that lead elsewhere.
+    pub(super) fn change(
+        &mut self,
+        changes: &[(Verb, &SetElement)],
+        moved: &Doors,
+    ) -> Result<(), NftError> {
+        let length = message::length(changes, moved);
+        if length == 0 {
             return Ok(());
         }
-        let first = self.socket.numbers(changes.len() + 2);
-        let request = message::batch(changes, first);
+        let first = self.socket.numbers(length + 2);
+        let request = message::batch(changes, moved, first);
         // A refusal of a number that no element has is one of the transaction.
         let doing = |number: u32| {
             let at = number.checked_sub(first + 1).map(|at| at as usize);
             match at.and_then(|at| changes.get(at)) {
                 Some((Verb::Add, element)) => format!("add element {element}"),
                 Some((_, element)) => format!("remove element {element}"),
-                None => format!("change {} elements of our tables", changes.len()),
+                None => match at.and_then(|at| moved.iter().nth((at - changes.len()) / MESSAGES)) {
+                    Some((door, to)) => format!("lead chain {door} to {to}"),
+                    None => format!("change {} elements of our tables", changes.len()),
+                },
             }
         };
-        self.ask(&request, first + changes.len() as u32, &doing).map(drop)
+        self.ask(&request, first + length as u32, &doing).map(drop)
     }
 
     /// Asks and makes of the answer an error or a success. `last` is the number that is acknowledged,

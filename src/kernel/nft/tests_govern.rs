@@ -156,3 +156,125 @@ fn a_change_that_the_kernel_refuses_changes_nothing() {
         assert!(table.harm().expect("a look").is_none());
     });
 }
+
+const DOOR: &str = "eg_00000000000000aa_door";
+const OTHER: &str = "eg_fedcba9876543210";
+
+/// Rules with a door that leads to the only chain.
+fn through(chain: &str) -> Arc<Rules> {
+    let mut all = Rules::clone(&rules(&[chain], &[]));
+    all.doors.insert(ChainName::new(DOOR), ChainName::new(chain));
+    Arc::new(all)
+}
+
+/// An endpoint is behind the door, which leads to [`EGRESS`].
+fn behind_a_door() -> Table {
+    let mut table = open();
+    table.reconcile(Vec::new(), Arc::default()).expect("in order");
+    let change = Changes {
+        rules: through(EGRESS),
+        add: vec![judged(DOOR)],
+        anew: true,
+        ..Changes::default()
+    };
+    table.govern(change).expect("governed");
+    table
+}
+
+fn leads() -> String {
+    let listed = run(&format!("nft list chain inet quantum {DOOR}"));
+    let gotos: Vec<&str> = listed.lines().filter_map(|l| l.trim().strip_prefix("goto ")).collect();
+    gotos.join(" ")
+}
+
+#[test]
+fn a_door_leads_elsewhere_with_the_epoch_and_its_endpoints_stay_behind_it() {
+    in_namespace(&["nft"], || {
+        let mut table = behind_a_door();
+        let first = mark();
+        assert_eq!(leads(), EGRESS);
+        let change = Changes { rules: through(OTHER), anew: true, ..Changes::default() };
+        table.govern(change).expect("governed");
+        assert_eq!(leads(), OTHER);
+        assert_ne!(mark(), first);
+        let all = run("nft list ruleset");
+        assert!(!all.contains(EGRESS), "{all}");
+        assert!(table.has(&judged(DOOR)).expect("an answer"));
+        assert!(table.harm().expect("a look").is_none());
+
+        // What others do to it is seen, whether the door was made by nft or by us.
+        for harm in ["flush chain", "insert rule"] {
+            let rest = if harm == "flush chain" { "" } else { " accept" };
+            run(&format!("nft {harm} inet quantum {DOOR}{rest}"));
+            let found = table.harm().expect("a look");
+            assert!(!found.is_none(), "{harm}");
+            table.undo(&found).expect("put right");
+            assert!(table.harm().expect("a look").is_none(), "{harm}");
+            assert_eq!(leads(), OTHER);
+        }
+
+        // A chain that was left is no hindrance, and neither is a table that is gone.
+        run(&format!("nft add chain inet quantum {EGRESS}"));
+        let change = Changes { rules: through(EGRESS), anew: true, ..Changes::default() };
+        table.govern(change).expect("governed");
+        assert_eq!(leads(), EGRESS);
+        run("nft flush ruleset");
+        let change = Changes { rules: through(OTHER), anew: true, ..Changes::default() };
+        table.govern(change).expect("governed");
+        assert_eq!(leads(), OTHER);
+        assert!(table.has(&judged(DOOR)).expect("an answer"));
+        assert!(table.harm().expect("a look").is_none());
+    });
+}
+
+#[test]
+fn a_door_that_cannot_lead_there_goes_on_leading_where_it_led() {
+    in_namespace(&["nft"], || {
+        let mut table = behind_a_door();
+        let (first, before) = (mark(), run("nft list ruleset"));
+        let mut nowhere = Rules::clone(&through(EGRESS));
+        nowhere.doors.insert(ChainName::new(DOOR), ChainName::new(OTHER));
+        let rules = Arc::new(nowhere);
+        let change = Changes { rules, anew: true, ..Changes::default() };
+        let error = table.govern(change).expect_err("there is no such chain").to_string();
+        assert!(error.contains(&format!("lead chain {DOOR} to {OTHER}")), "{error}");
+        assert_eq!((mark(), run("nft list ruleset")), (first, before));
+        assert!(table.harm().expect("a look").is_none());
+    });
+}
+
+#[test]
+fn another_daemon_has_the_doors_lead_where_they_should() {
+    in_namespace(&["nft"], || {
+        drop(behind_a_door());
+        let (first, before) = (mark(), run("nft list ruleset"));
+        open().reconcile(vec![judged(DOOR)], through(EGRESS)).expect("in order");
+        assert_eq!((mark(), run("nft list ruleset")), (first.clone(), before), "nothing differs");
+
+        let mut table = open();
+        table.reconcile(vec![judged(DOOR)], through(OTHER)).expect("in order");
+        assert_eq!(leads(), OTHER);
+        assert_ne!(mark(), first);
+        assert!(!run("nft list ruleset").contains(EGRESS));
+        let harm = table.harm().expect("a look");
+        assert!(harm.is_none(), "{harm}");
+
+        // One that does something else is put right as well.
+        run(&format!("nft insert rule inet quantum {DOOR} accept"));
+        let mut table = open();
+        table.reconcile(vec![judged(DOOR)], through(OTHER)).expect("in order");
+        assert!(!run(&format!("nft list chain inet quantum {DOOR}")).contains("accept"));
+        assert_eq!(leads(), OTHER);
+        assert!(table.harm().expect("a look").is_none());
+
+        // From a daemon whose elements led to the chains themselves.
+        run("nft flush ruleset");
+        let mut table = open();
+        table.reconcile(vec![judged(EGRESS)], rules(&[EGRESS], &[])).expect("in order");
+        let mut table = open();
+        table.reconcile(vec![judged(DOOR)], through(EGRESS)).expect("in order");
+        assert!(table.has(&judged(DOOR)).expect("an answer"));
+        assert_eq!(leads(), EGRESS);
+        assert!(table.harm().expect("a look").is_none());
+    });
+}

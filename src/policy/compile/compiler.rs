@@ -1,15 +1,19 @@
 //! The compiler. What follows from the documents alone is made at once; what an endpoint adds is looked
 //! up, and made only if no endpoint was like it before.
 
+mod asked;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use quantum_config::cni::Family;
-use quantum_config::policy::{Labels, OrderedTier};
+use quantum_config::policy::Labels;
 
-use super::part::{Ends, Part, TierOf, chains, direction, shut_off};
-use super::rule::{Then, note};
+use asked::Asked;
+
+use super::part::{Ends, Part, TierOf, chains, direction, door, shut_off};
+use super::rule::Then;
 use super::rules::{Chain, Rules};
 use super::sets::{Both, Place, Sets};
 use crate::attach::Element;
@@ -54,16 +58,6 @@ struct Kind {
     is_selective: bool,
 }
 
-/// The policies that are asked about an endpoint.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-struct Asked {
-    admin: Vec<usize>,
-    application: Vec<usize>,
-    /// None if it is not isolated.
-    network: Option<Vec<usize>>,
-    baseline: Vec<usize>,
-}
-
 /// What an endpoint has in the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Placed {
@@ -92,7 +86,7 @@ impl Compiler {
             })
         });
         let network: Vec<_> = network.collect();
-        let rules = Rules { chains: BTreeMap::new(), sets: sets.kinds.clone() };
+        let rules = Rules { sets: sets.kinds.clone(), ..Rules::default() };
         Self {
             documents,
             sets,
@@ -175,7 +169,10 @@ impl Compiler {
             .collect();
         let mut used = BTreeSet::new();
         while let Some(name) = ahead.pop() {
-            if let Some(chain) = self.rules.chains.get(&name)
+            if let Some(chain) = self.rules.doors.get(&name) {
+                ahead.push(chain.clone());
+                used.insert(name);
+            } else if let Some(chain) = self.rules.chains.get(&name)
                 && used.insert(name)
             {
                 ahead.extend(chain.iter().filter_map(|rule| match &rule.then {
@@ -187,9 +184,12 @@ impl Compiler {
         let all = std::mem::take(&mut self.rules.chains);
         let (kept, unused) = all.into_iter().partition(|(name, _)| used.contains(name));
         self.rules.chains = kept;
+        let all = std::mem::take(&mut self.rules.doors);
+        let (kept, doors) = all.into_iter().partition(|(name, _)| used.contains(name));
+        self.rules.doors = kept;
         self.made.retain(|_, name| used.contains(name));
         self.kinds.clear();
-        Rules { chains: unused, sets: BTreeMap::new() }
+        Rules { chains: unused, doors, sets: BTreeMap::new() }
     }
 
     /// Takes a chain, if it is a new one.
@@ -212,14 +212,25 @@ impl Compiler {
             let [now, then] =
                 [View::InForce, View::WithStaged].map(|view| self.asked(&space, n, view, labels));
             is_selective |= way == Way::Ingress && !now.is_nobody();
-            // What is staged is asked only where there is something.
-            let ends = match now == then {
-                true => Ends::Decide,
-                false => Ends::Show(self.chain((way, n), &space, then, Ends::Note(way), added)),
-            };
-            if !now.is_nobody() || !matches!(ends, Ends::Decide) {
-                chains.push((way, self.chain((way, n), &space, now, ends, added)));
+            let is_staged = now != then;
+            if now.is_nobody() && !is_staged {
+                continue;
             }
+            let mut names = self.names(&now);
+            if is_staged {
+                names.push("staged".to_owned());
+                names.extend(self.names(&then));
+            }
+            if is_staged || self.is_relative(n, &now) {
+                names.extend([place.network.clone(), place.namespace.clone()]);
+            }
+            // What is staged is asked only where there is something.
+            let ends = match is_staged {
+                false => Ends::Decide,
+                true => Ends::Show(self.chain((way, n), &space, then, Ends::Note(way), added)),
+            };
+            let chain = self.chain((way, n), &space, now, ends, added);
+            chains.push((way, self.door(way, names, chain, added)));
         }
         let selected = space.selected.iter().map(|n| &self.sets.selected[*n]);
         let sets = selected.filter(|set| set.has(labels)).map(|set| set.sets.clone()).collect();
@@ -272,38 +283,6 @@ impl Compiler {
         space
     }
 
-    /// Which policies with something to say select such an endpoint.
-    fn asked(&self, space: &Space, way: usize, view: View, labels: &Labels) -> Asked {
-        let mut asked = Asked::default();
-        for n in space.ordered.iter().copied() {
-            let policy = &self.documents.ordered()[n];
-            if self.ordered[n][way].is_some()
-                && view.shows(policy.staged)
-                && policy.subject.endpoints.matches(labels)
-            {
-                match policy.tier {
-                    OrderedTier::Admin => asked.admin.push(n),
-                    OrderedTier::Application => asked.application.push(n),
-                    OrderedTier::Baseline => asked.baseline.push(n),
-                }
-            }
-        }
-        for n in space.network.iter().copied() {
-            let policy = &self.documents.network_policies()[n];
-            if self.network[n][way].is_some()
-                && view.shows(policy.staged)
-                && policy.subject.matches(labels)
-            {
-                asked.network.get_or_insert_default().push(n);
-            }
-        }
-        if asked.network.is_some() {
-            // Nobody asks them then.
-            asked.baseline.clear();
-        }
-        asked
-    }
-
     /// The chain that asks these policies.
     fn chain(
         &mut self,
@@ -313,11 +292,7 @@ impl Compiler {
         ends: Ends,
         added: &mut Rules,
     ) -> ChainName {
-        let ordered = [&asked.admin, &asked.application, &asked.baseline];
-        let is_relative =
-            |policy: &usize| self.ordered[*policy][n].as_ref().is_some_and(|part| part.is_relative);
-        let is_relative = ordered.into_iter().flatten().any(is_relative);
-        let place = is_relative.then(|| space.place.clone());
+        let place = self.is_relative(n, &asked).then(|| space.place.clone());
         // What is staged is not there for long.
         let key = matches!(ends, Ends::Decide).then(|| (way, asked.clone(), place));
         if let Some(name) = key.as_ref().and_then(|key| self.made.get(key)) {
@@ -331,7 +306,7 @@ impl Compiler {
             });
             there.collect()
         };
-        let [admin, application, baseline] = ordered.map(|list| parts(list));
+        let [admin, application, baseline] = asked.ordered().map(|list| parts(list));
         let mut tiers = Vec::new();
         for (letter, parts) in [('a', &admin), ('p', &application)] {
             if !parts.is_empty() {
@@ -356,20 +331,27 @@ impl Compiler {
         name
     }
 
-    /// Why nothing comes through that no rule lets through.
-    fn isolated(&self, policies: &[usize]) -> Arc<str> {
-        let mut text = "isolated by NetworkPolicy".to_owned();
-        for (n, policy) in policies.iter().enumerate() {
-            let policy = &self.documents.network_policies()[*policy];
-            text.push_str(if n == 0 { " " } else { ", " });
-            text.push_str(&format!("{}/{}", policy.namespace, policy.name));
+    /// The way to a chain for those about whom policies of these names are asked: whatever the policies
+    /// say next, it is the chain that is another one then, and not the door of each of the endpoints.
+    fn door(
+        &mut self,
+        way: Way,
+        mut names: Vec<String>,
+        chain: ChainName,
+        added: &mut Rules,
+    ) -> ChainName {
+        loop {
+            let name = door(way, &names);
+            match self.rules.doors.get(&name) {
+                Some(there) if *there == chain => return name,
+                // Of broken documents several may have one name.
+                Some(_) => names.push("another".to_owned()),
+                None => {
+                    self.rules.doors.insert(name.clone(), chain.clone());
+                    added.doors.insert(name.clone(), chain);
+                    return name;
+                }
+            }
         }
-        note(&text, "")
-    }
-}
-
-impl Asked {
-    fn is_nobody(&self) -> bool {
-        *self == Self::default()
     }
 }

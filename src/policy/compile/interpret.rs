@@ -25,6 +25,7 @@ pub(super) type Ruled = (Ruling, bool);
 /// The table.
 pub(super) struct Machine {
     chains: BTreeMap<ChainName, Chain>,
+    doors: BTreeMap<ChainName, ChainName>,
     judged: BTreeMap<(Way, IpAddr), ChainName>,
     members: BTreeMap<SetName, BTreeSet<IpAddr>>,
     named: BTreeMap<SetName, BTreeSet<(IpAddr, u16)>>,
@@ -33,9 +34,10 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn new(compiled: &Compiled) -> Self {
-        let Rules { chains, sets } = compiled.rules.clone();
+        let Rules { chains, doors, sets } = compiled.rules.clone();
         let mut machine = Self {
             chains,
+            doors,
             judged: BTreeMap::new(),
             members: BTreeMap::new(),
             named: BTreeMap::new(),
@@ -79,7 +81,10 @@ impl Machine {
 
     fn ruling(&self, way: Way, own: &Side<'_>, flow: &Flow<'_>) -> Ruled {
         match self.judged.get(&(way, own.address())) {
-            Some(chain) => self.follow(way, chain.as_str(), flow),
+            Some(chain) => {
+                let chain = self.doors.get(chain).unwrap_or(chain);
+                self.follow(way, chain.as_str(), flow)
+            }
             None => (Ruling::Undecided, false),
         }
     }

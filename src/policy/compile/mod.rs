@@ -19,7 +19,9 @@
 //! too. It denies nothing: it goes to `noted_out` or `noted_in`, and these return.
 //!
 //! Names say what is in a chain or a set, so nothing that is there is ever changed, only added and, when
-//! nothing leads to it any more, removed.
+//! nothing leads to it any more, removed. What an endpoint's elements lead to is a door, though, which does
+//! nothing but go on to such a chain. It is named for the policies that are asked, whatever they say: when
+//! they say something else it leads elsewhere, and nothing is another for any of the endpoints.
 
 mod compiler;
 #[cfg(test)]

@@ -243,6 +243,13 @@ pub(super) fn shut_off(way: Way, is_staged: bool) -> (ChainName, Chain) {
     (ChainName::new(&format!("{}_{:016x}", prefix(way), digest(&text))), rules.into())
 }
 
+/// What leads to a chain for endpoints about which policies of these names are asked. It is never called
+/// as a chain that is named for what it holds.
+pub(super) fn door(way: Way, names: &[String]) -> ChainName {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    ChainName::new(&format!("{}_{:016x}_door", prefix(way), digest(&names)))
+}
+
 /// One tier of a chain.
 pub(super) struct TierOf<'a> {
     /// What the name of its own chain ends with, if it needs one.

@@ -12,11 +12,14 @@ use crate::policy::{ChainName, SetName};
 /// The rules of a chain, in their order.
 pub type Chain = Arc<[Arc<Rule>]>;
 
-/// Chains and sets of ours whose names say what is in them: those of one name are the same.
+/// Chains and sets of ours whose names say what is in them: those of one name are the same. Only doors
+/// may lead elsewhere one day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     /// The chains.
     pub chains: BTreeMap<ChainName, Chain>,
+    /// Chains that do nothing but go on to another, each with where it leads.
+    pub doors: BTreeMap<ChainName, ChainName>,
     /// The sets.
     pub sets: BTreeMap<SetName, SetKind>,
 }
@@ -54,10 +57,24 @@ impl fmt::Display for SetKind {
 impl Rules {
     /// There is nothing.
     pub fn is_empty(&self) -> bool {
-        self.chains.is_empty() && self.sets.is_empty()
+        self.chains.is_empty() && self.doors.is_empty() && self.sets.is_empty()
     }
 
-    /// What of this is not in `other`, or there is something else.
+    /// The names of all chains, doors among them.
+    pub fn names(&self) -> impl Iterator<Item = &ChainName> + Clone {
+        self.chains.keys().chain(self.doors.keys())
+    }
+
+    /// The doors that are in `other`, too, and lead elsewhere there; each with where it leads here.
+    pub fn moved(&self, other: &Self) -> BTreeMap<ChainName, ChainName> {
+        let doors = self
+            .doors
+            .iter()
+            .filter(|(door, chain)| other.doors.get(*door).is_some_and(|there| there != *chain));
+        doors.map(|(door, chain)| (door.clone(), chain.clone())).collect()
+    }
+
+    /// What of this is not in `other`, or there is something else. A door is the same wherever it leads.
     pub fn difference(&self, other: &Self) -> Self {
         let chains = self.chains.iter().filter(|(name, chain)| {
             other
@@ -66,8 +83,10 @@ impl Rules {
                 .is_none_or(|there| !Arc::ptr_eq(chain, there) && *chain != there)
         });
         let sets = self.sets.iter().filter(|(name, kind)| other.sets.get(*name) != Some(*kind));
+        let doors = self.doors.iter().filter(|(door, _)| !other.doors.contains_key(*door));
         Self {
             chains: chains.map(|(name, chain)| (name.clone(), Arc::clone(chain))).collect(),
+            doors: doors.map(|(door, chain)| (door.clone(), chain.clone())).collect(),
             sets: sets.map(|(name, kind)| (name.clone(), kind.clone())).collect(),
         }
     }
@@ -75,18 +94,25 @@ impl Rules {
     /// Adds what is in `other`.
     pub fn extend(&mut self, other: Self) {
         self.chains.extend(other.chains);
+        self.doors.extend(other.doors);
         self.sets.extend(other.sets);
     }
 
     /// The text for `nft -f -` that makes all this. What is there already stays as it is, with the
     /// elements of its sets: applied twice it does the same as once.
     pub fn text(&self) -> String {
+        self.text_but_for(&BTreeMap::new())
+    }
+
+    /// The same, but for where the doors in `moved` lead, which stays as it is.
+    pub fn text_but_for(&self, moved: &BTreeMap<ChainName, ChainName>) -> String {
         let mut text = String::new();
         if self.is_empty() {
             return text;
         }
         self.declare(&mut text);
-        self.flush(&mut text);
+        let is_led = |door: &&ChainName| !moved.contains_key(*door);
+        flush(&mut text, self.chains.keys().chain(self.doors.keys().filter(is_led)));
         text.push_str("table inet quantum {\n");
         for (name, chain) in &self.chains {
             line(&mut text, format_args!("\tchain {name} {{"));
@@ -95,7 +121,35 @@ impl Rules {
             }
             text.push_str("\t}\n");
         }
+        for (door, chain) in self.doors.iter().filter(|(door, _)| is_led(door)) {
+            line(&mut text, format_args!("\tchain {door} {{ goto {chain}; }}"));
+        }
         text.push_str("}\n");
+        text
+    }
+
+    /// The text that makes all this where none of it is there yet, and makes nothing if a chain is. The kernel
+    /// has nothing to clean up behind it: where it has, an `nft` does not end before that is done, which
+    /// takes longer than all the rest.
+    pub fn creation_text(&self) -> String {
+        let mut text = String::new();
+        // To create a set is to create it without its elements.
+        text.push_str("table inet quantum {\n");
+        for (name, kind) in &self.sets {
+            line(&mut text, format_args!("\tset {name} {{ {kind} }}"));
+        }
+        text.push_str("}\n");
+        for name in self.names() {
+            line(&mut text, format_args!("create chain inet quantum {name}"));
+        }
+        for (name, chain) in &self.chains {
+            for rule in chain.iter() {
+                line(&mut text, format_args!("add rule inet quantum {name} {rule}"));
+            }
+        }
+        for (door, chain) in &self.doors {
+            line(&mut text, format_args!("add rule inet quantum {door} goto {chain}"));
+        }
         text
     }
 
@@ -108,8 +162,8 @@ impl Rules {
         }
         self.declare(&mut text);
         // Without rules no chain refers to another, nor to a set, and the order does not matter.
-        self.flush(&mut text);
-        for name in self.chains.keys() {
+        flush(&mut text, self.names());
+        for name in self.names() {
             line(&mut text, format_args!("delete chain inet quantum {name}"));
         }
         for name in self.sets.keys() {
@@ -123,16 +177,16 @@ impl Rules {
         for (name, kind) in &self.sets {
             line(text, format_args!("\tset {name} {{ {kind} }}"));
         }
-        for name in self.chains.keys() {
+        for name in self.names() {
             line(text, format_args!("\tchain {name} {{ }}"));
         }
         text.push_str("}\n");
     }
+}
 
-    fn flush(&self, text: &mut String) {
-        for name in self.chains.keys() {
-            line(text, format_args!("flush chain inet quantum {name}"));
-        }
+fn flush<'n>(text: &mut String, chains: impl Iterator<Item = &'n ChainName>) {
+    for name in chains {
+        line(text, format_args!("flush chain inet quantum {name}"));
     }
 }
 

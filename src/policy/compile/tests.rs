@@ -13,7 +13,10 @@ use crate::policy::{Endpoint, Way};
 fn chains_of(compiled: &Compiled, key: &str) -> Vec<(Way, String)> {
     let elements = &compiled.elements[&key.parse().expect("a key")];
     let judged = elements.iter().filter_map(|element| match element {
-        Element::Judged { way, chain, .. } => Some((*way, chain.as_str().to_owned())),
+        Element::Judged { way, chain, .. } => {
+            let chain = compiled.rules.doors.get(chain).unwrap_or(chain);
+            Some((*way, chain.as_str().to_owned()))
+        }
         _ => None,
     });
     judged.collect()
@@ -182,6 +185,7 @@ fn an_endpoint_is_judged_by_each_of_its_addresses_and_named_by_its_own() {
     for element in &placed.elements {
         match element {
             Element::Judged { address, bridge, chain, .. } => {
+                let chain = &placed.added.doors[chain];
                 assert!(placed.added.chains.contains_key(chain) && *bridge == one.bridge);
                 found.entry("judged").or_default().push(address.to_string());
             }
@@ -228,7 +232,47 @@ fn nothing_of_a_name_ever_changes() {
     assert!(added.chains.keys().all(|name| !a.chains.contains_key(name)));
     let mut both = a.clone();
     both.extend(added);
-    assert_eq!(both.difference(&gone), b);
+    let both = both.difference(&gone);
+    assert_eq!((both.chains, both.sets), (b.chains, b.sets));
+}
+
+#[test]
+fn what_is_another_in_a_policy_is_another_for_no_endpoint() {
+    let node = |name: &str, priority: u16, port: u16| {
+        let tcp = json!({"tcp": {"destinationPort": {"number": port}}});
+        json!({"apiVersion": "policy.quantum/v1alpha1", "kind": "NodePolicy",
+            "metadata": {"name": name}, "spec": {"tier": "Admin", "priority": priority,
+                "subject": {}, "ingress": [{"action": "Deny", "from": [{"cidr": "0.0.0.0/0"}],
+                    "protocols": [tcp]}]}})
+    };
+    let network = network("x", "in", &json!({"ingress": []}));
+    let world = |priority, port| {
+        compile(&open(&[node("a", 5, 80), node("b", priority, port), network.clone()]))
+    };
+    let first = world(1, 80);
+    // Another port, and another place in the order.
+    for (priority, port) in [(1, 81), (9, 80)] {
+        let other = world(priority, port);
+        assert_eq!(other.elements, first.elements);
+        assert_eq!(other.rules.doors.len(), first.rules.doors.len());
+        assert_eq!(
+            other.rules.moved(&first.rules),
+            other.rules.doors,
+            "all of them lead elsewhere"
+        );
+        assert!(other.rules.difference(&first.rules).doors.is_empty());
+    }
+    // A text can leave it to somebody else to lead them elsewhere.
+    let text = first.rules.text_but_for(&first.rules.doors);
+    for (door, chain) in &first.rules.doors {
+        assert!(text.contains(&format!("chain {door} {{ }}")) && text.contains(chain.as_str()));
+        assert!(!text.contains(&format!("flush chain inet quantum {door}")), "{text}");
+        assert!(!text.contains(&format!("goto {chain}")), "{text}");
+    }
+    // One more is a combination of its own.
+    let more = compile(&open(&[node("a", 5, 80), node("b", 1, 80), network, node("c", 2, 80)]));
+    assert!(more.rules.moved(&first.rules).is_empty());
+    assert_eq!(more.rules.difference(&first.rules).doors, more.rules.doors);
 }
 
 #[test]
@@ -276,5 +320,14 @@ fn nft_takes_the_text_over_itself_prints_it_and_removes_it() {
         assert_eq!(run("nft list ruleset"), before);
         nft(&rules.removal_text());
         assert_eq!(run("nft list ruleset"), before);
+        nft(&rules.creation_text());
+        // Only the order is another, in which things were made.
+        let created = run("nft list ruleset");
+        let sorted = |text: &str| -> Vec<String> {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert!(sorted(&created) == sorted(&once), "{created}");
     });
 }
