@@ -17,7 +17,7 @@ pub mod ids;
 pub mod labels;
 #[cfg(feature = "policy")]
 pub mod policy;
-#[cfg(feature = "settings")]
+#[cfg(any(feature = "netconf", feature = "settings"))]
 pub mod prefixes;
 #[cfg(feature = "settings")]
 pub mod settings;
