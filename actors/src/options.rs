@@ -51,6 +51,9 @@ pub(crate) struct Options {
     /// Destinations that see containers' own addresses, separated by commas [default: none]
     #[structopt(long)]
     non_masquerade_cidrs: Option<String>,
+    /// Seconds without its interface after which an attachment is released; 0: never [default: 300]
+    #[structopt(long)]
+    orphan_seconds: Option<String>,
     /// Prints who asks whom, and exits
     #[structopt(long)]
     pub(crate) graph: bool,
@@ -86,6 +89,7 @@ impl Options {
             ("http_listen", &self.http_listen),
             ("sysctl_allowlist", &self.sysctl_allowlist),
             ("non_masquerade_cidrs", &self.non_masquerade_cidrs),
+            ("orphan_seconds", &self.orphan_seconds),
         ];
         for (key, value) in flags {
             if let Some(value) = value {

@@ -14,6 +14,8 @@ use crate::sysctl::SysctlPatterns;
 /// The longest path of our socket, in bytes: a Unix socket's can have 107 (`sun_path` less the
 /// closing NUL, unix(7)), and ours has four more until it is named.
 const SOCKET_PATH_MAX: usize = 103;
+/// A day. Who wants more wants 0.
+const ORPHAN_SECONDS_MAX: u32 = 86_400;
 /// More cached endpoints than this are a typing error: a bridge holds 1023.
 const CACHE_MAX: i64 = 1_000_000;
 
@@ -47,6 +49,9 @@ pub struct CniServerConfig {
     pub sysctl_allowlist: SysctlPatterns,
     /// Destinations that see containers' own addresses, also where these are masqueraded.
     pub non_masquerade_cidrs: Prefixes,
+    /// After how many seconds without its interface an attachment is released that no DEL came for; 0:
+    /// never.
+    pub orphan_seconds: u32,
 }
 
 impl Default for CniServerConfig {
@@ -65,6 +70,7 @@ impl Default for CniServerConfig {
             http_listen: SocketAddr::from(([127, 0, 0, 1], 9641)),
             sysctl_allowlist: SysctlPatterns::default(),
             non_masquerade_cidrs: Prefixes::default(),
+            orphan_seconds: 300,
         }
     }
 }
@@ -158,7 +164,7 @@ impl CniServerConfig {
     /// Sets one key from the text of a flag.
     pub fn merge_flag(mut self, key: &str, text: &str) -> Result<Self, SettingsError> {
         let value = match key {
-            "cache_size" => text.parse().map(Value::Integer).ok(),
+            "cache_size" | "orphan_seconds" => text.parse().map(Value::Integer).ok(),
             "metrics_enabled" => text.parse().map(Value::Boolean).ok(),
             "sysctl_allowlist" | "non_masquerade_cidrs" => {
                 let each = text.split(',').filter(|one| !one.is_empty());
@@ -222,6 +228,13 @@ impl CniServerConfig {
             }
             "non_masquerade_cidrs" => {
                 self.non_masquerade_cidrs = Prefixes::new(strings(value)?.into_iter())?;
+            }
+            "orphan_seconds" => {
+                let seconds = value.as_integer().and_then(|n| u32::try_from(n).ok());
+                let within = seconds.filter(|n| *n <= ORPHAN_SECONDS_MAX);
+                self.orphan_seconds = within.ok_or_else(|| {
+                    format!("{} is not a number from 0 to {ORPHAN_SECONDS_MAX}", shown(value))
+                })?;
             }
             _ => return Err("is not a setting".to_owned()),
         }
@@ -329,6 +342,9 @@ mod tests {
             ("sysctl_allowlist = [\"vm.*\"]", "sysctl_allowlist", "vm.*"),
             ("non_masquerade_cidrs = \"::/0\"", "non_masquerade_cidrs", "list"),
             ("non_masquerade_cidrs = [\"10.0.0.1/8\"]", "non_masquerade_cidrs", "10.0.0.0/8"),
+            ("orphan_seconds = -1", "orphan_seconds", "0 to 86400"),
+            ("orphan_seconds = 86401", "orphan_seconds", "0 to 86400"),
+            ("orphan_seconds = true", "orphan_seconds", "number"),
             ("= 3", "(file)", "TOML"),
         ];
         for (text, key, word) in cases {
