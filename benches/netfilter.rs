@@ -91,6 +91,8 @@ fn elements(network: &Definition, n: u16) -> Vec<Element> {
             container_port: 80,
         }],
         handed: false,
+        delegated: false,
+        host_netns: NetnsId { dev: 4, ino: 1 },
     };
     let given = |set, address: String, gateway: &str| Assigned {
         set,

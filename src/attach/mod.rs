@@ -23,6 +23,8 @@
 //! | `ports`   | does the bridge have room for one more port?                         |
 //! | `tickets` | who goes first when several requests concern one key?                |
 //! | `door`    | who is let in when there are more requests than permits?             |
+//! | `handed`  | will nobody ever come for what was handed over?                      |
+//! | `orphaned`| whose link is gone for so long that its DEL will not come?           |
 //! | `recover` | what can be known of an attachment whose record was lost?            |
 
 mod amend;
@@ -39,6 +41,7 @@ mod loopback;
 pub mod naming;
 mod network;
 mod observed;
+pub mod orphaned;
 mod plan;
 mod ports;
 mod record;
@@ -64,6 +67,7 @@ pub use network::{Stances, bridge_element, network_elements, network_remains};
 pub use observed::{
     BridgeSeen, BucketSeen, HostSeen, InsideSeen, Observed, RouteSeen, ShapeSeen, VlansSeen,
 };
+pub use orphaned::LinksSeen;
 pub use plan::{BridgeEnd, GatewayEnd, InsidePlan, LinkPlan, Plan, Target};
 pub use ports::{BridgeFull, PORTS_MAX, Ports};
 pub use record::{Assigned, NetnsId, Record};

@@ -100,6 +100,10 @@ pub struct Target {
     /// The container's end is handed over: somebody else moves it into the container and sets it up, as
     /// Docker does. The namespace is the host's then.
     pub handed: bool,
+    /// Another program gives the addresses.
+    pub delegated: bool,
+    /// The network namespace of the host.
+    pub host_netns: NetnsId,
 }
 
 /// The bridge as it was found or made.
@@ -243,6 +247,8 @@ impl Plan {
             masquerade: network.masquerade,
             result,
             handed: target.handed,
+            delegated: target.delegated,
+            host_netns: Some(target.host_netns),
             created: now,
         };
         Ok(Self { link, inside, netfilter: elements(&record), record })

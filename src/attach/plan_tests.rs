@@ -26,6 +26,8 @@ pub(in crate::attach) fn sample_of(extra: &str, way: WayToRules, handed: bool) -
         shaping: network.shaping.unwrap_or_default(),
         ports: Vec::new(),
         handed,
+        delegated: false,
+        host_netns: NetnsId { dev: 4, ino: 1 },
     };
     let addresses = vec![Assigned {
         set: 0,

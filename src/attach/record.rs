@@ -93,6 +93,12 @@ pub struct Record {
     /// The container's end was handed over to somebody who set it up himself, as Docker does.
     #[serde(default)]
     pub handed: bool,
+    /// Another program gave its addresses, and has to be run to have them back.
+    #[serde(default)]
+    pub delegated: bool,
+    /// The network namespace of the host that its link was made in; none if that is not known.
+    #[serde(default)]
+    pub host_netns: Option<NetnsId>,
     /// When, in milliseconds since the machine booted (`CLOCK_BOOTTIME`).
     pub created: u64,
 }

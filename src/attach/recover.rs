@@ -53,6 +53,8 @@ pub fn recover(
         routes: Vec::new(),
         result: CniResult::default(),
         handed: key.ifname.as_str() == super::naming::HANDED,
+        delegated: false,
+        host_netns: None,
         created: 0,
         key,
     })

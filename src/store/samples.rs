@@ -77,6 +77,8 @@ pub(super) fn record(name: &str, addresses: &[&str]) -> Record {
         host,
         addresses,
         handed: false,
+        delegated: false,
+        host_netns: None,
         created: 1000,
     }
 }

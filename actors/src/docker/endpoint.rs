@@ -80,6 +80,8 @@ async fn attach(desk: &Desk, request: &CreateEndpoint) -> Result<Record, CniErro
         // They come when the container is there.
         ports: Vec::new(),
         handed: true,
+        delegated: false,
+        host_netns: desk.host.id(),
     };
     let meant = call.meant(&definition, &env)?;
     let changed = match meant.network {

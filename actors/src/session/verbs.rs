@@ -128,6 +128,8 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
         shaping,
         ports,
         handed: false,
+        delegated: call.delegate.is_some(),
+        host_netns: house.host,
     };
     if waits_for_addresses {
         let answer = ask(&network.may_attach, MayAttach(target)).await;

@@ -38,6 +38,8 @@ fn record(bridge: &Bridge, number: u8, netns: &Netns) -> Record {
         masquerade: false,
         result: CniResult::default(),
         handed: false,
+        delegated: false,
+        host_netns: None,
         created: 0,
     }
 }

@@ -16,6 +16,7 @@
 //! | `neighbours` | forgets who had the addresses that are free again                   |
 //! | `look`    | what there is: links, addresses and routes as plain data              |
 //! | `scan`    | the links of the host that are ours                                   |
+//! | `gone`    | whether a link is gone for good                                        |
 //! | `bridge`  | the bridge of a network (asynchronous: the slow path)                 |
 //! | `unbridge` | removes it, if it is ours and has no port                           |
 //! | `gateway` | the pair that the gateway of a VLAN is at the end of                   |
@@ -29,6 +30,7 @@ mod duplicate;
 mod filters;
 mod forward;
 mod gateway;
+mod gone;
 pub(super) mod look;
 mod message;
 mod neighbours;

@@ -3,6 +3,7 @@
 mod attach;
 mod bridge;
 mod detach;
+mod gone;
 mod shape;
 mod socket;
 mod tune;
