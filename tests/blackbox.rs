@@ -44,6 +44,7 @@ mod network_healing;
 mod network_ipv6;
 mod network_isolation;
 mod network_keys;
+mod network_orphans;
 mod network_ports;
 mod network_ports_life;
 mod network_ports_loopback;

@@ -94,6 +94,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         known: known.iter().map(|s| (s.record.key.clone(), s.state)).collect(),
         held,
         lanes: Lanes::start(&settings.non_masquerade_cidrs)?,
+        host,
         docker,
         board: board.clone(),
         registry,
@@ -219,7 +220,7 @@ async fn put_in_order(
 
 /// Compares the kernel with the records. A link of ours without a record is what a daemon left that
 /// died in the middle of an ADD: nobody was told of it. A record without a link is only reported:
-/// its container may be gone, and its DEL is still to come. What is `unknown` is left alone. Gives why
+/// its container may be gone, and its DEL is still to come; if it does not, see the Manager's orphans. What is `unknown` is left alone. Gives why
 /// our rules are not in order, if they are not.
 async fn sweep(
     graph: &Graph,
@@ -249,7 +250,7 @@ async fn sweep(
     let keys: HashMap<_, _> = records.iter().map(|s| (&s.record.host, &s.record.key)).collect();
     for host in &swept.missing {
         let container = keys.get(host).map(|k| k.container.to_string()).unwrap_or_default();
-        warn!(log, "an attachment has no interface any more; its address is held until DEL or GC";
+        warn!(log, "an attachment has no interface any more; its address is held until DEL, GC or orphan_seconds";
             "container_id" => container, "interface" => host.as_str());
     }
     Ok(swept.unruled)

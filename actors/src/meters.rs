@@ -39,6 +39,10 @@ pub(crate) struct Meters {
     pub(crate) denied: IntCounterVec,
     /// Records of those that were lost.
     pub(crate) denied_lost: IntCounter,
+    /// Attachments whose interface is gone and whose DEL has not come.
+    pub(crate) orphans: IntGauge,
+    /// Those of them that were released.
+    pub(crate) orphans_released: IntCounter,
     /// 1 while ADDs are served.
     pub(crate) ready: Gauge,
 }
@@ -109,6 +113,14 @@ impl Meters {
                 "cni_denied_records_lost_total",
                 "Records of denied packets that were lost or could not be read.",
             )?,
+            orphans: IntGauge::new(
+                "cni_orphans",
+                "Attachments whose interface is gone and whose DEL has not come.",
+            )?,
+            orphans_released: IntCounter::new(
+                "cni_orphans_released_total",
+                "Attachments that were released because their interface was gone for too long.",
+            )?,
             ready: Gauge::new("cni_ready", "1 while ADDs are served.")?,
         };
         registry.register(Box::new(meters.operations.clone()))?;
@@ -124,6 +136,8 @@ impl Meters {
         registry.register(Box::new(meters.repairs.clone()))?;
         registry.register(Box::new(meters.denied.clone()))?;
         registry.register(Box::new(meters.denied_lost.clone()))?;
+        registry.register(Box::new(meters.orphans.clone()))?;
+        registry.register(Box::new(meters.orphans_released.clone()))?;
         registry.register(Box::new(meters.ready.clone()))?;
         for what in ["rules", "address"] {
             meters.repairs.with_label_values(&[what]);
@@ -186,6 +200,7 @@ mod tests {
             "cni_denied_flows_total{direction=\"egress\",mode=\"audit\"} 0",
             "cni_denied_flows_total{direction=\"ingress\",mode=\"enforce\"} 0",
             "cni_denied_records_lost_total 0",
+            "cni_orphans_released_total 0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

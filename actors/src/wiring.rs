@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use actix::{Actor, Recipient};
 use prometheus::Registry;
+use quantum_cni::attach::NetnsId;
 use quantum_cni::docker::Book;
 use quantum_cni::kernel::lane::Lane;
 use quantum_cni::kernel::netns::Netns;
@@ -23,7 +24,7 @@ use crate::board::Board;
 use crate::cache::{Cache, StoreLane};
 use crate::docker::{self, Desk, Docker};
 use crate::driver::{Driver, Lanes};
-use crate::manager::{Folders, Manager};
+use crate::manager::{Folders, Manager, OrphanWatch};
 use crate::messages::cache::{All, Defined, Find, Held, Rebuild};
 use crate::messages::docker::Serve;
 use crate::messages::driver::{Inform, Loopback, Scan, Sweep};
@@ -49,6 +50,8 @@ pub(crate) struct Parts {
     /// The addresses that it holds for attachments without a record.
     pub(crate) held: Vec<(AttachmentKey, IpAddr)>,
     pub(crate) lanes: Lanes,
+    /// The network namespace of the host.
+    pub(crate) host: NetnsId,
     /// What is kept of Docker, where it is served.
     pub(crate) docker: Option<DockerParts>,
     pub(crate) board: watch::Sender<Board>,
@@ -104,6 +107,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         known,
         held,
         lanes,
+        host,
         docker,
         board,
         registry,
@@ -151,10 +155,14 @@ pub(crate) fn start(parts: Parts) -> Graph {
         republish: driver.clone().recipient(),
         dismantle: driver.clone().recipient(),
         inspect: driver.clone().recipient(),
+        destroyed: driver.clone().recipient(),
+        links: driver.clone().recipient(),
+        attached: cache.clone().recipient(),
         ports: driver.clone().recipient(),
         sweep: driver.clone().recipient(),
     };
-    let manager = Manager::new(folders, hands, board, named("manager")).start();
+    let orphans = OrphanWatch::new(settings.orphan_seconds, host, meters.clone());
+    let manager = Manager::new(folders, hands, board, orphans, named("manager")).start();
     let (looked, lost) = (manager.clone().recipient(), manager.clone().recipient());
     driver.do_send(Inform { looked, lost, refused: policy.clone().recipient() });
     let watched: Vec<(&'static str, Recipient<Observe>)> = vec![

@@ -14,7 +14,7 @@ use quantum_config::ids::AttachmentKey;
 
 use super::Cache;
 use crate::lanes::on_lane;
-use crate::messages::cache::{Addresses, All, Defined, Find, Held, List, Listed, Lookup};
+use crate::messages::cache::{Addresses, All, Attached, Defined, Find, Held, List, Listed, Lookup};
 
 impl Handler<Lookup> for Cache {
     type Result = ResponseActFuture<Self, Result<Option<Arc<Stored>>, StoreError>>;
@@ -69,6 +69,15 @@ impl Handler<List> for Cache {
         }
         listed.keys.extend(self.held.keys().filter(|key| key.network == network).cloned());
         MessageResult(listed)
+    }
+}
+
+impl Handler<Attached> for Cache {
+    type Result = MessageResult<Attached>;
+
+    fn handle(&mut self, _: Attached, _: &mut Context<Self>) -> Self::Result {
+        let attached = self.known.iter().filter(|(_, state)| **state != StoredState::Leaving);
+        MessageResult(attached.map(|(key, _)| key.clone()).collect())
     }
 }
 

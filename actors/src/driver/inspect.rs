@@ -1,13 +1,13 @@
 //! Looking: at an attachment, at who is on its bridge, and at the ports of the host.
 
 use actix::{Context, Handler, ResponseFuture};
-use quantum_cni::attach::expected_elements;
+use quantum_cni::attach::{LinksSeen, expected_elements};
 use quantum_cni::kernel::route::Host;
 use quantum_cni::kernel::{KernelError, inspect, listening};
 use quantum_cni::publish::PortError;
 
 use super::Driver;
-use crate::messages::driver::{Inspect, Ports, Seen, Vacant};
+use crate::messages::driver::{Destroyed, Inspect, Links, Ports, Seen, Vacant};
 
 impl Handler<Inspect> for Driver {
     type Result = ResponseFuture<Result<Seen, KernelError>>;
@@ -40,6 +40,25 @@ impl Handler<Inspect> for Driver {
             };
             Ok(Seen { links, missing, rules })
         })
+    }
+}
+
+impl Handler<Links> for Driver {
+    type Result = ResponseFuture<Result<LinksSeen, KernelError>>;
+
+    fn handle(&mut self, _: Links, _: &mut Context<Self>) -> Self::Result {
+        let lanes = self.lanes.clone();
+        Box::pin(async move { Ok(lanes.inspect(Host::links).await??) })
+    }
+}
+
+impl Handler<Destroyed> for Driver {
+    type Result = ResponseFuture<Result<bool, KernelError>>;
+
+    fn handle(&mut self, Destroyed(record): Destroyed, _: &mut Context<Self>) -> Self::Result {
+        let lanes = self.lanes.clone();
+        let look = move |host: &mut Host| host.is_destroyed(&record.host, record.index);
+        Box::pin(async move { Ok(lanes.inspect(look).await??) })
     }
 }
 

@@ -5,6 +5,7 @@
 mod admit;
 mod definitions;
 mod drain;
+mod orphans;
 mod retire;
 mod spool;
 mod told;
@@ -23,6 +24,7 @@ use slog::{Logger, error, info, o};
 use tokio::sync::{oneshot, watch};
 
 use self::admit::Waiter;
+pub(crate) use self::orphans::OrphanWatch;
 use crate::board::{Board, Phase};
 use crate::messages::Observe;
 use crate::messages::manager::{Changed, Died, Open, Warm};
@@ -56,6 +58,7 @@ pub(crate) struct Manager {
     /// Those whose actor died and has not been made anew.
     dead: HashSet<NetworkName>,
     definitions: BTreeMap<NetworkName, Arc<Definition>>,
+    watch: OrphanWatch,
     /// Told when nobody is inside any more.
     empty: Vec<oneshot::Sender<()>>,
 }
@@ -66,6 +69,7 @@ impl Manager {
         folders: Folders,
         hands: Hands,
         board: watch::Sender<Board>,
+        watch: OrphanWatch,
         log: Logger,
     ) -> Self {
         Self {
@@ -77,6 +81,7 @@ impl Manager {
             networks: HashMap::new(),
             dead: HashSet::new(),
             definitions: BTreeMap::new(),
+            watch,
             empty: Vec::new(),
         }
     }
@@ -100,6 +105,7 @@ impl Actor for Manager {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.watch_for_orphans(ctx);
         ctx.run_interval(SPOOL, |manager, ctx| {
             if manager.board.borrow().phase == Phase::Open {
                 manager.replay(ctx, None);

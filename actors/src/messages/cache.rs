@@ -67,6 +67,11 @@ pub(crate) struct Listed {
     pub(crate) leaving: Vec<AttachmentKey>,
 }
 
+/// The keys of all attachments that no DEL has been asked for, whatever their network.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<AttachmentKey>")]
+pub(crate) struct Attached;
+
 /// The addresses of a network that somebody has or had.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<Known>, StoreError>")]

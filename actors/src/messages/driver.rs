@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
-use quantum_cni::attach::{BridgeEnd, Element, Observed, Plan, Record, Revision};
+use quantum_cni::attach::{BridgeEnd, Element, LinksSeen, Observed, Plan, Record, Revision};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::route::OwnedLink;
@@ -105,6 +105,16 @@ pub(crate) struct Seen {
     /// Chains and tables of ours that are not as they should be.
     pub(crate) rules: Vec<String>,
 }
+
+/// Every link of the host.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<LinksSeen, KernelError>")]
+pub(crate) struct Links;
+
+/// Whether an attachment's link is gone for good: neither on the host nor in a namespace it was moved to.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<bool, KernelError>")]
+pub(crate) struct Destroyed(pub(crate) Arc<Record>);
 
 /// The names of a bridge's ports, whoever made them.
 #[derive(Debug, Message)]

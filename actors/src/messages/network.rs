@@ -108,6 +108,8 @@ pub(crate) enum Only {
     Handed,
     /// Those of Docker's that nobody will ever come for.
     Abandoned,
+    /// CNI's, if its link is destroyed and nobody asks anything of it now.
+    Orphaned,
 }
 
 /// Has these ports of the host lead to an attachment, and no others. Without ports one that is not there is

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
 use crate::messages::cache::{Forget, Held, Leave, List, Lookup};
-use crate::messages::driver::{Inspect, Revert};
+use crate::messages::driver::{Destroyed, Inspect, Revert};
 use crate::messages::network::{Detach, Detached, Only};
 use crate::messages::policy::Dismiss;
 use crate::messages::publisher::Withdraw;
@@ -28,6 +28,11 @@ impl Handler<Detach> for Network {
     type Result = ResponseFuture<Result<Detached, CniError>>;
 
     fn handle(&mut self, request: Detach, ctx: &mut Context<Self>) -> Self::Result {
+        let busy = (request.key.container.clone(), request.key.ifname.clone());
+        if request.only == Only::Orphaned && self.tickets.is_busy(&busy) {
+            // Whoever has the key decides what becomes of it; an ADD is not overtaken.
+            return Box::pin(async { Ok(Detached::default()) });
+        }
         let (answer, answered) = oneshot::channel();
         self.hand_in(Ticket::Detach(Box::new(request), answer), ctx);
         Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped())) })
@@ -49,7 +54,7 @@ impl Network {
         answer: Answer<Detached>,
         ctx: &mut Context<Self>,
     ) {
-        let key = request.key.clone();
+        let (key, only) = (request.key.clone(), request.only);
         let work = detach(self.hands.clone(), request);
         ctx.spawn(work.into_actor(self).map(move |outcome, network, ctx| {
             let outcome = outcome.map(|done| {
@@ -63,6 +68,7 @@ impl Network {
                     network.give_back(owner, now, ctx);
                 }
                 let tried = network.failed.contains(&(key.container.clone(), key.ifname.clone()));
+                let tried = tried && only != Only::Orphaned;
                 Detached { found: done.detached.found || tried, ..done.detached }
             });
             let _ = answer.send(outcome);
@@ -91,7 +97,12 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
     let nothing = || Done { detached: Detached::default(), released: None, refused: None };
     let key = request.key;
     let stored = ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)?;
-    let Some(stored) = stored else { return release_held(&hands, key).await };
+    let Some(stored) = stored else {
+        return match request.only {
+            Only::Orphaned => Ok(nothing()),
+            _ => release_held(&hands, key).await,
+        };
+    };
     let (created, is_in) = (stored.record.created, stored.record.netns);
     let is_newer = request.made_before.is_some_and(|limit| created > limit);
     // One that was rebuilt from the kernel does not know its namespace.
@@ -102,7 +113,7 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
     let record = Arc::new(stored.record.clone());
     let is_meant = match request.only {
         Only::Any => true,
-        Only::Cni => !record.handed,
+        Only::Cni | Only::Orphaned => !record.handed,
         Only::Handed | Only::Abandoned => record.handed,
     };
     if !is_meant {
@@ -112,6 +123,12 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
         let inspect = Inspect { record: record.clone(), netns: None, besides: Vec::new() };
         let seen = ask(&hands.inspect, inspect).await?.map_err(errors::kernel)?;
         if !is_abandoned(&record, &seen.links, boottime_ms()) {
+            return Ok(nothing());
+        }
+    }
+    if request.only == Only::Orphaned {
+        let destroyed = ask(&hands.destroyed, Destroyed(record.clone())).await?;
+        if !destroyed.map_err(errors::kernel)? {
             return Ok(nothing());
         }
     }

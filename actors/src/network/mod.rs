@@ -42,11 +42,12 @@ use self::gate::Gate;
 use self::ticket::Ticket;
 use crate::messages::Drain;
 use crate::messages::cache::{
-    Abandon, Addresses, All, Define, Find, Forget, Held, Hold, Leave, List, Lookup, Remember,
-    TakeOver,
+    Abandon, Addresses, All, Attached, Define, Find, Forget, Held, Hold, Leave, List, Lookup,
+    Remember, TakeOver,
 };
 use crate::messages::driver::{
-    Apply, Dismantle, Inspect, Ports, Prepare, Republish, Restore, Revert, Revise, Sweep, Vacant,
+    Apply, Destroyed, Dismantle, Inspect, Links, Ports, Prepare, Republish, Restore, Revert,
+    Revise, Sweep, Vacant,
 };
 use crate::messages::manager::Changed;
 use crate::messages::network::NetworkMailbox;
@@ -86,6 +87,9 @@ pub(crate) struct Hands {
     pub(crate) republish: Recipient<Republish>,
     pub(crate) dismantle: Recipient<Dismantle>,
     pub(crate) inspect: Recipient<Inspect>,
+    pub(crate) destroyed: Recipient<Destroyed>,
+    pub(crate) links: Recipient<Links>,
+    pub(crate) attached: Recipient<Attached>,
     pub(crate) ports: Recipient<Ports>,
     pub(crate) sweep: Recipient<Sweep>,
 }
