@@ -371,13 +371,18 @@ done_since() {
         grep -F "command: $1, network_name: quantum," | grep -o '[^ ]*$' | sort -u
 }
 held_without_del() { held "$(without_del | wc -l)"; }
-del_without_del() {
-    local id
-    for id in $(without_del); do del "$id" || return; done
+released() { # N: so many were released because their interface was gone
+    local count
+    count=$(metrics | sed -n 's/^cni_orphans_released_total //p')
+    [[ $count == "$1" ]] || { echo "$count were released, of $1"; return 1; }
 }
 if since 1 7 && ! since 2 0; then
     step "what is held is of pods that this containerd removed without a DEL" eventually 20 held_without_del
-    step "a DEL by hand is what was missing for each" del_without_del
+    lost=$(without_del)
+    killed "$daemon_pid"
+    daemon --orphan-seconds 1
+    step "a daemon that waits a second for a DEL releases all $(wc -w <<<"$lost")" eventually 20 released "$(wc -w <<<"$lost")"
+    for id in $lost; do rm -f /var/lib/cni/results/*"-$id-"*; done # libcni's, which it removes with a DEL
 fi
 step "and nothing is left of the others" eventually 20 no_trace
 
