@@ -28,7 +28,8 @@ be_node() {
 no_trace() {
     nothing_left || return
     local left
-    left=$(ls /run/netns 2>/dev/null) && [[ -z $left ]] || { echo "namespaces are left: $left"; return 1; }
+    left=$(find /run/netns -mindepth 1 2>/dev/null) # dockerd's are not there
+    [[ -z $left ]] || { echo "namespaces are left: $left"; return 1; }
     left=$(find /var/lib/cni -name '*-eth0') && [[ -z $left ]] || { echo "$left"; return 1; }
 }
 case ${1:-} in
