@@ -209,3 +209,51 @@ fn what_is_renamed_into_policy_dir_is_read_without_being_told() {
     std::fs::remove_file(folder.join("db.yaml")).expect("removed");
     may("other", true);
 }
+
+/// Waits until the daemon has read its files as often as that.
+#[track_caller]
+fn has_read(daemon: &Daemon, times: usize) {
+    eventually(&format!("{times} times of reading"), || {
+        let log = daemon.log();
+        let reads = log.iter().filter(|record| record["msg"] == "policy has changed").count();
+        (reads >= times).then_some(())
+    });
+}
+
+/// Whether somebody is denied what `from` is about.
+#[track_caller]
+fn is_denied(world: &World, who: &str, denied: bool) {
+    let command = format!("policy explain shop/{who} shop/db 7007/tcp");
+    eventually(&format!("{who}: denied is {denied}"), || {
+        let explained = quantumctl_with(world, &command, "");
+        (explained.status.code() == Some(i32::from(denied))).then_some(())
+    });
+}
+
+#[test]
+fn a_config_map_that_was_read_halfway_is_read_again() {
+    let world = world!();
+    let folder = world.paths().root.join("policy.d");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let daemon = world.daemon();
+    let [..] = names(&world, &dual("halfway", 206, json!({})));
+    let swap = |number: u32, text: Option<String>| {
+        let files = folder.join(format!("..{number}"));
+        std::fs::create_dir(&files).expect("a folder");
+        if let Some(text) = text {
+            std::fs::write(files.join("db.yaml"), text).expect("written");
+        }
+        symlink(format!("..{number}"), folder.join("..data_tmp")).expect("linked");
+        std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).expect("renamed");
+    };
+    // The kubelet makes the links of new files, and removes those of old ones, after the swap: it may be
+    // stopped in between for as long as it takes to read them.
+    swap(1, Some(from("other").to_string()));
+    has_read(&daemon, 1);
+    symlink("..data/db.yaml", folder.join("db.yaml")).expect("linked");
+    is_denied(&world, "web", true);
+    swap(2, None);
+    is_reported(&world, &daemon, "db.yaml", "No such file");
+    std::fs::remove_file(folder.join("db.yaml")).expect("removed");
+    is_denied(&world, "web", false);
+}

@@ -2,11 +2,13 @@
 //!
 //! Only renaming counts. Who writes a file where it stands has it half-written for a while, and an editor
 //! may move the old one out of the way first; a rename says that a file is whole. Kubernetes renames
-//! `..data` when it changes a folder that is a ConfigMap.
+//! `..data` when it changes a folder that is a ConfigMap, and only then makes the links of new files and
+//! removes those of old ones. They are whole at once, so in such a folder they count, too: between the two the
+//! folder may have been read.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
@@ -28,6 +30,7 @@ struct Happened {
 #[derive(Debug)]
 pub struct Renames {
     inotify: AsyncFd<Queue>,
+    folder: PathBuf,
     suffixes: &'static [&'static str],
 }
 
@@ -49,7 +52,7 @@ impl Renames {
         // SAFETY: the queue owns the one descriptor that it gives, and nothing takes it out or replaces it
         // before the `AsyncFd` around it is dropped.
         let inotify = unsafe { AsyncFd::register(Queue(inotify)) }.map_err(io::Error::from)?;
-        Ok(Some(Self { inotify, suffixes }))
+        Ok(Some(Self { inotify, folder: folder.to_owned(), suffixes }))
     }
 
     /// Waits until something happens there. Whether that is, or may be, a rename that matters.
@@ -86,9 +89,13 @@ impl Renames {
             return true;
         }
         let name = event.name.as_ref().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let matters = name == CONFIG_MAP
-            || (!name.starts_with('.') && self.suffixes.iter().any(|end| name.ends_with(end)));
-        matters && event.mask.contains(AddWatchFlags::IN_MOVED_TO)
+        let is_meant =
+            !name.starts_with('.') && self.suffixes.iter().any(|end| name.ends_with(end));
+        if event.mask.contains(AddWatchFlags::IN_MOVED_TO) {
+            return is_meant || name == CONFIG_MAP;
+        }
+        let link = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE;
+        is_meant && event.mask.intersects(link) && self.folder.join(CONFIG_MAP).is_symlink()
     }
 }
 
@@ -135,5 +142,11 @@ mod tests {
         fs::rename(at("..data_tmp"), at("..data")).expect("renamed");
         assert!(renames.next().await.expect("heard"));
         assert_eq!(take(), (false, false));
+        symlink("..data/b.yaml", at("b.yaml")).expect("linked");
+        assert_eq!(take(), (true, true));
+        fs::remove_file(at("b.yaml")).expect("removed");
+        assert_eq!(take(), (true, true));
+        fs::write(at("notes"), "no policy").expect("written");
+        assert_eq!(take(), (true, false));
     }
 }
