@@ -1,6 +1,8 @@
 //! Files of policy that will not do: what they said last holds, or what they could be about is denied.
 
 use std::os::unix::fs::symlink;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -256,4 +258,28 @@ fn a_config_map_that_was_read_halfway_is_read_again() {
     is_reported(&world, &daemon, "db.yaml", "No such file");
     std::fs::remove_file(folder.join("db.yaml")).expect("removed");
     is_denied(&world, "web", false);
+}
+
+#[test]
+fn what_is_renamed_is_read_although_the_folder_never_rests() {
+    let world = world!();
+    let folder = world.paths().root.join("policy.d");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let _daemon = world.daemon();
+    let [..] = names(&world, &dual("restless", 207, json!({})));
+    let (stop, stopped) = channel::<()>();
+    std::thread::scope(|scope| {
+        let notes = folder.join("notes.txt");
+        scope.spawn(move || {
+            let pause = Duration::from_millis(20);
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                std::fs::write(&notes, "somebody's").expect("written");
+            }
+        });
+        let stop = stop; // whatever becomes of this
+        write(&world, "10-db.new", &from("other").to_string());
+        std::fs::rename(folder.join("10-db.new"), folder.join("10-db.yaml")).expect("renamed");
+        is_denied(&world, "web", true);
+        drop(stop);
+    });
 }

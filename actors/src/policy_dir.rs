@@ -12,6 +12,8 @@ use tokio::time::timeout;
 
 /// Several files that are renamed after each other are read at once: when nothing happened for so long.
 const QUIET: Duration = Duration::from_millis(300);
+/// A folder that is never quiet is read all the same after this.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Listens to `policy_dir`, while there is one.
 pub(crate) struct PolicyDir {
@@ -35,7 +37,7 @@ impl PolicyDir {
         });
     }
 
-    /// Until something was renamed into it, and is followed by nothing more.
+    /// Until something was renamed into it, and is followed by nothing more for a while.
     pub(crate) async fn changed(&mut self) {
         loop {
             let Some(renames) = &self.renames else { return pending().await };
@@ -48,7 +50,8 @@ impl PolicyDir {
                     continue;
                 }
             }
-            while let Ok(Ok(_)) = timeout(QUIET, renames.next()).await {}
+            let quiet = async { while let Ok(Ok(_)) = timeout(QUIET, renames.next()).await {} };
+            let _ = timeout(PATIENCE, quiet).await;
             return;
         }
     }
