@@ -283,3 +283,24 @@ fn what_is_renamed_is_read_although_the_folder_never_rests() {
         drop(stop);
     });
 }
+
+#[test]
+fn another_folder_in_the_place_of_policy_dir_is_told_of_and_listened_to_after_sighup() {
+    let world = world!();
+    let folder = world.paths().root.join("policy.d");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let daemon = world.daemon();
+    let [..] = names(&world, &dual("replaced", 208, json!({})));
+    std::fs::remove_dir(&folder).expect("removed");
+    eventually("the daemon to say that it does not hear", || {
+        let log = daemon.log();
+        let says = |text: &str| text.starts_with("what is renamed into policy_dir is not read");
+        log.iter().any(|record| record["msg"].as_str().is_some_and(says)).then_some(())
+    });
+    std::fs::create_dir(&folder).expect("a folder");
+    daemon.reload();
+    has_read(&daemon, 1);
+    write(&world, "10-db.new", &from("other").to_string());
+    std::fs::rename(folder.join("10-db.new"), folder.join("10-db.yaml")).expect("renamed");
+    is_denied(&world, "web", true);
+}

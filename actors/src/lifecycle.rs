@@ -348,7 +348,7 @@ async fn until_told(
         };
         if all {
             info!(log, "reading config_dir again");
-            policy_dir.listen(log);
+            policy_dir.listen();
             tokio::select! {
                 read = ask(&graph.reload, Reload) => read?,
                 () = signals.stop() => return Ok(()),

@@ -19,19 +19,20 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct PolicyDir {
     path: PathBuf,
     renames: Option<Renames>,
+    log: Logger,
 }
 
 impl PolicyDir {
     pub(crate) fn new(path: &Path, log: &Logger) -> Self {
-        let mut dir = Self { path: path.to_owned(), renames: None };
-        dir.listen(log);
+        let mut dir = Self { path: path.to_owned(), renames: None, log: log.clone() };
+        dir.listen();
         dir
     }
 
     /// Listens to the folder that is there now, which may be another one than before.
-    pub(crate) fn listen(&mut self, log: &Logger) {
+    pub(crate) fn listen(&mut self) {
         self.renames = Renames::into(&self.path, POLICY_SUFFIXES).unwrap_or_else(|e| {
-            warn!(log, "what is renamed into policy_dir is read on SIGHUP only: cannot listen to it";
+            warn!(self.log, "what is renamed into policy_dir is read on SIGHUP only: cannot listen to it";
                 "policy_dir" => %self.path.display(), "error" => %e);
             None
         });
@@ -45,7 +46,9 @@ impl PolicyDir {
                 Ok(false) => continue,
                 Ok(true) => {}
                 // Nothing more will be heard there.
-                Err(_) => {
+                Err(e) => {
+                    warn!(self.log, "what is renamed into policy_dir is not read any more before the next \
+                        SIGHUP"; "policy_dir" => %self.path.display(), "error" => %e);
                     self.renames = None;
                     continue;
                 }

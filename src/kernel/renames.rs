@@ -24,6 +24,8 @@ struct Happened {
     anything: bool,
     /// Something of a name that matters is there by renaming, or that may be.
     renamed: bool,
+    /// The folder was removed, or is called otherwise now.
+    gone: bool,
 }
 
 /// Listens to one folder, for names that end in one of `suffixes`.
@@ -43,6 +45,7 @@ impl Renames {
             | AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_ONLYDIR;
         match inotify.add_watch(folder, all) {
             Ok(_) => {}
@@ -55,12 +58,16 @@ impl Renames {
         Ok(Some(Self { inotify, folder: folder.to_owned(), suffixes }))
     }
 
-    /// Waits until something happens there. Whether that is, or may be, a rename that matters.
+    /// Waits until something happens there. Whether that is, or may be, a rename that matters. An error if
+    /// the folder is not there any more.
     pub async fn next(&self) -> io::Result<bool> {
         loop {
             let mut ready = self.inotify.readable().await?;
             let happened = self.take()?;
             ready.clear_ready();
+            if happened.gone {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "it was removed or moved"));
+            }
             if happened.anything {
                 return Ok(happened.renamed);
             }
@@ -75,6 +82,8 @@ impl Renames {
                 Ok(events) => {
                     happened.anything = true;
                     happened.renamed |= events.iter().any(|event| self.is_renamed(event));
+                    let gone = AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_MOVE_SELF;
+                    happened.gone |= events.iter().any(|event| event.mask.intersects(gone));
                 }
                 Err(Errno::EAGAIN) => return Ok(happened),
                 Err(Errno::EINTR) => {}
@@ -123,7 +132,7 @@ mod tests {
         assert!(Renames::into(&at("none"), &[".yaml"]).expect("listening").is_none());
         let renames = Renames::into(dir.path(), &[".yaml"]).expect("listening").expect("a folder");
         let take = || {
-            let Happened { anything, renamed } = renames.take().expect("readable");
+            let Happened { anything, renamed, .. } = renames.take().expect("readable");
             (anything, renamed)
         };
         assert_eq!(take(), (false, false));
@@ -148,5 +157,20 @@ mod tests {
         assert_eq!(take(), (true, true));
         fs::write(at("notes"), "no policy").expect("written");
         assert_eq!(take(), (true, false));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_folder_that_is_gone_is_told() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (folder, other) = (dir.path().join("policy.d"), dir.path().join("old"));
+        let listen = || Renames::into(&folder, &[".yaml"]).expect("listening").expect("a folder");
+        fs::create_dir(&folder).expect("made");
+        let renames = listen();
+        fs::rename(&folder, &other).expect("moved");
+        assert!(renames.next().await.is_err(), "moved");
+        fs::create_dir(&folder).expect("made");
+        let renames = listen();
+        fs::remove_dir(&folder).expect("removed");
+        assert!(renames.next().await.is_err(), "removed");
     }
 }
