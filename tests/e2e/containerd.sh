@@ -24,13 +24,21 @@ ctl() { "$bin/quantumctl" "$@"; }
 runtime() {
     containerd --config "$work/containerd.toml" >>"$work/containerd.log" 2>&1 &
     runtime_pid=$!
-    eventually 30 ctr version >/dev/null || die "containerd does not start: $(tail -n 3 "$work/containerd.log")"
+    # Its CRI answers later than itself.
+    eventually 30 ctr version >/dev/null && eventually 30 cri list >/dev/null ||
+        die "containerd does not start: $(tail -n 3 "$work/containerd.log")"
 }
 # killed PID: it is killed, and gone.
 killed() {
     disown "$1" # or bash would report its end
     kill -KILL "$1"
     while kill -0 "$1" 2>/dev/null; do sleep 0.02; done
+}
+
+# remove_all: every pod that containerd knows.
+remove_all() {
+    local all
+    all=$(cri list) && cri remove $all
 }
 
 # run NAME… [OPTION…]: pods; a line "NAME ID ADDRESS" for each is kept.
@@ -336,7 +344,7 @@ eventually 20 fails held $((pods - third - third + 3)) >"$work/begun" || die "no
 killed "$runtime_pid"
 wait "$removing"
 runtime
-step "containerd is killed while it removes the rest: it removes what it had not" cri remove $(cri list)
+step "containerd is killed while it removes the rest: it removes what it had not" remove_all
 step "nothing is left of any pod" eventually 20 no_trace
 
 # Twenty pods are made at once, and somebody is killed when the first of them has its address.
@@ -354,12 +362,12 @@ held_by_all() { held "$(cri list | wc -l)"; }
 make_and_kill daemon "$daemon_pid"
 step "20 pods are made at once while the daemon is killed: those that are there have an address, nobody else" \
     eventually 20 held_by_all
-step "all of them are removed" cri remove $(cri list)
+step "all of them are removed" remove_all
 step "and nothing is left of those that were and those that were not" eventually 20 no_trace
 
 logged=$(wc -l <"$work/daemon.log")
 make_and_kill runtime "$runtime_pid"
-step "20 pods are made at once while containerd is killed: what it knows of them it removes" cri remove $(cri list)
+step "20 pods are made at once while containerd is killed: what it knows of them it removes" remove_all
 # A namespace that it had made and not written down it forgets. We were never asked for an address there.
 for name in /run/netns/cni-*; do [[ ! -e $name ]] || { umount "$name" 2>/dev/null; rm "$name"; }; done
 # If it is killed between an ADD and writing down what that said, containerd 1.7 removes the pod without a DEL
