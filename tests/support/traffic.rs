@@ -1,12 +1,13 @@
 //! Real traffic between namespaces: echo servers, and clients that ask them.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::eventually::eventually;
 use super::netns::Netns;
 
 /// The port of every echo server.
@@ -26,12 +27,24 @@ pub(crate) struct Echo {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// A socket whose address may still be another's for a moment: a process that some other test starts has all
+/// descriptors of this one until it runs its program, those that were closed meanwhile, too.
+fn bound<S>(what: &str, bind: impl Fn() -> io::Result<S>) -> S {
+    eventually(what, || match bind() {
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => None,
+        other => Some(other.expect(what)),
+    })
+}
+
 impl Echo {
     /// Serves on `address` in `netns`.
     pub(crate) fn serve(netns: &Netns, address: &str) -> Self {
         let at = socket_address(address);
         let (udp, tcp) = netns.run(|| {
-            (UdpSocket::bind(at).expect("a UDP socket"), TcpListener::bind(at).expect("a listener"))
+            (
+                bound("a UDP socket", || UdpSocket::bind(at)),
+                bound("a listener", || TcpListener::bind(at)),
+            )
         });
         udp.set_read_timeout(Some(TICK)).expect("a bound");
         tcp.set_nonblocking(true).expect("non-blocking");
