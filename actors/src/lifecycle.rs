@@ -220,8 +220,8 @@ async fn put_in_order(
 
 /// Compares the kernel with the records. A link of ours without a record is what a daemon left that
 /// died in the middle of an ADD: nobody was told of it. A record without a link is only reported:
-/// its container may be gone, and its DEL is still to come; if it does not, see the Manager's orphans. What is `unknown` is left alone. Gives why
-/// our rules are not in order, if they are not.
+/// its container may be gone, and its DEL is still to come; if it does not, see the Manager's orphans.
+/// What is `unknown` is left alone. Gives why our rules are not in order, if they are not.
 async fn sweep(
     graph: &Graph,
     records: &[Stored],

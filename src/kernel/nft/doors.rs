@@ -8,24 +8,18 @@ use super::NftError;
 use super::listing::{
     self, LIST_ELEM, SUBSYSTEM, TABLE as OF_TABLE, chain, family, request_of, rule,
 };
-use super::message::chain as goes_to;
-use super::print::expressions;
+use super::message::{DATA_VERDICT, NFT_GOTO, VERDICT_CHAIN, VERDICT_CODE, chain as goes_to};
+use super::print::{EXPR_DATA, EXPR_NAME, expressions};
 use super::sets::TABLE;
-use crate::kernel::netfilter::{NetfilterSocket, attribute};
+use crate::kernel::netfilter::{NetfilterSocket, attribute, written};
 use crate::policy::ChainName;
 
 // include/uapi/linux/netfilter/nf_tables.h
 const NEW_RULE: u16 = 6;
 const DELETE_RULE: u16 = 8;
-const EXPR_NAME: u16 = 1;
-const EXPR_DATA: u16 = 2;
 const IMMEDIATE_DREG: u16 = 1;
 const IMMEDIATE_DATA: u16 = 2;
-const DATA_VERDICT: u16 = 2;
-const VERDICT_CODE: u16 = 1;
-const VERDICT_CHAIN: u16 = 2;
 const NFT_REG_VERDICT: u32 = 0;
-const NFT_GOTO: i32 = -4;
 // include/uapi/linux/netlink.h
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
@@ -71,14 +65,7 @@ fn goto(to: &ChainName) -> Vec<u8> {
 
 /// An attribute of these parts.
 fn nest(kind: u16, parts: &[Vec<u8>]) -> Vec<u8> {
-    let value = parts.concat();
-    let length = 4 + value.len();
-    let mut bytes = Vec::with_capacity(length.next_multiple_of(4));
-    bytes.extend((length as u16).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(length.next_multiple_of(4), 0);
-    bytes
+    written(kind, &parts.concat())
 }
 
 /// Those of our doors that are there and do anything but lead where they should, each with where that is.

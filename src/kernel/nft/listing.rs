@@ -5,7 +5,7 @@ use nix::errno::Errno;
 
 use super::NftError;
 use crate::kernel::netfilter::{
-    Message, NLMSG_HEADER, NetfilterSocket, attribute, attributes, messages,
+    Message, NLMSG_HEADER, NetfilterSocket, attribute, attributes, messages, written,
 };
 
 // include/uapi/linux/netfilter/nf_tables.h
@@ -206,11 +206,7 @@ pub(super) fn request_of(
     let mut bytes = vec![0; NLMSG_HEADER];
     bytes.extend([family, 0, 0, 0]);
     for (kind, name) in of {
-        let length = 4 + name.len() + 1;
-        bytes.extend((length as u16).to_ne_bytes());
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(name.as_bytes());
-        bytes.resize(bytes.len() + 1 + (length.next_multiple_of(4) - length), 0);
+        bytes.extend(written(*kind, &[name.as_bytes(), &[0]].concat()));
     }
     let length = bytes.len() as u32;
     bytes[..4].copy_from_slice(&length.to_ne_bytes());

@@ -26,10 +26,10 @@ const LIST_ELEM: u16 = 1;
 const SET_ELEM_KEY: u16 = 1;
 const SET_ELEM_DATA: u16 = 2;
 const DATA_VALUE: u16 = 1;
-const DATA_VERDICT: u16 = 2;
-const VERDICT_CODE: u16 = 1;
-const VERDICT_CHAIN: u16 = 2;
-const NFT_GOTO: i32 = -4;
+pub(super) const DATA_VERDICT: u16 = 2;
+pub(super) const VERDICT_CODE: u16 = 1;
+pub(super) const VERDICT_CHAIN: u16 = 2;
+pub(super) const NFT_GOTO: i32 = -4;
 
 // include/uapi/linux/netlink.h
 const NLMSG_HEADER: usize = 16;

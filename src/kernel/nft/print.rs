@@ -15,8 +15,8 @@ use crate::kernel::netfilter::{NetfilterSocket, attribute, attributes};
 use crate::policy::ChainName;
 
 // include/uapi/linux/netfilter/nf_tables.h
-const EXPR_NAME: u16 = 1;
-const EXPR_DATA: u16 = 2;
+pub(super) const EXPR_NAME: u16 = 1;
+pub(super) const EXPR_DATA: u16 = 2;
 const LOOKUP_SET: u16 = 1;
 
 /// See the module. By chain, as `inet quantum forward`: what it is, and its rules. By table, as

@@ -52,8 +52,8 @@ pub(super) fn unmasked(blocks: &Prefixes) -> String {
 }
 
 /// Makes our tables what they should be in the calling thread's network namespace, with the chains and
-/// sets that policy has and the elements that the settings say. Elements of their sets stay, nobody else's rules are touched, and no packet
-/// sees a table half made. About 5 ms.
+/// sets that policy has and the elements that the settings say. Elements of their sets stay, nobody else's
+/// rules are touched, and no packet sees a table half made. About 5 ms.
 ///
 /// Whether a kernel has nftables for bridges is found by trying, as it may be a module that is loaded
 /// by need, and so is whether it can tell what it denies.

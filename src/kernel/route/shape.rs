@@ -24,6 +24,7 @@ use quantum_config::ids::{IfName, LinkIndex};
 use super::batch::first_error;
 use super::{Batch, Cause, RouteSocket, Step, StepError, look};
 use crate::attach::{Bucket, BucketSeen, LinkPlan, ShapePlan, Shaper, naming};
+use crate::kernel::netfilter::written;
 
 // linux/pkt_sched.h, linux/pkt_cls.h, linux/rtnetlink.h, linux/tc_act/tc_mirred.h, linux/if_ether.h
 const TCA_OPTIONS: u16 = 2;
@@ -162,11 +163,11 @@ fn add_bucket(index: LinkIndex, bucket: &Bucket) -> RouteNetlinkMessage {
     parms.extend([0; 12]); // no peak rate
     parms.extend(bucket.limit.to_ne_bytes());
     parms.extend([0; 8]); // buffer and MTU as times
-    let mut options = attribute(TCA_TBF_PARMS, &parms);
+    let mut options = written(TCA_TBF_PARMS, &parms);
     if bucket.rate > u64::from(u32::MAX) {
-        options.extend(attribute(TCA_TBF_RATE64, &bucket.rate.to_ne_bytes()));
+        options.extend(written(TCA_TBF_RATE64, &bucket.rate.to_ne_bytes()));
     }
-    options.extend(attribute(TCA_TBF_BURST, &bucket.burst.to_ne_bytes()));
+    options.extend(written(TCA_TBF_BURST, &bucket.burst.to_ne_bytes()));
     let mut message = message(index, TcHandle::ROOT);
     message.header.handle = BUCKET;
     message.attributes = of_kind("tbf", options);
@@ -191,10 +192,10 @@ fn redirect(from: LinkIndex, to: LinkIndex) -> RouteNetlinkMessage {
     mirred.extend([0; 8]);
     mirred.extend(TCA_EGRESS_REDIR.to_ne_bytes());
     mirred.extend(to.0.to_ne_bytes());
-    let mut action = attribute(TCA_ACT_KIND, b"mirred\0");
-    action.extend(attribute(TCA_ACT_OPTIONS, &attribute(TCA_MIRRED_PARMS, &mirred)));
-    let mut options = attribute(TCA_U32_SEL, &selector);
-    options.extend(attribute(TCA_U32_ACT, &attribute(1, &action)));
+    let mut action = written(TCA_ACT_KIND, b"mirred\0");
+    action.extend(written(TCA_ACT_OPTIONS, &written(TCA_MIRRED_PARMS, &mirred)));
+    let mut options = written(TCA_U32_SEL, &selector);
+    options.extend(written(TCA_U32_ACT, &written(1, &action)));
 
     let mut message = message(from, INGRESS);
     message.header.info = PRIORITY << 16 | u32::from(ETH_P_ALL.to_be());
@@ -266,17 +267,6 @@ fn of_kind(kind: &str, options: Vec<u8>) -> Vec<TcAttribute> {
     ]
 }
 
-/// One attribute: length, kind, value, and padding to a multiple of four.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    let mut bytes = Vec::with_capacity(usize::from(length).next_multiple_of(4));
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use netlink_packet_core::NetlinkSerializable;
@@ -306,11 +296,11 @@ mod tests {
         parms.extend(125_000_u32.to_ne_bytes());
         parms.extend([0; 8]);
         assert_eq!(parms.len(), 36, "struct tc_tbf_qopt");
-        let mut options = attribute(1, &parms);
-        options.extend(attribute(6, &100_000_u32.to_ne_bytes()));
+        let mut options = written(1, &parms);
+        options.extend(written(6, &100_000_u32.to_ne_bytes()));
         let mut expected = header(7, 0x1_0000, 0xffff_ffff, 0);
-        expected.extend(attribute(1, b"tbf\0"));
-        expected.extend(attribute(2, &options));
+        expected.extend(written(1, b"tbf\0"));
+        expected.extend(written(2, &options));
         assert_eq!(sent, expected);
     }
 
@@ -318,7 +308,7 @@ mod tests {
     fn a_rate_beyond_32_bits_has_an_attribute_of_its_own() {
         let bucket = Bucket { rate: 5 << 30, burst: 2000, limit: 2000 };
         let sent = bytes(&add_bucket(LinkIndex(7), &bucket));
-        let rate = attribute(4, &(5_u64 << 30).to_ne_bytes());
+        let rate = written(4, &(5_u64 << 30).to_ne_bytes());
         assert!(sent.windows(rate.len()).any(|window| window == rate));
         let small = Bucket { rate: u32::MAX.into(), ..bucket };
         assert_eq!(bytes(&add_bucket(LinkIndex(7), &small)).len(), sent.len() - rate.len());
@@ -329,18 +319,18 @@ mod tests {
         let sent = bytes(&redirect(LinkIndex(7), LinkIndex(9)));
         let protocol = u32::from(3_u16.to_be());
         let mut expected = header(7, 0, 0xffff_0000, 0x1_0000 | protocol);
-        expected.extend(attribute(1, b"u32\0"));
+        expected.extend(written(1, b"u32\0"));
         let mut selector = vec![1, 0, 1];
         selector.extend([0; 29]);
         let mut parms: Vec<u8> = Vec::new();
         for number in [0, 0, 4, 0, 0, 1, 9_i32] {
             parms.extend(number.to_ne_bytes());
         }
-        let mut action = attribute(1, b"mirred\0");
-        action.extend(attribute(2, &attribute(2, &parms)));
-        let mut options = attribute(5, &selector);
-        options.extend(attribute(7, &attribute(1, &action)));
-        expected.extend(attribute(2, &options));
+        let mut action = written(1, b"mirred\0");
+        action.extend(written(2, &written(2, &parms)));
+        let mut options = written(5, &selector);
+        options.extend(written(7, &written(1, &action)));
+        expected.extend(written(2, &options));
         assert_eq!(sent, expected);
     }
 }
