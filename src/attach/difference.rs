@@ -146,12 +146,14 @@ impl Difference {
     /// What it means that an element is missing.
     pub fn missing(element: Element) -> Self {
         match element {
+            Element::Crowded { address } => Self::NotJudged(address.to_string()),
             Element::Home { address, .. }
             | Element::Masquerade { address }
             | Element::Hairpin { address } => Self::NotMasqueraded(address),
-            Element::Port { port, .. } | Element::Bound { port, .. } => {
-                Self::NotGuarded(port.to_string())
-            }
+            Element::Port { port, .. }
+            | Element::Bound { port, .. }
+            | Element::Broadcast { port, .. } => Self::NotGuarded(port.to_string()),
+            Element::Apart { link, .. } => Self::NotIsolated(link.to_string()),
             Element::Published { transport, host_port, .. } => {
                 Self::NotPublished(format!("{transport}/{host_port}"))
             }
@@ -163,9 +165,10 @@ impl Difference {
             | Element::Member { address, .. }
             | Element::Named { address, .. }
             | Element::Audited { address } => Self::NotJudged(address.to_string()),
-            Element::Policed { .. } | Element::Selective { .. } | Element::Epoch(_) => {
-                Self::NotJudged("everybody".to_owned())
-            }
+            Element::Policed { .. }
+            | Element::Selective { .. }
+            | Element::SelectiveOfHost { .. }
+            | Element::Epoch(_) => Self::NotJudged("everybody".to_owned()),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What an attachment, and a network, have in our nftables sets. All of it follows from the record and
 //! the definition, so that it can be put back at any time.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use ipnetwork::IpNetwork;
 use quantum_config::cni::{Family, Genuine, PortMapping, Posture, Transport};
 use quantum_config::ids::{IfName, Mac};
 
@@ -41,6 +42,26 @@ pub enum Element {
         mac: Mac,
         /// One of the container's addresses.
         address: IpAddr,
+    },
+    /// The broadcast address of a container's subnet, for frames that go out by its port.
+    Broadcast {
+        /// The host's end of the pair.
+        port: IfName,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// The container begins no connections for now, as it holds too many of them.
+    Crowded {
+        /// One of its addresses.
+        address: IpAddr,
+    },
+    /// A link between which and others of this kind the host does not route: it was there before we turned
+    /// forwarding on.
+    Apart {
+        /// Its name.
+        link: IfName,
+        /// For packets of this family.
+        family: Family,
     },
     /// A port of the host leads to the container.
     Published {
@@ -100,6 +121,12 @@ pub enum Element {
     /// Some endpoint at this bridge receives only what policy lets it receive, so nobody receives there
     /// what a container sends to everybody.
     Selective {
+        /// The bridge.
+        bridge: IfName,
+    },
+    /// Policy decides of some endpoint at this bridge what it receives from processes of the host, so nobody
+    /// receives there what these send to everybody.
+    SelectiveOfHost {
         /// The bridge.
         bridge: IfName,
     },
@@ -189,6 +216,13 @@ pub fn elements(record: &Record) -> Vec<Element> {
     let mut found = vec![Element::Port { port: port.clone(), mac, genuine: posture.genuine }];
     let addresses = || record.addresses.iter().map(|a| a.address.ip());
     if posture.genuine == Genuine::Addresses {
+        found.extend(record.addresses.iter().filter_map(|assigned| match assigned.address {
+            // The two addresses of a /31 are both hosts (RFC 3021).
+            IpNetwork::V4(subnet) if subnet.prefix() < 31 => {
+                Some(Element::Broadcast { port: port.clone(), address: subnet.broadcast() })
+            }
+            _ => None,
+        }));
         let own = IpAddr::V6(naming::link_local(mac));
         found.extend(addresses().chain([own]).map(|address| Element::Bound {
             port: port.clone(),
@@ -198,6 +232,10 @@ pub fn elements(record: &Record) -> Vec<Element> {
     }
     for address in addresses() {
         found.push(Element::Home { address, bridge: record.home().clone() });
+        if record.vlan_gateway.is_some() {
+            // What stays in the VLAN comes before the rules for packets, if at all, at the bridge itself.
+            found.push(Element::Home { address, bridge: record.bridge.clone() });
+        }
         if record.masquerade {
             found.push(Element::Masquerade { address });
         }

@@ -60,6 +60,9 @@ impl Traces {
                     traces.unprobed.insert(bridge.clone());
                 }
                 Element::Bound { .. }
+                | Element::Broadcast { .. }
+                | Element::Crowded { .. }
+                | Element::Apart { .. }
                 | Element::Hairpin { .. }
                 | Element::Network { .. }
                 | Element::Strangers { .. }
@@ -69,6 +72,7 @@ impl Traces {
                 | Element::Named { .. }
                 | Element::Policed { .. }
                 | Element::Selective { .. }
+                | Element::SelectiveOfHost { .. }
                 | Element::Audited { .. }
                 | Element::Epoch(_) => {}
             }
@@ -79,8 +83,9 @@ impl Traces {
     /// The link that an address is at home at, which is the bridge or one of its VLANs' gateways.
     /// Another network may have the same address at its own bridge.
     pub fn home(&self, address: IpAddr, bridge: &IfName) -> Option<IfName> {
-        let links = self.homes.get(&address)?;
-        links.iter().find(|link| naming::is_home(link, bridge)).cloned()
+        let links = self.homes.get(&address)?.iter().filter(|link| naming::is_home(link, bridge));
+        // In a VLAN it is both, and reached by the gateway of the VLAN.
+        links.max_by_key(|link| *link != bridge).cloned()
     }
 
     /// Whether an address is masqueraded.

@@ -198,6 +198,9 @@ impl Registry {
         if placed.is_selective && !endpoint.audit {
             elements.push(Element::Selective { bridge: endpoint.bridge.clone() });
         }
+        if placed.is_selective_of_host && !endpoint.audit {
+            elements.push(Element::SelectiveOfHost { bridge: endpoint.bridge.clone() });
+        }
         if endpoint.audit {
             let link_local = endpoint.link_local.map(IpAddr::V6);
             let addresses = endpoint.addresses.iter().copied().chain(link_local);

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use quantum_config::cni::Genuine;
+use quantum_config::cni::{Family, Genuine};
 use quantum_config::ids::{IfName, Mac};
 
 use super::sets::{Set, SetElement, Value, known};
@@ -20,8 +20,13 @@ const NFPROTO_IPV6: u8 = 10;
 pub(super) fn expand(element: &Element) -> Vec<SetElement> {
     match element {
         Element::Home { address, bridge } => {
-            let set = either(*address, &known::HOME4, &known::HOME6);
-            vec![SetElement::new(set, &[Value::Ip(*address), Value::Name(bridge.clone())])]
+            let home = either(*address, &known::HOME4, &known::HOME6);
+            let itself = either(*address, &known::SELF4, &known::SELF6);
+            let ip = Value::Ip(*address);
+            vec![
+                SetElement::new(home, &[ip.clone(), Value::Name(bridge.clone())]),
+                SetElement::new(itself, &[ip.clone(), ip]),
+            ]
         }
         Element::Masquerade { address } => {
             let set = either(*address, &known::MASQ4, &known::MASQ6);
@@ -29,6 +34,10 @@ pub(super) fn expand(element: &Element) -> Vec<SetElement> {
         }
         Element::Port { port, mac, genuine } => looked_at(port, *mac, *genuine),
         Element::Bound { port, mac, address } => bound(port, *mac, *address),
+        Element::Broadcast { port, address } => {
+            let key = [Value::Name(port.clone()), Value::Ip((*address).into())];
+            vec![SetElement::new(&known::BROADCAST4, &key)]
+        }
         Element::Published { transport, at, host_port, address, port } => {
             let host = [Value::Transport(*transport), Value::Port(*host_port)];
             let to = [Value::Ip(*address), Value::Port(*port)];
@@ -83,6 +92,20 @@ pub(super) fn expand(element: &Element) -> Vec<SetElement> {
         }
         Element::Selective { bridge } => {
             vec![SetElement::new(&known::SELECTIVE, &[Value::Name(bridge.clone())])]
+        }
+        Element::SelectiveOfHost { bridge } => {
+            vec![SetElement::new(&known::HOSTSELECTIVE, &[Value::Name(bridge.clone())])]
+        }
+        Element::Crowded { address } => {
+            let set = either(*address, &known::CROWDED4, &known::CROWDED6);
+            vec![SetElement::new(set, &[Value::Ip(*address)])]
+        }
+        Element::Apart { link, family } => {
+            let set = match family {
+                Family::V4 => &known::APART4,
+                Family::V6 => &known::APART6,
+            };
+            vec![SetElement::new(set, &[Value::Name(link.clone())])]
         }
         Element::Judged { way, address, bridge, chain } => {
             let (v4, v6) = match way {
@@ -152,6 +175,9 @@ pub(super) fn collect(found: &[SetElement]) -> Vec<Element> {
     for (set, key, value) in read {
         match (set.name, &key[..], &value[..]) {
             (name, [Value::Name(bridge), rest @ ..], []) if set.is_networks => {
+                if let Some(family) = apart_of(name) {
+                    things.push(Element::Apart { link: bridge.clone(), family });
+                }
                 let Some(trait_) = trait_of(name) else { continue };
                 // A pair of two bridges lets one network into another: that is none of ours.
                 if rest.iter().all(|again| *again == Value::Name(bridge.clone())) {
@@ -198,7 +224,16 @@ pub(super) fn collect(found: &[SetElement]) -> Vec<Element> {
 
 /// Whether [`collect`] tells everything that networks have in a set: what it does not tell is strange.
 pub(super) fn is_told(set: &Set) -> bool {
-    trait_of(set.name).is_some() || set.name == known::GATEMAC.name
+    trait_of(set.name).is_some() || apart_of(set.name).is_some() || set.name == known::GATEMAC.name
+}
+
+/// The family whose links such a set holds between which the host is no router.
+fn apart_of(set: &str) -> Option<Family> {
+    match set {
+        "apart4" => Some(Family::V4),
+        "apart6" => Some(Family::V6),
+        _ => None,
+    }
 }
 
 fn trait_of(set: &str) -> Option<Trait> {
@@ -261,6 +296,7 @@ mod tests {
             Element::Strangers { mac: Mac([2; 6]) },
             Element::Home { address: ip("10.0.0.2"), bridge: name() },
             Element::Masquerade { address: ip("fd00::2") },
+            Element::Apart { link: name(), family: Family::V6 },
             Element::Port { port: name(), mac: Mac([2; 6]), genuine: Genuine::Hardware },
             published(PublishedAt::Everywhere, "10.0.0.2"),
             published(PublishedAt::Address(ip("2001:db8::1")), "fd00::2"),

@@ -43,8 +43,12 @@ impl Table {
     /// used. If anything differs, connections are judged anew.
     pub fn reconcile(&mut self, wanted: Vec<Element>, rules: Arc<Rules>) -> Result<(), NftError> {
         let found = collect(&self.found()?);
-        let of_networks =
-            |thing: &Element| matches!(thing, Element::Network { .. } | Element::Strangers { .. });
+        let of_networks = |thing: &Element| {
+            matches!(
+                thing,
+                Element::Network { .. } | Element::Strangers { .. } | Element::Apart { .. }
+            )
+        };
         let networks = found.iter().filter(|thing| of_networks(thing)).cloned();
         let mut epochs = found.iter().filter_map(epoch_of);
         let epoch = match (epochs.next(), epochs.next()) {

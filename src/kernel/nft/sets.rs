@@ -72,6 +72,12 @@ pub(super) mod known {
     pub(in super::super) static OWN6: Set = of_networks(Inet, "own6", &[Ip6, Name]);
     pub(in super::super) static HOME4: Set = set(Inet, "home4", &[Ip4, Name]);
     pub(in super::super) static HOME6: Set = set(Inet, "home6", &[Ip6, Name]);
+    pub(in super::super) static SELF4: Set = set(Inet, "self4", &[Ip4, Ip4]);
+    pub(in super::super) static SELF6: Set = set(Inet, "self6", &[Ip6, Ip6]);
+    pub(in super::super) static CROWDED4: Set = set(Inet, "crowded4", &[Ip4]);
+    pub(in super::super) static CROWDED6: Set = set(Inet, "crowded6", &[Ip6]);
+    pub(in super::super) static APART4: Set = of_networks(Inet, "apart4", &[Name]);
+    pub(in super::super) static APART6: Set = of_networks(Inet, "apart6", &[Name]);
     pub(in super::super) static MASQ4: Set = set(Inet, "masq4", &[Ip4]);
     pub(in super::super) static MASQ6: Set = set(Inet, "masq6", &[Ip6]);
     pub(in super::super) static HAIR4: Set = set(Inet, "hair4", &[Ip4, Ip4]);
@@ -89,12 +95,14 @@ pub(super) mod known {
     pub(in super::super) static BOUND4: Set = set(Bridge, "bound4", &[Name, Hardware, Ip4]);
     pub(in super::super) static BOUND6: Set = set(Bridge, "bound6", &[Name, Hardware, Ip6]);
     pub(in super::super) static TARGET6: Set = set(Bridge, "target6", &[Name, Ip6]);
+    pub(in super::super) static BROADCAST4: Set = set(Bridge, "broadcast4", &[Name, Ip4]);
     pub(in super::super) static GATEMAC: Set = of_networks(Bridge, "gatemac", &[Hardware]);
     pub(in super::super) static ASKED4: Set = of_networks(Bridge, "gate4", &[Ip4]);
     pub(in super::super) static ASKED6: Set = of_networks(Bridge, "gate6", &[Ip6]);
 
     pub(in super::super) static POLICED: Set = set(Inet, "policed", &[Name]);
     pub(in super::super) static SELECTIVE: Set = set(Inet, "selective", &[Name]);
+    pub(in super::super) static HOSTSELECTIVE: Set = set(Inet, "hostselective", &[Name]);
     pub(in super::super) static EGRESS4: Set = map("egress4", &[Ip4, Name], &[Goto]);
     pub(in super::super) static EGRESS6: Set = map("egress6", &[Ip6, Name], &[Goto]);
     pub(in super::super) static INGRESS4: Set = map("ingress4", &[Ip4, Name], &[Goto]);
@@ -112,12 +120,58 @@ pub(super) mod known {
     pub(in super::super) static NAMED4: Set = set(Inet, "named4", &[Ip4, Port]);
     pub(in super::super) static NAMED6: Set = set(Inet, "named6", &[Ip6, Port]);
 
-    pub(in super::super) static ALL: [&Set; 43] = [
-        &POLICED, &SELECTIVE, &EGRESS4, &EGRESS6, &INGRESS4, &INGRESS6, &HOST4, &HOST6, &AUDIT4,
-        &AUDIT6, &EPOCH, &STAMP, &BRIDGES, &CLOSED, &STRICT, &INWARD, &DIRECT, &ZERO, &UNPROBED,
-        &GATE4, &GATE6, &OWN4, &OWN6, &HOME4, &HOME6, &MASQ4, &MASQ6, &HAIR4, &HAIR6, &PORT4,
-        &PORT6, &ADDRPORT4, &ADDRPORT6, &LOOPPORT4, &LOOSE, &FRAMED, &GENUINE, &BOUND4, &BOUND6,
-        &TARGET6, &GATEMAC, &ASKED4, &ASKED6,
+    pub(in super::super) static ALL: [&Set; 51] = [
+        &POLICED,
+        &SELECTIVE,
+        &EGRESS4,
+        &EGRESS6,
+        &INGRESS4,
+        &INGRESS6,
+        &HOST4,
+        &HOST6,
+        &AUDIT4,
+        &AUDIT6,
+        &EPOCH,
+        &STAMP,
+        &BRIDGES,
+        &CLOSED,
+        &STRICT,
+        &INWARD,
+        &DIRECT,
+        &ZERO,
+        &UNPROBED,
+        &GATE4,
+        &GATE6,
+        &OWN4,
+        &OWN6,
+        &HOME4,
+        &HOME6,
+        &MASQ4,
+        &MASQ6,
+        &HAIR4,
+        &HAIR6,
+        &PORT4,
+        &PORT6,
+        &ADDRPORT4,
+        &ADDRPORT6,
+        &LOOPPORT4,
+        &LOOSE,
+        &FRAMED,
+        &GENUINE,
+        &BOUND4,
+        &BOUND6,
+        &TARGET6,
+        &GATEMAC,
+        &ASKED4,
+        &ASKED6,
+        &SELF4,
+        &SELF6,
+        &CROWDED4,
+        &CROWDED6,
+        &APART4,
+        &APART6,
+        &BROADCAST4,
+        &HOSTSELECTIVE,
     ];
 }
 

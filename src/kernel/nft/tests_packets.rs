@@ -87,7 +87,8 @@ fn traffic_that_leaves_its_network_is_masqueraded_and_no_other() {
         table.add(&away).expect("added");
         assert_eq!(heard().to_string(), "10.2.0.1", "as it leaves its network");
         table.remove(&away).expect("removed");
-        table.add(&[masquerade("10.1.0.2"), home("10.1.0.2", "uplink")]).expect("added");
+        let own = [away[0].clone(), away[1].clone(), home("10.1.0.2", "uplink")];
+        table.add(&own).expect("added");
         assert_eq!(heard().to_string(), "10.1.0.2", "as it leaves by its own bridge");
     });
 }

@@ -56,6 +56,7 @@ struct Kind {
     chains: Vec<(Way, ChainName)>,
     sets: Vec<Both>,
     is_selective: bool,
+    is_selective_of_host: bool,
 }
 
 /// What an endpoint has in the table.
@@ -67,6 +68,8 @@ pub struct Placed {
     pub added: Rules,
     /// Something that is in force decides what it receives.
     pub is_selective: bool,
+    /// The same of what it receives from processes of the host.
+    pub is_selective_of_host: bool,
 }
 
 impl Compiler {
@@ -151,11 +154,13 @@ impl Compiler {
                 }
             }
         }
-        let is_selective = match is_shut_off {
-            true => !is_staged,
-            false => kind.is_selective,
-        };
-        Placed { elements, added, is_selective }
+        let selective = |by_kind| if is_shut_off { !is_staged } else { by_kind };
+        Placed {
+            elements,
+            added,
+            is_selective: selective(kind.is_selective),
+            is_selective_of_host: selective(kind.is_selective_of_host),
+        }
     }
 
     /// Forgets the chains that none of `elements` leads to, and tells which.
@@ -207,11 +212,12 @@ impl Compiler {
         }
         let space = self.space(place, added);
         let mut chains = Vec::new();
-        let mut is_selective = false;
+        let (mut is_selective, mut is_selective_of_host) = (false, false);
         for (n, way) in WAYS.into_iter().enumerate() {
             let [now, then] =
                 [View::InForce, View::WithStaged].map(|view| self.asked(&space, n, view, labels));
             is_selective |= way == Way::Ingress && !now.is_nobody();
+            is_selective_of_host |= way == Way::FromHost && !now.is_nobody();
             let is_staged = now != then;
             if now.is_nobody() && !is_staged {
                 continue;
@@ -234,7 +240,7 @@ impl Compiler {
         }
         let selected = space.selected.iter().map(|n| &self.sets.selected[*n]);
         let sets = selected.filter(|set| set.has(labels)).map(|set| set.sets.clone()).collect();
-        let kind = Arc::new(Kind { chains, sets, is_selective });
+        let kind = Arc::new(Kind { chains, sets, is_selective, is_selective_of_host });
         if self.kinds.values().map(HashMap::len).sum::<usize>() >= REMEMBERED {
             self.kinds.clear();
         }
