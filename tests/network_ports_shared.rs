@@ -6,6 +6,7 @@ use crate::network_ports::{PUBLISHED, Server};
 use crate::support::chain::Chain;
 use crate::support::conf::{network, with};
 use crate::support::daemon::Daemon;
+use crate::support::eventually::eventually;
 use crate::support::inventory::veths;
 use crate::support::netns::Netns;
 use crate::support::plugin::Call;
@@ -27,9 +28,9 @@ fn answers(world: &World, within: std::time::Duration) -> bool {
 /// The log's line that begins so, which must name all of these.
 #[track_caller]
 fn is_said(daemon: &Daemon, beginning: &str, words: &[&str]) {
-    let log = daemon.log();
-    let begins = |line: &&Value| line["msg"].as_str().is_some_and(|m| m.starts_with(beginning));
-    let line = log.iter().find(begins).expect(beginning).to_string();
+    let begins = |line: &Value| line["msg"].as_str().is_some_and(|m| m.starts_with(beginning));
+    // Records are written by a thread of their own.
+    let line = eventually(beginning, || daemon.log().into_iter().find(begins)).to_string();
     for word in words {
         assert!(line.contains(word), "{word}: {line}");
     }

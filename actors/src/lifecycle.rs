@@ -93,7 +93,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         shelf: Lane::own("shelf", Shelf::new(&settings.state_dir, &settings.policy_dir()))?,
         known: known.iter().map(|s| (s.record.key.clone(), s.state)).collect(),
         held,
-        lanes: Lanes::start(&settings.non_masquerade_cidrs)?,
+        lanes: Lanes::start(&settings.non_masquerade_cidrs, settings.own_tables)?,
         host,
         docker,
         board: board.clone(),

@@ -54,6 +54,9 @@ pub(crate) struct Options {
     /// Seconds without its interface after which an attachment is released; 0: never [default: 300]
     #[structopt(long)]
     orphan_seconds: Option<String>,
+    /// true or false: nobody else changes our nftables tables while the daemon runs [default: true]
+    #[structopt(long)]
+    own_tables: Option<String>,
     /// Prints who asks whom, and exits
     #[structopt(long)]
     pub(crate) graph: bool,
@@ -90,6 +93,7 @@ impl Options {
             ("sysctl_allowlist", &self.sysctl_allowlist),
             ("non_masquerade_cidrs", &self.non_masquerade_cidrs),
             ("orphan_seconds", &self.orphan_seconds),
+            ("own_tables", &self.own_tables),
         ];
         for (key, value) in flags {
             if let Some(value) = value {

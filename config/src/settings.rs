@@ -52,6 +52,9 @@ pub struct CniServerConfig {
     /// After how many seconds without its interface an attachment is released that no DEL came for; 0:
     /// never.
     pub orphan_seconds: u32,
+    /// Our nftables tables belong to the daemon while it runs, so that nobody else changes or flushes them
+    /// (Linux 6.9; without effect before).
+    pub own_tables: bool,
 }
 
 impl Default for CniServerConfig {
@@ -71,6 +74,7 @@ impl Default for CniServerConfig {
             sysctl_allowlist: SysctlPatterns::default(),
             non_masquerade_cidrs: Prefixes::default(),
             orphan_seconds: 300,
+            own_tables: true,
         }
     }
 }
@@ -165,7 +169,7 @@ impl CniServerConfig {
     pub fn merge_flag(mut self, key: &str, text: &str) -> Result<Self, SettingsError> {
         let value = match key {
             "cache_size" | "orphan_seconds" => text.parse().map(Value::Integer).ok(),
-            "metrics_enabled" => text.parse().map(Value::Boolean).ok(),
+            "metrics_enabled" | "own_tables" => text.parse().map(Value::Boolean).ok(),
             "sysctl_allowlist" | "non_masquerade_cidrs" => {
                 let each = text.split(',').filter(|one| !one.is_empty());
                 Some(Value::Array(each.map(|one| one.to_owned().into()).collect()))
@@ -201,10 +205,8 @@ impl CniServerConfig {
                 _ => return Err(format!("{} is not a number from 1 to {CACHE_MAX}", shown(value))),
             },
             "log_level" => self.log_level = string(value)?.parse()?,
-            "metrics_enabled" => match value {
-                Value::Boolean(on) => self.metrics_enabled = *on,
-                _ => return Err(format!("{} is neither true nor false", shown(value))),
-            },
+            "metrics_enabled" => self.metrics_enabled = boolean(value)?,
+            "own_tables" => self.own_tables = boolean(value)?,
             "state_dir" => self.state_dir = path(value)?.into(),
             "docker_socket" => {
                 let path = path(value)?;
@@ -251,6 +253,10 @@ fn shown(value: &Value) -> String {
         Value::String(text) => format!("{text:?}"),
         other => format!("a value of type {}", other.type_str()),
     }
+}
+
+fn boolean(value: &Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("{} is neither true nor false", shown(value)))
 }
 
 fn string(value: &Value) -> Result<&str, String> {

@@ -196,7 +196,9 @@ pub(crate) fn log(paths: &Paths) -> Vec<Value> {
     let parse = |line: &str| {
         serde_json::from_str(line).unwrap_or_else(|e| panic!("not a JSON record: {e}: {line}"))
     };
-    text.lines().map(parse).collect()
+    // The last line may be half written.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(parse).collect()
 }
 
 /// The daemon without any flag, not yet started.

@@ -46,9 +46,9 @@ struct Removal {
 
 impl Lanes {
     /// Starts the threads. Each opens its socket when it is first needed. What goes to `unmasked` is not
-    /// masqueraded.
-    pub(crate) fn start(unmasked: &Prefixes) -> io::Result<Self> {
-        let kept = Kept::new(unmasked);
+    /// masqueraded. If `is_owner`, nobody else can change our tables, where the kernel can have that.
+    pub(crate) fn start(unmasked: &Prefixes, is_owner: bool) -> io::Result<Self> {
+        let kept = Kept::new(unmasked, is_owner);
         Ok(Self {
             route: Rc::new(Lane::start("route", Host::open)?),
             delete: CollectLane::start("route-delete", TOGETHER, remover, remove)?,

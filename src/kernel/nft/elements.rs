@@ -222,6 +222,11 @@ pub(super) fn collect(found: &[SetElement]) -> Vec<Element> {
     things
 }
 
+/// What is let in is marked by it.
+pub(super) fn is_stamp(element: &SetElement) -> bool {
+    element.set == &known::STAMP
+}
+
 /// Whether [`collect`] tells everything that networks have in a set: what it does not tell is strange.
 pub(super) fn is_told(set: &Set) -> bool {
     trait_of(set.name).is_some() || apart_of(set.name).is_some() || set.name == known::GATEMAC.name

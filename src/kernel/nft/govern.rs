@@ -22,16 +22,16 @@ use std::sync::Arc;
 
 use quantum_config::cni::Family;
 
-use super::doors::{self, Doors};
-use super::elements::collect;
-use super::listing::{self, family};
+use super::doors::Doors;
+use super::elements::{collect, is_stamp};
 use super::message::Verb;
 use super::print::Print;
 use super::sets::{Set, SetElement, TABLE, known};
 use super::table::{Difference, Holding, sort};
-use super::{NftError, Table, removal, skeleton};
+use super::write::between_steps;
+use super::{NftError, Table, removal};
 use crate::attach::Element;
-use crate::policy::{Chain, ChainName, Changes, Rules, SetKind, SetName, is_of_policy};
+use crate::policy::{ChainName, Changes, Rules, SetKind, SetName};
 
 /// Marks of ours begin so: a small number may be anybody's.
 const TAG: u32 = 0x5a00_0000;
@@ -55,27 +55,24 @@ impl Table {
             (Some(epoch), None) => epoch,
             _ => random(),
         };
-        // Those that an earlier daemon left lead elsewhere when all the rest holds, and not before.
-        let moved = doors::misled(&mut self.socket, &rules.doors)?;
         self.kept.all(|holding| {
             holding.elements = wanted.into_iter().chain(networks).collect();
             holding.elements.insert(Element::Epoch(epoch));
             holding.rules = rules;
         });
-        self.make_but_for(&moved)?;
+        let translated = self.translate()?;
+        let there = Print::take(&mut self.socket)?;
         let present = self.found()?.into_iter().collect();
         let mut differs = self.differing(&present);
-        if differs != Difference::default() || !moved.is_empty() {
+        if differs != Difference::default() || !translated.1.differing(&there).is_empty() {
             self.kept.all(Holding::next_epoch);
             differs = self.differing(&present);
         }
-        if let Err(error) = self.settle(&differs, &moved) {
-            // What was looked at is not what should be: whoever looks next makes all of it again.
-            self.print = None;
-            return Err(error);
+        let is_written = !there.is_empty() && self.write_in_place(&translated, &differs).is_ok();
+        if is_written && self.difference()? == Difference::default() {
+            return Ok(());
         }
-        self.look_again(moved.keys(), &Rules::default());
-        self.leave_nothing_behind()
+        self.heal()
     }
 
     /// Carries a change out. When this returns, no connection goes on that is not allowed any more.
@@ -96,45 +93,43 @@ impl Table {
             self.kept.all(|holding| holding.rules = Arc::new(all));
             // Where that fails, somebody may have taken our tables away, and nobody has put them back yet;
             // or some of it was left.
-            let made = skeleton::run_text(&new.creation_text()).or_else(|_| self.heal());
-            if let Err(error) = made {
+            if let Err(error) = self.create(&before, &new).or_else(|_| self.heal()) {
                 self.kept.all(|holding| holding.rules = before);
                 return Err(error);
             }
         }
+        between_steps();
         let stamp = self.switch(&change, &moved)?;
         self.kept.all(|holding| holding.rules = change.rules.clone());
+        between_steps();
+        // What holds has changed already; what is not removed now is by the next daemon.
         if !old.is_empty() {
-            // What holds has changed already; what is not removed now is by the next daemon.
-            if !removal::remove(&mut self.socket, &old).unwrap_or(false) {
-                let _ = skeleton::run_text(&old.removal_text());
-            }
+            let _ = removal::remove(&mut self.socket, &old);
         }
-        self.look_again(new.names().chain(moved.keys()), &old);
+        if !new.is_empty() || !old.is_empty() || !moved.is_empty() {
+            self.look_again(&new, &moved, &old)?;
+        }
         self.stamp(&stamp)
     }
 
-    /// Takes the print of chains that are new, or other than they were, and forgets that of `old`.
-    fn look_again<'n>(&mut self, new: impl Iterator<Item = &'n ChainName> + Clone, old: &Rules) {
-        let count = new.clone().count();
-        if count == 0 && old.is_empty() {
-            return;
-        }
-        // To list all rules is to read a chain once; to ask for each takes longer if it is most of them.
-        let is_many = count > self.kept.rules().names().count() / 4;
-        let now = match is_many {
-            true => Print::take(&mut self.socket),
-            false => Print::take_of(&mut self.socket, new.clone()),
-        };
-        let full = |chain: &ChainName| format!("inet {TABLE} {chain}");
-        let (new, old): (Vec<_>, Vec<_>) =
-            (new.map(full).collect(), old.names().map(full).collect());
+    /// Takes the print of chains that are new, or lead elsewhere than they did, and forgets that of `old`.
+    fn look_again(&mut self, new: &Rules, moved: &Doors, old: &Rules) -> Result<(), NftError> {
+        let rules = self.kept.rules();
+        let chains = new.names().chain(moved.keys());
+        let now = self.scratch.as_mut().and_then(|scratch| {
+            scratch.follow(moved, old, &rules);
+            scratch.print_of(chains.clone())
+        });
         match (now, &mut self.print) {
-            (Ok(now), Some(print)) => print.renew(&now, &new, &old),
-            // The change holds. What it looks like is found out when all of it is made again.
-            (Err(_), print) => *print = None,
-            (Ok(_), None) => {}
+            (Some(now), Some(print)) => {
+                let full = |chain: &ChainName| format!("inet {TABLE} {chain}");
+                let new: Vec<_> = chains.map(full).collect();
+                let old: Vec<_> = old.names().map(full).collect();
+                print.renew(&now, &new, &old);
+            }
+            _ => self.print = Some(self.translate()?.1),
         }
+        Ok(())
     }
 
     /// Has every connection judged anew.
@@ -172,10 +167,14 @@ impl Table {
         let mut done = self.change(&borrowed(&changes), moved);
         if done.is_err() {
             // Something is not there that should be, or nobody knows what is: all of it is made again, with
-            // the doors as they led.
-            let made = self.make().and_then(|()| self.difference());
-            done = made.and_then(|differs| self.settle(&differs, moved));
+            // the doors as they are to lead.
+            let before =
+                self.kept.all(|kept| std::mem::replace(&mut kept.rules, change.rules.clone()));
+            done = self.heal();
             stamp.clear();
+            if done.is_err() {
+                self.kept.all(|kept| kept.rules = before);
+            }
         }
         if done.is_err() {
             self.kept.all(|holding| {
@@ -189,51 +188,18 @@ impl Table {
     /// Has what is let in marked with the epoch. What holds, holds already.
     fn stamp(&mut self, stamp: &[(Verb, SetElement)]) -> Result<(), NftError> {
         let done = self.change(&borrowed(stamp), &Doors::new());
-        done.or_else(|_| {
-            self.make()?;
-            let differs = self.difference()?;
-            self.settle(&differs, &Doors::new())
-        })
+        done.or_else(|_| self.heal())
     }
 
     /// Puts right how our sets differ from what is kept: in one transaction, with the stamp behind it.
-    fn settle(&mut self, differs: &Difference, moved: &Doors) -> Result<(), NftError> {
+    pub(super) fn settle(&mut self, differs: &Difference, moved: &Doors) -> Result<(), NftError> {
         let removals = differs.strange.iter().map(|element| (self.removal, element));
         let additions = differs.lacking.iter().map(|element| (Verb::Add, element));
         let all = removals.chain(additions);
         let (stamp, changes): (Vec<_>, Vec<_>) = all.partition(|(_, element)| is_stamp(element));
         self.change(&changes, moved).map_err(sort)?;
+        between_steps();
         self.change(&stamp, &Doors::new()).map_err(sort)
-    }
-
-    /// Removes what a daemon before us had for policy and we have not.
-    fn leave_nothing_behind(&mut self) -> Result<(), NftError> {
-        let mut left = Rules::default();
-        for chain in listing::chains(&mut self.socket, family::INET)? {
-            let name = chain.name(listing::chain::NAME);
-            if chain.name(listing::chain::TABLE) == TABLE && is_of_policy(&name) {
-                left.chains.insert(ChainName::new(&name), Chain::from([]));
-            }
-        }
-        for set in listing::sets(&mut self.socket, family::INET, TABLE)? {
-            let name = set.name(listing::set::NAME);
-            if is_of_policy(&name) {
-                // Of which kind it is does not matter to whoever removes it.
-                left.sets.insert(SetName::new(&name), SetKind::Addresses(Family::V4));
-            }
-        }
-        let kept = self.kept.rules();
-        left.chains
-            .retain(|name, _| !kept.chains.contains_key(name) && !kept.doors.contains_key(name));
-        left.sets.retain(|name, _| !kept.sets.contains_key(name));
-        if left.is_empty() {
-            return Ok(());
-        }
-        // What is used again meanwhile, or gone, is left to the next daemon: nobody goes there.
-        removal::remove(&mut self.socket, &left)?;
-        // The print was taken while it was there, and nobody else took it away.
-        self.look_again(std::iter::empty(), &left);
-        Ok(())
     }
 }
 
@@ -250,10 +216,6 @@ impl Holding {
         self.elements.insert(new.clone());
         (old, new)
     }
-}
-
-fn is_stamp(element: &SetElement) -> bool {
-    element.set == &known::STAMP
 }
 
 fn borrowed(changes: &[(Verb, SetElement)]) -> Vec<(Verb, &SetElement)> {

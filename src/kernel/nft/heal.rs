@@ -6,10 +6,11 @@ use std::net::IpAddr;
 
 use quantum_config::ids::IfName;
 
-use super::message::Verb;
+use super::doors::Doors;
 use super::print::Print;
 use super::sets::SetElement;
-use super::table::{Difference, sort};
+use super::table::Difference;
+use super::write::between_steps;
 use super::{NftError, Table};
 use crate::attach::Element;
 
@@ -51,17 +52,21 @@ impl Table {
 
     /// What is not as it should be.
     pub fn harm(&mut self) -> Result<Harm, NftError> {
-        Ok(Harm { rules: self.changed_rules()?, elements: self.difference()? })
+        let rules = self.changed_rules()?;
+        between_steps();
+        Ok(Harm { rules, elements: self.difference()? })
     }
 
-    /// Puts all of it right.
+    /// Puts all of it right, whatever has happened since the look.
     pub fn undo(&mut self, harm: &Harm) -> Result<(), NftError> {
-        self.take(&harm.elements.strange)?;
-        if harm.rules.is_empty() && self.is_made() {
-            self.transact(Verb::Add, &harm.elements.lacking).map_err(sort)
-        } else {
-            self.heal()
+        between_steps();
+        if harm.rules.is_empty()
+            && self.is_made()
+            && self.settle(&harm.elements, &Doors::new()).is_ok()
+        {
+            return Ok(());
         }
+        self.heal()
     }
 
     /// The gateways' addresses that are kept, each with its link.

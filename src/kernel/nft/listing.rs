@@ -68,6 +68,7 @@ pub(super) mod rule {
 pub(super) mod element {
     pub(in super::super) const LIST: u16 = 3;
     pub(in super::super) const KEY: u16 = 1;
+    pub(in super::super) const DATA: u16 = 2;
     pub(in super::super) const FLAGS: u16 = 3;
 }
 

@@ -12,9 +12,12 @@ use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use nix::errno::Errno;
 
-use super::doors::{self, Doors};
+use super::NftError;
 use super::sets::{Family, Field, Set, SetElement, TABLE};
-use crate::kernel::netfilter::{NFNETLINK_V0, append, attribute, attributes, messages};
+use super::transaction::Step;
+use crate::kernel::netfilter::{
+    NFNETLINK_V0, NetfilterSocket, append, attribute, attributes, messages,
+};
 
 // include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
@@ -25,7 +28,7 @@ const SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const LIST_ELEM: u16 = 1;
 const SET_ELEM_KEY: u16 = 1;
 const SET_ELEM_DATA: u16 = 2;
-const DATA_VALUE: u16 = 1;
+pub(super) const DATA_VALUE: u16 = 1;
 pub(super) const DATA_VERDICT: u16 = 2;
 pub(super) const VERDICT_CODE: u16 = 1;
 pub(super) const VERDICT_CHAIN: u16 = 2;
@@ -48,22 +51,17 @@ pub(super) enum Verb {
     Get,
 }
 
-/// How many messages with a number of their own a transaction has between its first and its last.
-pub(super) fn length(changes: &[(Verb, &SetElement)], moved: &Doors) -> usize {
-    changes.len() + doors::MESSAGES * moved.len()
-}
-
 /// One transaction: every change in a message of its own, numbered from `number` + 1, so that a refusal
-/// names its element; and behind them the doors that lead elsewhere. Only the last is acknowledged:
-/// refusals come without being asked for.
-pub(super) fn batch(changes: &[(Verb, &SetElement)], moved: &Doors, number: u32) -> Vec<u8> {
+/// names its element; and behind them these steps. Only the last is acknowledged: refusals come without
+/// being asked for.
+pub(super) fn batch(changes: &[(Verb, &SetElement)], steps: &[Step], number: u32) -> Vec<u8> {
     let control = |message| {
         let header =
             NetfilterHeader::new(NetfilterProtoFamily::Unspec, NFNETLINK_V0, NFNL_SUBSYS_NFTABLES);
         NetfilterMessage::new(header, message)
     };
-    let mut bytes = Vec::with_capacity(64 + 96 * changes.len() + 256 * moved.len());
-    let end = number + 1 + length(changes, moved) as u32;
+    let mut bytes = Vec::with_capacity(64 + 96 * changes.len() + 256 * steps.len());
+    let end = number + 1 + (changes.len() + steps.len()) as u32;
     append(&mut bytes, control(ControlMessage::BatchBegin), number, 0);
     for (number, (verb, element)) in (number + 1..).zip(changes) {
         let ack = if number + 1 == end { NLM_F_ACK } else { 0 };
@@ -71,8 +69,8 @@ pub(super) fn batch(changes: &[(Verb, &SetElement)], moved: &Doors, number: u32)
         append(&mut bytes, request(*verb, element), number, ack | create);
     }
     let first = number + 1 + changes.len() as u32;
-    for (number, door) in (first..).step_by(doors::MESSAGES).zip(moved) {
-        doors::lead(&mut bytes, door, number, number + doors::MESSAGES as u32 == end);
+    for (number, step) in (first..).zip(steps) {
+        step.append_to(&mut bytes, number, number + 1 == end);
     }
     append(&mut bytes, control(ControlMessage::BatchEnd), end, 0);
     bytes
@@ -152,6 +150,28 @@ pub(super) struct Answer {
     /// The first refusal. It counts even beside successes: those elements were fine, and the
     /// transaction as a whole was not.
     pub(super) refused: Option<Refused>,
+}
+
+/// Asks and makes of the answer an error or a success. `last` is the number that is acknowledged, `doing`
+/// names what the message of a number does.
+pub(super) fn ask(
+    socket: &mut NetfilterSocket,
+    request: &[u8],
+    last: u32,
+    doing: &dyn Fn(u32) -> String,
+) -> Result<Answer, NftError> {
+    let mut answer = Answer::default();
+    socket.ask(request, |datagram| {
+        let read = answer.read(datagram);
+        read.map_err(|source| NftError::Decode { doing: doing(last), source })
+    })?;
+    match answer.refused {
+        Some(Refused { number, errno, explanation }) => {
+            Err(NftError::Kernel { doing: doing(number), errno, explanation })
+        }
+        None if answer.done == Some(last) => Ok(answer),
+        None => Err(NftError::NoAnswer { doing: doing(last) }),
+    }
 }
 
 /// A message that was refused.

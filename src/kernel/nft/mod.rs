@@ -20,10 +20,14 @@ mod listing;
 mod message;
 mod print;
 mod removal;
+mod scratch;
 mod sets;
 pub mod skeleton;
 mod table;
+mod transaction;
+mod translation;
 mod value;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +35,8 @@ mod tests;
 mod tests_govern;
 #[cfg(test)]
 mod tests_packets;
+#[cfg(test)]
+mod tests_repair;
 
 pub use error::NftError;
 pub use heal::Harm;

@@ -17,7 +17,7 @@ use crate::policy::ChainName;
 // include/uapi/linux/netfilter/nf_tables.h
 pub(super) const EXPR_NAME: u16 = 1;
 pub(super) const EXPR_DATA: u16 = 2;
-const LOOKUP_SET: u16 = 1;
+pub(super) const LOOKUP_SET: u16 = 1;
 
 /// See the module. By chain, as `inet quantum forward`: what it is, and its rules. By table, as
 /// `inet quantum`: its flags, as one that is dormant does nothing. By set that only the text fills, as
@@ -56,6 +56,21 @@ impl Print {
             }
         }
         Ok(Self(print))
+    }
+
+    /// The same where the tables have these flags.
+    pub(super) fn with_flags(mut self, flags: u32) -> Self {
+        for word in ["inet", "bridge"] {
+            if let Some(of_table) = self.0.get_mut(&format!("{word} {TABLE}")) {
+                *of_table = vec![flags.to_be_bytes().to_vec()];
+            }
+        }
+        self
+    }
+
+    /// Nothing of ours is there.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The same of these chains of policy only. They are no base chains, of which there is more to tell

@@ -7,21 +7,21 @@ use nix::errno::Errno;
 use quantum_config::prefixes::Prefixes;
 
 use super::NftError;
-use super::doors::{Doors, MESSAGES};
+use super::doors::{self, Doors};
 use super::elements::{collect, expand, is_told};
 use super::govern::sets_of;
-use super::message::{self, Answer, Refused, Verb};
+use super::message::{self, Answer, Verb};
 use super::print::Print;
+use super::scratch::Scratch;
 use super::sets::{Family, Set, SetElement, known};
 use super::skeleton::{self, Tables};
+use super::transaction::Step;
 use crate::attach::Element;
 use crate::kernel::netfilter::NetfilterSocket;
 use crate::policy::{Rules, SetName};
 
 /// How often a dump is repeated that somebody's change has torn.
 const DUMPS: usize = 8;
-/// How often our rules are applied at most until they look the same twice.
-const PRINTS: usize = 4;
 
 /// What our tables are to hold, whatever anybody does to them. It outlives the [`Table`] that fills them,
 /// which a panic costs.
@@ -36,14 +36,16 @@ pub(super) struct Holding {
     /// Chains and sets that policy needs.
     pub(super) rules: Arc<Rules>,
     /// The text that fills the sets of what is not masqueraded. The daemon's settings say it, once.
-    unmasked: String,
+    pub(super) unmasked: String,
+    /// The tables are to belong to our socket, so that nobody else changes them.
+    pub(super) is_owner: bool,
 }
 
 impl Kept {
-    /// Nothing yet but what is not to be masqueraded.
-    pub fn new(unmasked: &Prefixes) -> Self {
+    /// Nothing yet but what is not to be masqueraded, and whether the tables are to belong to us.
+    pub fn new(unmasked: &Prefixes, is_owner: bool) -> Self {
         let unmasked = skeleton::unmasked(unmasked);
-        Self(Arc::new(Mutex::new(Holding { unmasked, ..Holding::default() })))
+        Self(Arc::new(Mutex::new(Holding { unmasked, is_owner, ..Holding::default() })))
     }
 
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut HashSet<Element>) -> T) -> T {
@@ -57,11 +59,6 @@ impl Kept {
 
     pub(super) fn rules(&self) -> Arc<Rules> {
         self.all(|holding| holding.rules.clone())
-    }
-
-    /// What the text of our tables is followed by.
-    fn text_but_for(&self, moved: &Doors) -> String {
-        self.all(|holding| format!("{}{}", holding.unmasked, holding.rules.text_but_for(moved)))
     }
 }
 
@@ -84,7 +81,11 @@ pub struct Table {
     pub(super) removal: Verb,
     pub(super) kept: Kept,
     /// Which of the two tables there can be.
-    tables: Tables,
+    pub(super) tables: Tables,
+    /// Where the text of our rules is translated; made when it is first needed.
+    pub(super) scratch: Option<Scratch>,
+    /// The flags of our tables; none before it is known what the kernel has.
+    pub(super) flags: Option<u32>,
     /// What our rules look like here; none before they were applied.
     pub(super) print: Option<Print>,
 }
@@ -93,9 +94,9 @@ impl Table {
     /// Opens the tables in the calling thread's network namespace. They need not exist yet: what is
     /// added to a table that is not there makes it, with all that is `kept`.
     pub fn open(kept: Kept) -> Result<Self, NftError> {
-        let (removal, tables) = (Verb::Destroy, Tables::Both);
+        let (socket, removal, tables) = (NetfilterSocket::open()?, Verb::Destroy, Tables::Both);
         let mut table =
-            Self { socket: NetfilterSocket::open()?, removal, kept, tables, print: None };
+            Self { socket, removal, kept, tables, scratch: None, flags: None, print: None };
         table.removal = table.probe()?;
         Ok(table)
     }
@@ -168,33 +169,6 @@ impl Table {
             lacking: wanted.difference(present).cloned().collect(),
             strange: strange.cloned().collect(),
         }
-    }
-
-    /// Makes the tables again, with all that is kept.
-    pub fn heal(&mut self) -> Result<(), NftError> {
-        self.make()?;
-        let wanted = self.wanted();
-        self.transact(Verb::Add, &wanted).map_err(sort)
-    }
-
-    /// Applies the text and takes the print of it. If that is another than before, it is another `nft` or
-    /// somebody came in between; what looks the same twice is ours.
-    pub(super) fn make(&mut self) -> Result<(), NftError> {
-        self.make_but_for(&Doors::new())
-    }
-
-    /// The same, but for where these doors of policy lead, which stays as it is.
-    pub(super) fn make_but_for(&mut self, moved: &Doors) -> Result<(), NftError> {
-        for _ in 0..PRINTS {
-            self.tables = skeleton::apply(&self.kept.text_but_for(moved))?;
-            let print = Some(Print::take(&mut self.socket)?);
-            let is_known = self.print == print;
-            self.print = print;
-            if is_known {
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// True if it is kept already.
@@ -278,6 +252,8 @@ impl Table {
             Err(NftError::Kernel { errno: Errno::EINVAL | Errno::EOPNOTSUPP, .. }) => {
                 Ok(Verb::Delete)
             }
+            // The table is somebody's.
+            Err(NftError::Kernel { errno: Errno::EPERM, .. }) => Ok(Verb::Destroy),
             other => forgive(other).map(|_| Verb::Destroy),
         }
     }
@@ -293,20 +269,21 @@ impl Table {
         changes: &[(Verb, &SetElement)],
         moved: &Doors,
     ) -> Result<(), NftError> {
-        let length = message::length(changes, moved);
+        let steps: Vec<Step> = doors::lead(moved).collect();
+        let length = changes.len() + steps.len();
         if length == 0 {
             return Ok(());
         }
         let first = self.socket.numbers(length + 2);
-        let request = message::batch(changes, moved, first);
+        let request = message::batch(changes, &steps, first);
         // A refusal of a number that no element has is one of the transaction.
         let doing = |number: u32| {
             let at = number.checked_sub(first + 1).map(|at| at as usize);
             match at.and_then(|at| changes.get(at)) {
                 Some((Verb::Add, element)) => format!("add element {element}"),
                 Some((_, element)) => format!("remove element {element}"),
-                None => match at.and_then(|at| moved.iter().nth((at - changes.len()) / MESSAGES)) {
-                    Some((door, to)) => format!("lead chain {door} to {to}"),
+                None => match at.and_then(|at| steps.get(at - changes.len())) {
+                    Some(step) => step.doing().to_owned(),
                     None => format!("change {} elements of our tables", changes.len()),
                 },
             }
@@ -314,26 +291,13 @@ impl Table {
         self.ask(&request, first + length as u32, &doing).map(drop)
     }
 
-    /// Asks and makes of the answer an error or a success. `last` is the number that is acknowledged,
-    /// `doing` names what the message of a number does.
     fn ask(
         &mut self,
         request: &[u8],
         last: u32,
         doing: &dyn Fn(u32) -> String,
     ) -> Result<Answer, NftError> {
-        let mut answer = Answer::default();
-        self.socket.ask(request, |datagram| {
-            let read = answer.read(datagram);
-            read.map_err(|source| NftError::Decode { doing: doing(last), source })
-        })?;
-        match answer.refused {
-            Some(Refused { number, errno, explanation }) => {
-                Err(NftError::Kernel { doing: doing(number), errno, explanation })
-            }
-            None if answer.done == Some(last) => Ok(answer),
-            None => Err(NftError::NoAnswer { doing: doing(last) }),
-        }
+        message::ask(&mut self.socket, request, last, doing)
     }
 }
 

@@ -76,7 +76,7 @@ fn what_is_not_masqueraded_is_what_the_last_daemon_was_told() {
     in_namespace(&["nft"], || {
         let start = |blocks: &[&str]| {
             let blocks = Prefixes::new(blocks.iter().copied()).expect("blocks");
-            let mut table = Table::open(Kept::new(&blocks)).expect("a table");
+            let mut table = Table::open(Kept::new(&blocks, false)).expect("a table");
             table.heal().expect("the tables");
             table
         };
@@ -265,5 +265,81 @@ fn many_elements_are_one_transaction() {
         assert_eq!(table.list().expect("a list").len(), 5000);
         table.remove(&all).expect("removed");
         assert_eq!(table.list().expect("a list"), []);
+    });
+}
+
+#[test]
+fn what_is_translated_is_what_nft_would_have_made() {
+    in_namespace(&["nft"], || {
+        let blocks = Prefixes::new(["10.0.0.0/8", "fd00::/8"].into_iter()).expect("blocks");
+        skeleton::apply(&skeleton::unmasked(&blocks)).expect("by nft itself");
+        let (text, json) = (run("nft list ruleset"), run("nft -j list ruleset"));
+        run("nft flush ruleset");
+        let mut table = Table::open(Kept::new(&blocks, false)).expect("a table");
+        table.heal().expect("by us");
+        assert_eq!(run("nft list ruleset"), text);
+        // Handles are the kernel's.
+        let bare = |json: &str| {
+            let mut value: Value = serde_json::from_str(json).expect("JSON");
+            for object in value["nftables"].as_array_mut().expect("a list") {
+                for (_, about) in object.as_object_mut().expect("an object") {
+                    about.as_object_mut().expect("an object").remove("handle");
+                }
+            }
+            value
+        };
+        assert_eq!(bare(&run("nft -j list ruleset")), bare(&json));
+        assert!(table.harm().expect("a look").is_none());
+    });
+}
+
+/// Whether `nft` can do this.
+fn can(command: &str) -> bool {
+    let words = command.split_whitespace();
+    let status = std::process::Command::new("nft").args(words).status();
+    status.expect("nft").success()
+}
+
+#[test]
+fn tables_that_are_ours_are_changed_by_nobody_else_and_taken_over_by_the_next_daemon() {
+    in_namespace(&["nft"], || {
+        let start = |is_owner| {
+            let mut table =
+                Table::open(Kept::new(&Prefixes::default(), is_owner)).expect("a table");
+            table.reconcile(vec![home("10.0.0.2", "quantum0")], Default::default()).expect("begun");
+            table
+        };
+        // One that belongs to nobody becomes ours.
+        drop(start(false));
+        let table = start(true);
+        if table.flags == Some(0) {
+            return println!("skipped: the kernel has no tables with an owner that outlive it");
+        }
+        let before = run("nft list ruleset");
+        assert!(before.contains("10.0.0.2 . \"quantum0\""), "{before}");
+        assert!(can("flush ruleset"));
+        for harm in [
+            "delete table inet quantum",
+            "delete table bridge quantum",
+            "flush chain inet quantum forward",
+            "insert rule inet quantum forward accept",
+            "add element inet quantum home4 { 10.0.0.3 . quantum0 }",
+            "flush set inet quantum home4",
+        ] {
+            assert!(!can(harm), "{harm}");
+        }
+        assert_eq!(run("nft list ruleset"), before);
+        drop(table);
+        assert!(run("nft list ruleset").contains("10.0.0.2 . \"quantum0\""), "it outlives us");
+        let mut table = start(true);
+        assert!(!can("delete table inet quantum"), "it is ours again");
+        assert!(table.harm().expect("a look").is_none());
+        table.add(&[home("10.0.0.4", "quantum0")]).expect("added");
+        drop(table);
+        // And one that was somebody's becomes nobody's, for a daemon that is not to own it.
+        let mut table = start(false);
+        assert!(can("flush chain inet quantum forward"));
+        assert!(!table.harm().expect("a look").is_none());
+        run("nft flush ruleset");
     });
 }

@@ -161,14 +161,14 @@ const DOOR: &str = "eg_00000000000000aa_door";
 const OTHER: &str = "eg_fedcba9876543210";
 
 /// Rules with a door that leads to the only chain.
-fn through(chain: &str) -> Arc<Rules> {
+pub(super) fn through(chain: &str) -> Arc<Rules> {
     let mut all = Rules::clone(&rules(&[chain], &[]));
     all.doors.insert(ChainName::new(DOOR), ChainName::new(chain));
     Arc::new(all)
 }
 
 /// An endpoint is behind the door, which leads to [`EGRESS`].
-fn behind_a_door() -> Table {
+pub(super) fn behind_a_door() -> Table {
     let mut table = open();
     table.reconcile(Vec::new(), Arc::default()).expect("in order");
     let change = Changes {
@@ -237,7 +237,7 @@ fn a_door_that_cannot_lead_there_goes_on_leading_where_it_led() {
         let rules = Arc::new(nowhere);
         let change = Changes { rules, anew: true, ..Changes::default() };
         let error = table.govern(change).expect_err("there is no such chain").to_string();
-        assert!(error.contains(&format!("lead chain {DOOR} to {OTHER}")), "{error}");
+        assert!(error.contains(&format!("{DOOR} {{ goto {OTHER}; }}")), "{error}");
         assert_eq!((mark(), run("nft list ruleset")), (first, before));
         assert!(table.harm().expect("a look").is_none());
     });
