@@ -27,6 +27,11 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Anybody may change our tables.
+    pub(crate) fn without_own_tables() -> Self {
+        Self::default().args("--own-tables false")
+    }
+
     #[must_use]
     pub(crate) fn var(mut self, name: &str, value: &str) -> Self {
         self.vars.push((name.to_owned(), value.to_owned()));

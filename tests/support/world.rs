@@ -96,7 +96,13 @@ impl World {
 
     /// The same, and what others break stays broken: what is seen of it can be looked at.
     pub(crate) fn daemon_that_mends_nothing(&self) -> Daemon {
-        self.daemon_with(Options::default().var("QUANTUM_FAIL_AT", &["mending"; 1000].join(",")))
+        let broken = ["mending"; 1000].join(",");
+        self.daemon_with(Options::without_own_tables().var("QUANTUM_FAIL_AT", &broken))
+    }
+
+    /// The same with tables that anybody may change, as on a kernel before 6.9.
+    pub(crate) fn daemon_without_own_tables(&self) -> Daemon {
+        self.daemon_with(Options::without_own_tables())
     }
 
     /// Calls the plugin on the host.
