@@ -83,3 +83,4 @@ mod spec_order;
 mod spec_renamed;
 mod spec_status;
 mod spec_version;
+mod walls_icmp;

@@ -145,6 +145,20 @@ pub(crate) fn ip6(from: Ipv6Addr, to: Ipv6Addr, next: u8, payload: &[u8]) -> Vec
     [&head[..], &from.octets(), &to.octets(), payload].concat()
 }
 
+/// The same packet, of either family, with so many routers to go.
+pub(crate) fn hops(mut packet: Vec<u8>, left: u8) -> Vec<u8> {
+    if packet[0] >> 4 == 6 {
+        packet[7] = left;
+        return packet;
+    }
+    packet[8] = left;
+    packet[10..12].fill(0);
+    let length = usize::from(packet[0] & 15) * 4;
+    let sum = checksum(&[&packet[..length]]);
+    packet[10..12].copy_from_slice(&sum);
+    packet
+}
+
 /// The same in fragments that end where `ends` says, which are multiples of eight, and at its end.
 pub(crate) fn ip6_fragments(
     (from, to): (Ipv6Addr, Ipv6Addr),
@@ -250,6 +264,19 @@ impl Wire {
             socket
         });
         Self { socket, seen: HashMap::new(), heard: HashSet::new() }
+    }
+
+    /// On a link, for what comes in by it and not for what goes out.
+    pub(crate) fn arriving(netns: &Netns, link: &str) -> Self {
+        const IGNORE_OUTGOING: libc::c_int = 23;
+        let wire = Self::on(netns, link);
+        let (one, length) = (1 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);
+        let (socket, value) = (wire.socket.as_raw_fd(), (&raw const one).cast());
+        // SAFETY: the value lives until the call returns, and its length is given with it.
+        let done =
+            unsafe { libc::setsockopt(socket, libc::SOL_PACKET, IGNORE_OUTGOING, value, length) };
+        assert_eq!(done, 0, "PACKET_IGNORE_OUTGOING: {}", std::io::Error::last_os_error());
+        wire
     }
 
     pub(crate) fn send(&self, frame: &[u8]) {
