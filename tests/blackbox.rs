@@ -83,4 +83,6 @@ mod spec_order;
 mod spec_renamed;
 mod spec_status;
 mod spec_version;
+mod walls_frame_address;
 mod walls_icmp;
+mod walls_remembered;

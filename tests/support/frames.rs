@@ -78,6 +78,26 @@ pub(crate) fn udp(from: (IpAddr, u16), to: (IpAddr, u16), payload: &[u8]) -> Vec
     datagram
 }
 
+/// A segment of TCP with these flags and this payload.
+pub(crate) fn tcp(from: (IpAddr, u16), to: (IpAddr, u16), flags: u8, payload: &[u8]) -> Vec<u8> {
+    let ports = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
+    let rest = [0, 0, 0, 9, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0];
+    let mut segment = [&ports[..], &rest, payload].concat();
+    let header = pseudo_header(from.0, to.0, protocol::TCP, segment.len());
+    let sum = checksum(&[&header, &segment]);
+    segment[16..18].copy_from_slice(&sum);
+    segment
+}
+
+/// A packet of either family.
+pub(crate) fn ip(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => ip4(from, to, protocol, payload),
+        (IpAddr::V6(from), IpAddr::V6(to)) => ip6(from, to, protocol, payload),
+        _ => panic!("{from} and {to} are of different families"),
+    }
+}
+
 /// An ICMP message of IPv4; the rest of its header is four bytes.
 pub(crate) fn icmp4(kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Vec<u8> {
     let mut message = [&[kind, code, 0, 0][..], &rest, body].concat();
@@ -344,6 +364,7 @@ pub(crate) mod protocol {
     //! Numbers of what IP carries.
 
     pub(crate) const ICMP4: u8 = super::ICMP4;
+    pub(crate) const TCP: u8 = 6;
     pub(crate) const UDP: u8 = super::UDP;
     pub(crate) const ICMP6: u8 = super::ICMP6;
     /// Options for every router on the way come first.
