@@ -84,5 +84,6 @@ mod spec_renamed;
 mod spec_status;
 mod spec_version;
 mod walls_frame_address;
+mod walls_from_host;
 mod walls_icmp;
 mod walls_remembered;

@@ -42,7 +42,6 @@ fn town(world: World, way: Way, number: u8, posture: &str) -> Town {
     for name in ["x", "db", "other"] {
         town.add(name, ("shop", number), keys.clone());
     }
-    town.add("free", ("free", number + 1), json!({}));
     let who = |app: &str| json!({ "matchLabels": { "app": app } });
     let closed = json!({ "podSelector": who("db"), "policyTypes": ["Ingress"], "ingress": [] });
     let blocks = ["0.0.0.0/0", "::/0"].map(|cidr| json!({ "ipBlock": { "cidr": cidr } }));
@@ -55,15 +54,15 @@ fn town(world: World, way: Way, number: u8, posture: &str) -> Town {
     town
 }
 
-/// A socket bound to an address of a link, which may send to everybody.
-fn socket(netns: &Netns, own: IpAddr, link: &str) -> UdpSocket {
+/// A socket bound to an address, a port and a link, which may send to everybody.
+pub(crate) fn socket(netns: &Netns, own: IpAddr, port: u16, link: &str) -> UdpSocket {
     netns.run(|| {
         let index = nix::net::if_::if_nametoindex(link).expect(link);
         let at = match own {
             IpAddr::V6(own) if own.is_unicast_link_local() => {
-                SocketAddr::V6(SocketAddrV6::new(own, 0, 0, index))
+                SocketAddr::V6(SocketAddrV6::new(own, port, 0, index))
             }
-            own => SocketAddr::new(own, 0),
+            own => SocketAddr::new(own, port),
         };
         // A link-local address is not there before nobody else was found to have it.
         let socket = eventually(&format!("a socket at {at}"), || UdpSocket::bind(at).ok());
@@ -74,7 +73,7 @@ fn socket(netns: &Netns, own: IpAddr, link: &str) -> UdpSocket {
     })
 }
 
-fn to(address: IpAddr, netns: &Netns, link: &str) -> SocketAddr {
+pub(crate) fn to(address: IpAddr, netns: &Netns, link: &str) -> SocketAddr {
     let index = netns.run(|| nix::net::if_::if_nametoindex(link).expect(link));
     match address {
         IpAddr::V6(address) => SocketAddr::V6(SocketAddrV6::new(address, AT, 0, index)),
@@ -82,7 +81,7 @@ fn to(address: IpAddr, netns: &Netns, link: &str) -> SocketAddr {
     }
 }
 
-fn all_groups(broadcast: Ipv4Addr) -> Vec<IpAddr> {
+pub(crate) fn all_groups(broadcast: Ipv4Addr) -> Vec<IpAddr> {
     let groups = GROUPS.map(|group| group.parse().expect("a group"));
     groups.into_iter().chain([broadcast.into()]).collect()
 }
@@ -97,7 +96,7 @@ fn by_sockets(town: &Town, from: &'static str, expect: &[Expect], report: &mut R
             if IpAddr::is_ipv4(&own) != group.is_ipv4() {
                 continue;
             }
-            let socket = socket(x.netns, own, x.link);
+            let socket = socket(x.netns, own, 0, x.link);
             for time in 1..=TIMES {
                 let kind = format!("by a socket, to {group}");
                 volley.add(kind, format!("from {own}, time {time}"), vec![], expect.to_vec());
@@ -234,7 +233,7 @@ fn name_of(receiver: IpAddr, x: &Place<'_>, db: &Side, other: &Side) -> String {
 
 /// What must arrive does: so that silence means something.
 fn control(town: &Town, report: &mut Report) {
-    let (free, x) = (town.place("free"), town.place("x"));
+    let x = town.place("x");
     let mut volley = Volley::default();
     for (own, to) in
         [(IpAddr::V4(x.me.v4), IpAddr::V4(v4(OUTSIDE))), (x.me.v6.into(), v6(OUTSIDE6).into())]
@@ -251,49 +250,6 @@ fn control(town: &Town, report: &mut Report) {
         }
     }
     volley.fire("x", &x, &mut [Watch::link(&town.place("outside"))], report);
-    from_the_host(town, &[("free", &free)], &[Expect::Must], report);
-}
-
-/// The host sends to everybody of each network: by ordinary sockets, from one address and port.
-fn from_the_host(
-    town: &Town,
-    to_networks: &[(&str, &Place<'_>)],
-    expect: &[Expect],
-    report: &mut Report,
-) {
-    let host = &town.world.host;
-    let mut volley = Volley::default();
-    let mut send = Vec::new();
-    for group in GROUPS
-        .map(|group| group.parse::<IpAddr>().expect("a group"))
-        .into_iter()
-        .map(Some)
-        .chain([None])
-    {
-        for time in 1..=TIMES {
-            for (network, place) in to_networks {
-                let group = group.unwrap_or_else(|| town.broadcast(place.name).into());
-                let link = format!("{network}0");
-                let own: IpAddr = match group {
-                    IpAddr::V4(_) => place.gateway.v4.into(),
-                    IpAddr::V6(_) => place.gateway.v6.into(),
-                };
-                volley.add(
-                    format!("the host by {link}, to {group}"),
-                    format!("time {time}"),
-                    vec![],
-                    expect.to_vec(),
-                );
-                send.push((socket(host, own, &link), to(group, host, &link)));
-            }
-        }
-    }
-    let places: Vec<&Place<'_>> = to_networks.iter().map(|(_, place)| *place).collect();
-    let mut watches: Vec<Watch> = places.iter().map(|place| Watch::link(place)).collect();
-    volley.fire_by(&format!("the host in {:?}", town.way), &places, &mut watches, report, |n| {
-        let (socket, to) = &send[n];
-        socket.send_to(&mark(u16::try_from(n).expect("a number")), to).expect("sent");
-    });
 }
 
 fn nothing_is_remembered_for_another(town: &Town) {
