@@ -83,6 +83,7 @@ mod spec_order;
 mod spec_renamed;
 mod spec_status;
 mod spec_version;
+mod walls_claimed_source;
 mod walls_frame_address;
 mod walls_from_host;
 mod walls_icmp;
