@@ -87,4 +87,5 @@ mod walls_claimed_source;
 mod walls_frame_address;
 mod walls_from_host;
 mod walls_icmp;
+mod walls_icmp_errors;
 mod walls_remembered;
