@@ -84,6 +84,7 @@ mod spec_renamed;
 mod spec_status;
 mod spec_version;
 mod walls_claimed_source;
+mod walls_discovery;
 mod walls_frame_address;
 mod walls_from_host;
 mod walls_icmp;

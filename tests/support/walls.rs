@@ -58,6 +58,8 @@ pub(crate) struct Watch {
     name: String,
     by: By,
     came: HashSet<u16>,
+    /// What came without a mark, as it is.
+    plain: HashSet<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -68,19 +70,18 @@ enum By {
 }
 
 impl Watch {
+    fn new(name: &str, by: By) -> Self {
+        Self { name: name.to_owned(), by, came: HashSet::new(), plain: HashSet::new() }
+    }
+
     /// Everything that comes in by the link.
     pub(crate) fn link(place: &Place<'_>) -> Self {
-        Self {
-            name: place.name.to_owned(),
-            by: By::Link(place.watch(), Some(place.gateway)),
-            came: HashSet::new(),
-        }
+        Self::new(place.name, By::Link(place.watch(), Some(place.gateway)))
     }
 
     /// What comes in by a link of the host.
     pub(crate) fn host_link(host: &Netns, link: &str) -> Self {
-        let by = By::Link(Wire::arriving(host, link), None);
-        Self { name: format!("the host's {link}"), by, came: HashSet::new() }
+        Self::new(&format!("the host's {link}"), By::Link(Wire::arriving(host, link), None))
     }
 
     /// What the host gives to its processes, of these protocols of both families.
@@ -100,15 +101,14 @@ impl Watch {
             let six = protocols.iter().filter(|p| **p != 1).map(open(libc::AF_INET6));
             four.chain(six).collect()
         });
-        Self { name: name.to_owned(), by: By::Sockets(sockets), came: HashSet::new() }
+        Self::new(name, By::Sockets(sockets))
     }
 
     /// What ordinary sockets receive.
     pub(crate) fn of(name: &str, sockets: Vec<UdpSocket>) -> Self {
         let nonblocking = |socket: &UdpSocket| socket.set_nonblocking(true).expect("non-blocking");
         sockets.iter().for_each(nonblocking);
-        let by = By::Sockets(sockets.into_iter().map(OwnedFd::from).collect());
-        Self { name: name.to_owned(), by, came: HashSet::new() }
+        Self::new(name, By::Sockets(sockets.into_iter().map(OwnedFd::from).collect()))
     }
 
     /// Takes in what came.
@@ -116,8 +116,13 @@ impl Watch {
         let mut buffer = [0; 65536];
         let begin = &mark(0)[..4];
         let mut scan = |bytes: &[u8]| {
+            let mut marked = false;
             for window in bytes.windows(6).filter(|w| &w[..4] == begin) {
                 self.came.insert(u16::from_be_bytes([window[4], window[5]]));
+                marked = true;
+            }
+            if !marked {
+                self.plain.insert(bytes.to_vec());
             }
         };
         match &self.by {
@@ -138,8 +143,9 @@ impl Watch {
         }
     }
 
-    pub(crate) fn has(&self, number: u16) -> bool {
-        self.came.contains(&number)
+    /// Whether a probe came: by its mark, or as it was sent.
+    fn has(&self, number: u16, probe: &Probe) -> bool {
+        self.came.contains(&number) || probe.frames.iter().any(|frame| self.plain.contains(frame))
     }
 }
 
@@ -224,7 +230,7 @@ impl Volley {
         report.sent += self.probes.len();
         for (number, probe) in (0..).zip(&self.probes) {
             for (expect, watch) in probe.expect.iter().zip(watches.iter()) {
-                let came = watch.has(number);
+                let came = watch.has(number, probe);
                 let what = match (expect, came) {
                     (Expect::Never, true) => "arrived at",
                     (Expect::Must, false) => "did not arrive at",
