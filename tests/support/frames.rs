@@ -78,6 +78,26 @@ pub(crate) fn udp(from: (IpAddr, u16), to: (IpAddr, u16), payload: &[u8]) -> Vec
     datagram
 }
 
+/// A segment of TCP with these flags and this payload.
+pub(crate) fn tcp(from: (IpAddr, u16), to: (IpAddr, u16), flags: u8, payload: &[u8]) -> Vec<u8> {
+    let ports = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
+    let rest = [0, 0, 0, 9, 0, 0, 0, 0, 0x50, flags, 0x20, 0, 0, 0, 0, 0];
+    let mut segment = [&ports[..], &rest, payload].concat();
+    let header = pseudo_header(from.0, to.0, protocol::TCP, segment.len());
+    let sum = checksum(&[&header, &segment]);
+    segment[16..18].copy_from_slice(&sum);
+    segment
+}
+
+/// A packet of either family.
+pub(crate) fn ip(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => ip4(from, to, protocol, payload),
+        (IpAddr::V6(from), IpAddr::V6(to)) => ip6(from, to, protocol, payload),
+        _ => panic!("{from} and {to} are of different families"),
+    }
+}
+
 /// An ICMP message of IPv4; the rest of its header is four bytes.
 pub(crate) fn icmp4(kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Vec<u8> {
     let mut message = [&[kind, code, 0, 0][..], &rest, body].concat();
@@ -143,6 +163,20 @@ pub(crate) fn ip6(from: Ipv6Addr, to: Ipv6Addr, next: u8, payload: &[u8]) -> Vec
     let length = u16::try_from(payload.len()).expect("a length").to_be_bytes();
     let head = [0x60, 0, 0, 0, length[0], length[1], next, 255];
     [&head[..], &from.octets(), &to.octets(), payload].concat()
+}
+
+/// The same packet, of either family, with so many routers to go.
+pub(crate) fn hops(mut packet: Vec<u8>, left: u8) -> Vec<u8> {
+    if packet[0] >> 4 == 6 {
+        packet[7] = left;
+        return packet;
+    }
+    packet[8] = left;
+    packet[10..12].fill(0);
+    let length = usize::from(packet[0] & 15) * 4;
+    let sum = checksum(&[&packet[..length]]);
+    packet[10..12].copy_from_slice(&sum);
+    packet
 }
 
 /// The same in fragments that end where `ends` says, which are multiples of eight, and at its end.
@@ -252,6 +286,19 @@ impl Wire {
         Self { socket, seen: HashMap::new(), heard: HashSet::new() }
     }
 
+    /// On a link, for what comes in by it and not for what goes out.
+    pub(crate) fn arriving(netns: &Netns, link: &str) -> Self {
+        const IGNORE_OUTGOING: libc::c_int = 23;
+        let wire = Self::on(netns, link);
+        let (one, length) = (1 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);
+        let (socket, value) = (wire.socket.as_raw_fd(), (&raw const one).cast());
+        // SAFETY: the value lives until the call returns, and its length is given with it.
+        let done =
+            unsafe { libc::setsockopt(socket, libc::SOL_PACKET, IGNORE_OUTGOING, value, length) };
+        assert_eq!(done, 0, "PACKET_IGNORE_OUTGOING: {}", std::io::Error::last_os_error());
+        wire
+    }
+
     pub(crate) fn send(&self, frame: &[u8]) {
         let sent = send(self.socket.as_raw_fd(), frame, MsgFlags::empty());
         assert_eq!(sent, Ok(frame.len()), "a frame of {} bytes", frame.len());
@@ -317,6 +364,7 @@ pub(crate) mod protocol {
     //! Numbers of what IP carries.
 
     pub(crate) const ICMP4: u8 = super::ICMP4;
+    pub(crate) const TCP: u8 = 6;
     pub(crate) const UDP: u8 = super::UDP;
     pub(crate) const ICMP6: u8 = super::ICMP6;
     /// Options for every router on the way come first.

@@ -21,7 +21,9 @@ pub(crate) mod ping;
 pub(crate) mod plugin;
 pub(crate) mod ports;
 pub(crate) mod probe;
+pub(crate) mod town;
 pub(crate) mod traffic;
+pub(crate) mod walls;
 pub(crate) mod wire;
 pub(crate) mod world;
 

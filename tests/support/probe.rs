@@ -247,10 +247,10 @@ fn begin_to_connect(to: SocketAddr) -> TcpStream {
 }
 
 /// This thread stays on the processor it is on, until this is dropped.
-struct Pinned(CpuSet);
+pub(crate) struct Pinned(CpuSet);
 
 impl Pinned {
-    fn here() -> Self {
+    pub(crate) fn here() -> Self {
         let this = Pid::from_raw(0);
         let before = sched_getaffinity(this).expect("its processors");
         let mut one = CpuSet::new();
