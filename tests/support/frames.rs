@@ -203,9 +203,9 @@ pub(crate) fn behind_options(next: u8, payload: &[u8]) -> Vec<u8> {
     [&[next, 0, 1, 4, 0, 0, 0, 0][..], payload].concat()
 }
 
-/// An option of neighbour discovery that nobody knows, with the mark in it.
+/// The option of neighbour discovery that any number may stand in (a nonce, RFC 3971), with the mark in it.
 pub(crate) fn option(mark: Mark) -> Vec<u8> {
-    [&[253, 1][..], &mark].concat()
+    [&[14, 1][..], &mark].concat()
 }
 
 fn pseudo_header(from: IpAddr, to: IpAddr, protocol: u8, length: usize) -> Vec<u8> {

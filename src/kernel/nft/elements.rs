@@ -148,7 +148,9 @@ fn looked_at(port: &IfName, mac: Mac, genuine: Genuine) -> Vec<SetElement> {
     match genuine {
         Genuine::Unchecked => vec![SetElement::new(&known::LOOSE, &[name()])],
         Genuine::Hardware => vec![SetElement::new(&known::FRAMED, &[name()]), of()],
-        Genuine::Addresses => vec![of()],
+        Genuine::Addresses => {
+            vec![of(), SetElement::new(&known::OPTION6, &[name(), Value::Hardware(mac)])]
+        }
     }
 }
 
@@ -277,7 +279,7 @@ mod tests {
         let port = |genuine| Element::Port { port: name(), mac: Mac([2; 6]), genuine };
         assert_eq!(sets(&port(Genuine::Unchecked)), ["loose"]);
         assert_eq!(sets(&port(Genuine::Hardware)), ["framed", "genuine"]);
-        assert_eq!(sets(&port(Genuine::Addresses)), ["genuine"]);
+        assert_eq!(sets(&port(Genuine::Addresses)), ["genuine", "option6"]);
         let bound =
             |address| Element::Bound { port: name(), mac: Mac([2; 6]), address: ip(address) };
         assert_eq!(sets(&bound("10.0.0.2")), ["bound4"]);

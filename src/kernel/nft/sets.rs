@@ -95,6 +95,7 @@ pub(super) mod known {
     pub(in super::super) static BOUND4: Set = set(Bridge, "bound4", &[Name, Hardware, Ip4]);
     pub(in super::super) static BOUND6: Set = set(Bridge, "bound6", &[Name, Hardware, Ip6]);
     pub(in super::super) static TARGET6: Set = set(Bridge, "target6", &[Name, Ip6]);
+    pub(in super::super) static OPTION6: Set = set(Bridge, "option6", &[Name, Hardware]);
     pub(in super::super) static BROADCAST4: Set = set(Bridge, "broadcast4", &[Name, Ip4]);
     pub(in super::super) static GATEMAC: Set = of_networks(Bridge, "gatemac", &[Hardware]);
     pub(in super::super) static ASKED4: Set = of_networks(Bridge, "gate4", &[Ip4]);
@@ -120,7 +121,7 @@ pub(super) mod known {
     pub(in super::super) static NAMED4: Set = set(Inet, "named4", &[Ip4, Port]);
     pub(in super::super) static NAMED6: Set = set(Inet, "named6", &[Ip6, Port]);
 
-    pub(in super::super) static ALL: [&Set; 51] = [
+    pub(in super::super) static ALL: [&Set; 52] = [
         &POLICED,
         &SELECTIVE,
         &EGRESS4,
@@ -172,6 +173,7 @@ pub(super) mod known {
         &APART6,
         &BROADCAST4,
         &HOSTSELECTIVE,
+        &OPTION6,
     ];
 }
 
@@ -327,6 +329,10 @@ mod tests {
             // Where nft has no name for what neighbour discovery speaks of, it is bytes.
             let bytes = line
                 .replace("type ifname . ipv6_addr", "typeof iifname . @th,64,128")
+                .replace(
+                    "option6 { type ifname . ether_addr",
+                    "option6 { typeof iifname . @th,208,48",
+                )
                 .replace("type ipv6_addr", "typeof @th,64,128");
             assert!(text.contains(&line) || text.contains(&bytes), "{line}");
             declared += 1;
