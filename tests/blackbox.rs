@@ -37,6 +37,7 @@ mod network_bandwidth;
 mod network_bridge;
 mod network_burst;
 mod network_conntrack;
+mod network_crowded;
 mod network_first_packet;
 mod network_flush;
 mod network_fragments;

@@ -3,6 +3,7 @@
 //! the actors are doing.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use quantum_cni::attach::Dropping;
@@ -21,6 +22,8 @@ pub(crate) struct Board {
     /// Why containers may have less connectivity than they should: our rules are not in force, or
     /// those of others drop what ours let pass.
     pub(crate) limited: Vec<String>,
+    /// Addresses of containers that hold so many connections, each so many, that they begin no new ones.
+    pub(crate) crowded: BTreeMap<IpAddr, u64>,
     /// What the kernel does not have, and what is done instead.
     pub(crate) missing: Vec<String>,
     /// Why our tables are not what they should be, if they are not.

@@ -43,6 +43,10 @@ pub(crate) struct Meters {
     pub(crate) orphans: IntGauge,
     /// Those of them that were released.
     pub(crate) orphans_released: IntCounter,
+    /// Connections that the kernel tracks, the most that it can, and addresses that hold too many.
+    pub(crate) connections: IntGauge,
+    pub(crate) connections_max: IntGauge,
+    pub(crate) crowded: IntGauge,
     /// 1 while ADDs are served.
     pub(crate) ready: Gauge,
 }
@@ -121,6 +125,18 @@ impl Meters {
                 "cni_orphans_released_total",
                 "Attachments that were released because their interface was gone for too long.",
             )?,
+            connections: IntGauge::new(
+                "cni_connections",
+                "Connections that the kernel tracks in the host's network namespace.",
+            )?,
+            connections_max: IntGauge::new(
+                "cni_connections_max",
+                "The most connections that the kernel can track.",
+            )?,
+            crowded: IntGauge::new(
+                "cni_crowded_addresses",
+                "Addresses of containers that hold too many connections and begin no new ones.",
+            )?,
             ready: Gauge::new("cni_ready", "1 while ADDs are served.")?,
         };
         registry.register(Box::new(meters.operations.clone()))?;
@@ -138,6 +154,9 @@ impl Meters {
         registry.register(Box::new(meters.denied_lost.clone()))?;
         registry.register(Box::new(meters.orphans.clone()))?;
         registry.register(Box::new(meters.orphans_released.clone()))?;
+        registry.register(Box::new(meters.connections.clone()))?;
+        registry.register(Box::new(meters.connections_max.clone()))?;
+        registry.register(Box::new(meters.crowded.clone()))?;
         registry.register(Box::new(meters.ready.clone()))?;
         for what in ["rules", "address"] {
             meters.repairs.with_label_values(&[what]);

@@ -57,6 +57,9 @@ pub(crate) struct Options {
     /// true or false: nobody else changes our nftables tables while the daemon runs [default: true]
     #[structopt(long)]
     own_tables: Option<String>,
+    /// Connections that an address of a container may hold; 0: a share of the table [default: 0]
+    #[structopt(long)]
+    container_connections: Option<String>,
     /// Prints who asks whom, and exits
     #[structopt(long)]
     pub(crate) graph: bool,
@@ -94,6 +97,7 @@ impl Options {
             ("non_masquerade_cidrs", &self.non_masquerade_cidrs),
             ("orphan_seconds", &self.orphan_seconds),
             ("own_tables", &self.own_tables),
+            ("container_connections", &self.container_connections),
         ];
         for (key, value) in flags {
             if let Some(value) = value {

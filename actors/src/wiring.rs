@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use actix::{Actor, Recipient};
 use prometheus::Registry;
+use quantum_cni::attach::Bound;
 use quantum_cni::attach::NetnsId;
 use quantum_cni::docker::Book;
 use quantum_cni::kernel::lane::Lane;
@@ -118,7 +119,8 @@ pub(crate) fn start(parts: Parts) -> Graph {
     let seen = board.subscribe();
     let size = NonZeroUsize::new(settings.cache_size).unwrap_or(NonZeroUsize::MIN);
 
-    let driver = Driver::new(lanes, meters.clone(), named("driver")).start();
+    let bound = Bound::new(settings.container_connections);
+    let driver = Driver::new(lanes, bound, meters.clone(), named("driver")).start();
     let mut cache = Cache::new(store, known, size, meters.clone(), named("cache"));
     cache.hold(held);
     let cache = cache.start();
@@ -163,8 +165,12 @@ pub(crate) fn start(parts: Parts) -> Graph {
     };
     let orphans = OrphanWatch::new(settings.orphan_seconds, host, meters.clone());
     let manager = Manager::new(folders, hands, board, orphans, named("manager")).start();
-    let (looked, lost) = (manager.clone().recipient(), manager.clone().recipient());
-    driver.do_send(Inform { looked, lost, refused: policy.clone().recipient() });
+    driver.do_send(Inform {
+        looked: manager.clone().recipient(),
+        lost: manager.clone().recipient(),
+        refused: policy.clone().recipient(),
+        crowded: manager.clone().recipient(),
+    });
     let watched: Vec<(&'static str, Recipient<Observe>)> = vec![
         ("manager", manager.clone().recipient()),
         ("cache", cache.clone().recipient()),

@@ -55,6 +55,9 @@ pub struct CniServerConfig {
     /// Our nftables tables belong to the daemon while it runs, so that nobody else changes or flushes them
     /// (Linux 6.9; without effect before).
     pub own_tables: bool,
+    /// How many tracked connections an address of a container may have begun before it begins no new ones;
+    /// 0: a sixteenth of what the kernel can track, but only while that is three quarters full.
+    pub container_connections: u32,
 }
 
 impl Default for CniServerConfig {
@@ -75,6 +78,7 @@ impl Default for CniServerConfig {
             non_masquerade_cidrs: Prefixes::default(),
             orphan_seconds: 300,
             own_tables: true,
+            container_connections: 0,
         }
     }
 }
@@ -168,7 +172,9 @@ impl CniServerConfig {
     /// Sets one key from the text of a flag.
     pub fn merge_flag(mut self, key: &str, text: &str) -> Result<Self, SettingsError> {
         let value = match key {
-            "cache_size" | "orphan_seconds" => text.parse().map(Value::Integer).ok(),
+            "cache_size" | "orphan_seconds" | "container_connections" => {
+                text.parse().map(Value::Integer).ok()
+            }
             "metrics_enabled" | "own_tables" => text.parse().map(Value::Boolean).ok(),
             "sysctl_allowlist" | "non_masquerade_cidrs" => {
                 let each = text.split(',').filter(|one| !one.is_empty());
@@ -207,6 +213,12 @@ impl CniServerConfig {
             "log_level" => self.log_level = string(value)?.parse()?,
             "metrics_enabled" => self.metrics_enabled = boolean(value)?,
             "own_tables" => self.own_tables = boolean(value)?,
+            "container_connections" => {
+                let most = value.as_integer().and_then(|n| u32::try_from(n).ok());
+                self.container_connections = most.ok_or_else(|| {
+                    format!("{} is not a number from 0 to {}", shown(value), u32::MAX)
+                })?;
+            }
             "state_dir" => self.state_dir = path(value)?.into(),
             "docker_socket" => {
                 let path = path(value)?;

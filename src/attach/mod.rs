@@ -30,6 +30,7 @@
 mod amend;
 mod check;
 mod collect;
+mod crowded;
 mod difference;
 mod door;
 mod element;
@@ -55,6 +56,7 @@ mod traces;
 pub use amend::{AmendError, Revision, exchanged};
 pub use check::differences;
 pub use collect::stale;
+pub use crowded::{Bound, ConnectionTable};
 pub use difference::Difference;
 pub use door::{Class, Door, Entry, Limits};
 pub use element::{Element, PublishedAt, Trait, elements, expected_elements};

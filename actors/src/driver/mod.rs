@@ -14,6 +14,7 @@
 //! Besides, the thread `watch` hears what others change in the kernel ([`watch`]).
 
 mod apply;
+mod crowd;
 mod govern;
 mod inspect;
 mod lanes;
@@ -24,10 +25,12 @@ mod revise;
 mod sweep;
 mod watch;
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use actix::{Actor, Context, Handler, ResponseFuture};
-use quantum_cni::attach::Stances;
+use quantum_cni::attach::{Bound, Stances};
 use quantum_cni::kernel::nflog::Hearing;
 use slog::{Logger, debug};
 
@@ -52,14 +55,20 @@ pub(crate) struct Driver {
     stances: Stances,
     /// Hears what the rules deny.
     hearing: Option<Hearing>,
+    /// How many connections an address may hold, and those that hold too many.
+    bound: Bound,
+    crowded: BTreeMap<IpAddr, u64>,
+    /// Somebody is counting them.
+    counts: bool,
 }
 
 impl Driver {
     /// A driver in front of the lanes.
-    pub(crate) fn new(lanes: Lanes, meters: Meters, log: Logger) -> Self {
+    pub(crate) fn new(lanes: Lanes, bound: Bound, meters: Meters, log: Logger) -> Self {
         let (inform, watches, told, hearing) = (None, false, None, None);
         let stances = Stances::default();
-        Self { lanes: Rc::new(lanes), meters, log, inform, watches, told, stances, hearing }
+        let (lanes, crowded, counts) = (Rc::new(lanes), BTreeMap::new(), false);
+        Self { lanes, meters, log, inform, watches, told, stances, hearing, bound, crowded, counts }
     }
 }
 

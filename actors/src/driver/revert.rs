@@ -3,7 +3,7 @@
 //! addresses. One that fails does not stop the other.
 
 use actix::{Context, Handler, ResponseFuture};
-use quantum_cni::attach::{Record, elements, publishes_at_loopback, serves_loopback};
+use quantum_cni::attach::{Element, Record, elements, publishes_at_loopback, serves_loopback};
 use quantum_cni::kernel::nft::Table;
 use quantum_cni::kernel::{KernelError, fault, loopback};
 
@@ -31,8 +31,12 @@ pub(super) async fn revert(lanes: &Lanes, record: &Record) -> Result<(), KernelE
 /// The rules; with the last port at 127.0.0.0/8 goes what its bridge was opened for. On the lane that
 /// opens it, so that the two do not meet.
 async fn withdraw(lanes: &Lanes, record: &Record) -> Result<(), KernelError> {
-    let (going, home) = (elements(record), record.home().clone());
+    let (mut going, home) = (elements(record), record.home().clone());
+    let addresses = record.addresses.iter().map(|assigned| assigned.address.ip());
+    let crowded: Vec<Element> = addresses.map(|address| Element::Crowded { address }).collect();
     let job = move |table: &mut Table| {
+        // Whoever gets the address next holds nothing yet.
+        going.extend(crowded.into_iter().filter(|element| table.keeps(element)));
         let removed = table.remove(&going).map_err(KernelError::from);
         if publishes_at_loopback(&going) && !table.look(|kept| serves_loopback(kept, &home)) {
             loopback::leave(&home)?;

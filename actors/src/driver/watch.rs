@@ -48,6 +48,7 @@ impl Handler<Watch> for Driver {
             return;
         }
         self.listen();
+        self.watch_connections(ctx);
         let (lanes, log, own) = (self.lanes.clone(), self.log.clone(), ctx.address());
         let start = async move {
             // Who writes our elements, and must not be woken by it.

@@ -5,7 +5,7 @@ use quantum_cni::attach::naming;
 use slog::{info, warn};
 
 use super::Manager;
-use crate::messages::manager::{GatewayLost, Looked};
+use crate::messages::manager::{Crowded, GatewayLost, Looked};
 use crate::messages::network::Mend;
 
 impl Handler<Looked> for Manager {
@@ -27,6 +27,23 @@ impl Handler<Looked> for Manager {
         if now.is_empty() && !before.is_empty() {
             info!(self.log, "connectivity is not limited any more");
         }
+    }
+}
+
+impl Handler<Crowded> for Manager {
+    type Result = ();
+
+    fn handle(&mut self, Crowded(crowded): Crowded, _: &mut Context<Self>) {
+        let before = self.board.borrow().crowded.clone();
+        for (address, count) in crowded.iter().filter(|(address, _)| !before.contains_key(*address))
+        {
+            warn!(self.log, "a container holds too many connections and begins no new ones";
+                "ip_address" => %address, "connections" => count);
+        }
+        for address in before.keys().filter(|address| !crowded.contains_key(*address)) {
+            info!(self.log, "a container begins connections again"; "ip_address" => %address);
+        }
+        self.board.send_modify(|board| board.crowded = crowded);
     }
 }
 

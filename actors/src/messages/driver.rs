@@ -13,7 +13,7 @@ use quantum_cni::publish::PortError;
 use quantum_config::cni::{Definition, PortMapping};
 use quantum_config::ids::{IfName, LinkIndex, NetworkName};
 
-use super::manager::{GatewayLost, Looked};
+use super::manager::{Crowded, GatewayLost, Looked};
 use super::policy::Refused;
 
 /// Makes a network's bridge, or finds it, and what the network needs besides.
@@ -35,6 +35,7 @@ pub(crate) struct Inform {
     pub(crate) looked: Recipient<Looked>,
     pub(crate) lost: Recipient<GatewayLost>,
     pub(crate) refused: Recipient<Refused>,
+    pub(crate) crowded: Recipient<Crowded>,
 }
 
 /// Carries a plan out. On failure nothing of it is left, unless the kernel refuses that as well.

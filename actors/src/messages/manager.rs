@@ -1,5 +1,7 @@
 //! The Manager's mailbox.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
@@ -78,6 +80,11 @@ pub(crate) struct Looked {
     /// What the kernel does not have, and what we do instead.
     pub(crate) missing: Vec<String>,
 }
+
+/// Event: these addresses hold so many connections, each so many, that they begin no new ones.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Crowded(pub(crate) BTreeMap<IpAddr, u64>);
 
 /// Event: somebody took a gateway's address from this link.
 #[derive(Debug, Message)]

@@ -36,6 +36,12 @@ fn table(board: &Value) -> String {
     for reason in list(&board["degraded"]) {
         let _ = writeln!(text, "degraded: {}", word(reason));
     }
+    for (address, count) in board["crowded"].as_object().into_iter().flatten() {
+        let _ = writeln!(
+            text,
+            "crowded: {address} holds {count} connections and begins no new ones (container_connections)"
+        );
+    }
     for (word_for, reasons) in [("limited", &board["limited"]), ("missing", &board["missing"])] {
         for reason in list(reasons) {
             let _ = writeln!(text, "{word_for}: {}", word(reason));
@@ -84,6 +90,7 @@ mod tests {
             "phase": "open",
             "degraded": [],
             "limited": ["a chain drops"],
+            "crowded": {"10.1.0.2": 20000},
             "missing": ["br_netfilter"],
             "problems": [{"file": "/etc/x.conf", "reason": "is not valid JSON"}],
             "policy_problems": [{"file": "policy.d/p.yaml", "reason": "is empty"}],
@@ -91,7 +98,7 @@ mod tests {
         });
         let text = table(&board);
         assert!(
-            text.starts_with("quantum-cnid is open\nlimited: a chain drops\nmissing: br_netfilter\nbad file: /etc/x.conf: is not valid JSON\nbad file: policy.d/p.yaml: is empty\n")
+            text.starts_with("quantum-cnid is open\ncrowded: 10.1.0.2 holds 20000 connections and begins no new ones (container_connections)\nlimited: a chain drops\nmissing: br_netfilter\nbad file: /etc/x.conf: is not valid JSON\nbad file: policy.d/p.yaml: is empty\n")
         );
         let row = text.lines().last().expect("a row");
         assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["n", "br0", "2", "3"]);

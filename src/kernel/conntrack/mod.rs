@@ -14,6 +14,7 @@
 
 mod error;
 mod flows;
+mod held;
 mod local;
 mod message;
 mod sought;

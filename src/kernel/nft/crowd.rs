@@ -1,0 +1,37 @@
+//! The containers that begin no connections for now, as they hold too many.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::{NftError, Table};
+use crate::attach::Element;
+
+impl Table {
+    /// These addresses are crowded and no others, as far as they are containers'. Gives those that are.
+    pub fn crowd(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, NftError> {
+        let (mut going, mut ours) = (Vec::new(), BTreeSet::new());
+        self.look(|kept| {
+            for element in kept {
+                match element {
+                    Element::Home { address, .. } if addresses.contains(address) => {
+                        ours.insert(*address);
+                    }
+                    Element::Crowded { address } if !addresses.contains(address) => {
+                        going.push(element.clone());
+                    }
+                    _ => {}
+                }
+            }
+        });
+        let crowded = |address: &IpAddr| Element::Crowded { address: *address };
+        let coming: Vec<Element> =
+            ours.iter().map(crowded).filter(|element| !self.keeps(element)).collect();
+        if !coming.is_empty() {
+            self.add(&coming)?;
+        }
+        if !going.is_empty() {
+            self.remove(&going)?;
+        }
+        Ok(ours)
+    }
+}
