@@ -38,6 +38,7 @@ mod network_bridge;
 mod network_burst;
 mod network_conntrack;
 mod network_first_packet;
+mod network_forwarding;
 mod network_fragments;
 mod network_guard;
 mod network_healing;

@@ -6,6 +6,7 @@ pub mod conntrack;
 mod error;
 pub mod fault;
 pub mod features;
+pub mod forwarding;
 pub mod identity;
 pub mod inspect;
 pub mod lane;
