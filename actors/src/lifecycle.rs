@@ -21,7 +21,7 @@ use quantum_cni::errors;
 use quantum_cni::kernel::lane::Lane;
 use quantum_cni::kernel::lock::HostLock;
 use quantum_cni::kernel::netns::Netns;
-use quantum_cni::kernel::{clock, memory, peer};
+use quantum_cni::kernel::{clock, memory, needs, peer};
 use quantum_cni::store::{ForwardingFile, Ledger, Opening, Shelf, Store, Stored, net_d};
 use quantum_config::cni::Definition;
 use quantum_config::ids::IfName;
@@ -67,7 +67,11 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
 
     let registry = Registry::new();
     let meters = Meters::new(&registry)?;
-    let (board, seen) = watch::channel(Board::default());
+    let unmet = needs::unmet(&settings.state_dir);
+    for need in &unmet {
+        error!(log, "something that the daemon needs is missing"; "error" => need);
+    }
+    let (board, seen) = watch::channel(Board { unmet, ..Board::default() });
     if let Opening::Corrupt { .. } = &opening {
         board.send_modify(|b| b.degraded.push("the store was damaged and is being rebuilt".into()));
     }

@@ -14,6 +14,7 @@ pub mod listening;
 pub mod lock;
 pub mod loopback;
 pub mod memory;
+pub mod needs;
 mod netfilter;
 pub mod netns;
 pub mod nflog;
