@@ -24,6 +24,8 @@ pub(crate) struct Board {
     pub(crate) limited: Vec<String>,
     /// Addresses of containers that hold so many connections, each so many, that they begin no new ones.
     pub(crate) crowded: BTreeMap<IpAddr, u64>,
+    /// What the daemon was not given and needs.
+    pub(crate) unmet: Vec<String>,
     /// What the kernel does not have, and what is done instead.
     pub(crate) missing: Vec<String>,
     /// Why our tables are not what they should be, if they are not.
@@ -100,6 +102,7 @@ impl Board {
             Phase::Draining => reasons.push("the daemon is stopping".to_owned()),
             Phase::Open => {}
         }
+        reasons.extend(self.unmet.iter().cloned());
         reasons.extend(self.degraded.iter().cloned());
         reasons.extend(self.limited.iter().cloned());
         reasons
@@ -142,6 +145,9 @@ impl Board {
         };
         if self.phase != Phase::Open {
             return unable(Code::NotReady, self.reasons().join("; "));
+        }
+        if !self.unmet.is_empty() {
+            return unable(Code::NotReady, self.unmet.join("; "));
         }
         if !self.degraded.is_empty() {
             return unable(Code::Degraded, self.degraded.join("; "));
@@ -196,5 +202,8 @@ mod tests {
         assert!(board.reasons().is_empty() && board.status(&name, None).is_ok());
         board.degraded.push("the store was damaged".into());
         assert_eq!(board.status(&name, None).expect_err("degraded").code, Code::Degraded);
+        board.unmet.push("no CAP_SYS_ADMIN".into());
+        assert_eq!(board.status(&name, None).expect_err("unmet").code, Code::NotReady);
+        assert_eq!(board.reasons(), ["no CAP_SYS_ADMIN", "the store was damaged"]);
     }
 }

@@ -16,13 +16,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prometheus::Registry;
-use quantum_cni::attach::{Class, Traces, elements, naming, recover};
+use quantum_cni::attach::{Class, ForwardingNote, Traces, elements, naming, recover};
 use quantum_cni::errors;
 use quantum_cni::kernel::lane::Lane;
 use quantum_cni::kernel::lock::HostLock;
 use quantum_cni::kernel::netns::Netns;
-use quantum_cni::kernel::{clock, memory, peer};
-use quantum_cni::store::{Ledger, Opening, Shelf, Store, Stored, net_d};
+use quantum_cni::kernel::{clock, memory, needs, peer};
+use quantum_cni::store::{ForwardingFile, Ledger, Opening, Shelf, Store, Stored, net_d};
 use quantum_config::cni::Definition;
 use quantum_config::ids::IfName;
 use quantum_config::settings::CniServerConfig;
@@ -67,7 +67,11 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
 
     let registry = Registry::new();
     let meters = Meters::new(&registry)?;
-    let (board, seen) = watch::channel(Board::default());
+    let unmet = needs::unmet(&settings.state_dir);
+    for need in &unmet {
+        error!(log, "something that the daemon needs is missing"; "error" => need);
+    }
+    let (board, seen) = watch::channel(Board { unmet, ..Board::default() });
     if let Opening::Corrupt { .. } = &opening {
         board.send_modify(|b| b.degraded.push("the store was damaged and is being rebuilt".into()));
     }
@@ -83,6 +87,8 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         None => None,
     };
 
+    let forwarding_file = ForwardingFile::new(&settings.state_dir);
+    let forwarding = ForwardingNote::new(&boot_id, host);
     let graph = wiring::start(Parts {
         folders: Folders {
             config_dir: settings.config_dir.clone().into(),
@@ -93,7 +99,12 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         shelf: Lane::own("shelf", Shelf::new(&settings.state_dir, &settings.policy_dir()))?,
         known: known.iter().map(|s| (s.record.key.clone(), s.state)).collect(),
         held,
-        lanes: Lanes::start(&settings.non_masquerade_cidrs, settings.own_tables)?,
+        lanes: Lanes::start(
+            &settings.non_masquerade_cidrs,
+            settings.own_tables,
+            forwarding_file,
+            forwarding,
+        )?,
         host,
         docker,
         board: board.clone(),

@@ -24,6 +24,7 @@
 //! | `tickets` | who goes first when several requests concern one key?                |
 //! | `door`    | who is let in when there are more requests than permits?             |
 //! | `handed`  | will nobody ever come for what was handed over?                      |
+//! | `forwarding` | does the host forward because of us, and when need it not?      |
 //! | `orphaned`| whose link is gone for so long that its DEL will not come?           |
 //! | `recover` | what can be known of an attachment whose record was lost?            |
 
@@ -36,6 +37,7 @@ mod door;
 mod element;
 mod enforcement;
 mod foreign;
+mod forwarding;
 mod handed;
 mod identity;
 mod loopback;
@@ -62,6 +64,7 @@ pub use door::{Class, Door, Entry, Limits};
 pub use element::{Element, PublishedAt, Trait, elements, expected_elements};
 pub use enforcement::{NoWayToRules, WayToRules, way_to_rules};
 pub use foreign::Dropping;
+pub use forwarding::{Families, ForwardingNote, HostLink, LinkKind, TurnedOn, forwarders, uplinks};
 pub use handed::is_abandoned;
 pub use identity::endpoint;
 pub use loopback::{publishes_at_loopback, serves_loopback};

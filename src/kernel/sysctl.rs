@@ -17,6 +17,12 @@ pub enum Setting<'a> {
     Forward4,
     /// IPv6 packets are forwarded between links.
     Forward6,
+    /// IPv4 packets that come in by the link are forwarded.
+    LinkForwards4(&'a IfName),
+    /// The same of IPv6.
+    LinkForwards6(&'a IfName),
+    /// Whoever says that there is a shorter way is believed, on links that believe it.
+    AcceptRedirects4,
     /// What is sent from and to 127.0.0.0/8 may go over the link.
     RouteLocalnet(&'a IfName),
     /// The link has no IPv6 at all.
@@ -59,6 +65,9 @@ impl Setting<'_> {
             Self::ProxyDelay6(link) => below("ipv6/neigh", link, "proxy_delay"),
             Self::Forward4 => "/proc/sys/net/ipv4/ip_forward".into(),
             Self::Forward6 => "/proc/sys/net/ipv6/conf/all/forwarding".into(),
+            Self::LinkForwards4(link) => below("ipv4/conf", link, "forwarding"),
+            Self::LinkForwards6(link) => of(link, "forwarding"),
+            Self::AcceptRedirects4 => "/proc/sys/net/ipv4/conf/all/accept_redirects".into(),
             Self::RouteLocalnet(link) => {
                 ["/proc/sys/net/ipv4/conf", link.as_str(), "route_localnet"].iter().collect()
             }
@@ -80,6 +89,11 @@ impl Setting<'_> {
     /// Writes a value.
     pub fn write(&self, value: bool) -> io::Result<()> {
         fs::write(self.path(), if value { "1" } else { "0" })
+    }
+
+    /// Writes a value of one that has more than two.
+    pub fn write_number(&self, value: u8) -> io::Result<()> {
+        fs::write(self.path(), value.to_string())
     }
 
     /// Writes a value unless it is in force: writing has effects of its own (turning forwarding on

@@ -28,9 +28,10 @@
 //! Beside the database, directories of files that others write: [`net_d`], the networks an operator
 //! defines, [`spool`], the DELs that found no daemon, and `policy.d`, the documents of policy, which
 //! the [`Shelf`] reads; it also keeps those that operators give at run time. Docker's networks are in a file
-//! of their own ([`Ledger`]).
+//! of their own ([`Ledger`]), as is what was done to the host's forwarding ([`ForwardingFile`]).
 
 mod error;
+mod forwarding;
 mod leases;
 mod ledger;
 pub mod net_d;
@@ -55,6 +56,7 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 
 pub use error::StoreError;
+pub use forwarding::ForwardingFile;
 pub use ledger::Ledger;
 pub use open::Opening;
 pub use read::{Stored, StoredState};

@@ -38,16 +38,25 @@ pub(crate) struct Container {
 impl<'w> Dockerd<'w> {
     /// The daemon, started with Docker's door, and a dockerd that has just found it.
     pub(crate) fn start(world: &'w World) -> (Daemon, Self) {
-        let dockerd = Self { world, socket: world.paths().root.join("quantum.sock") };
+        let dockerd = Self::beside(world);
         let daemon = dockerd.daemon();
         dockerd.activate();
         (daemon, dockerd)
     }
 
+    /// A dockerd that has not found the driver yet.
+    pub(crate) fn beside(world: &'w World) -> Self {
+        Self { world, socket: world.paths().root.join("quantum.sock") }
+    }
+
+    /// What the daemon is started with.
+    pub(crate) fn flag(&self) -> String {
+        format!("--docker-socket {}", self.socket.display())
+    }
+
     /// The daemon again.
     pub(crate) fn daemon(&self) -> Daemon {
-        let flag = format!("--docker-socket {}", self.socket.display());
-        self.world.daemon_with(Options::default().args(&flag))
+        self.world.daemon_with(Options::default().args(&self.flag()))
     }
 
     /// dockerd is started: what it asks first.

@@ -23,6 +23,7 @@ pub(crate) mod ports;
 pub(crate) mod probe;
 pub(crate) mod town;
 pub(crate) mod traffic;
+pub(crate) mod unit;
 pub(crate) mod walls;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -6,12 +6,14 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use actix_rt::Arbiter;
-use quantum_cni::attach::{Record, naming};
+use quantum_cni::attach::{ForwardingNote, Record, naming};
 use quantum_cni::kernel::conntrack::{Conntrack, HostPort};
+use quantum_cni::kernel::forwarding::Forwarding;
 use quantum_cni::kernel::lane::{CollectLane, Lane, LaneError};
 use quantum_cni::kernel::nft::{Kept, Table};
 use quantum_cni::kernel::route::Host;
 use quantum_cni::kernel::{KernelError, clock};
+use quantum_cni::store::ForwardingFile;
 use quantum_config::ids::{IfName, LinkIndex};
 use quantum_config::prefixes::Prefixes;
 use tokio::sync::oneshot;
@@ -30,6 +32,7 @@ pub(crate) struct Lanes {
     netfilter: Rc<Lane<Table>>,
     flows: Rc<Lane<Conntrack>>,
     inspect: Rc<Lane<Host>>,
+    forwarding: Rc<Lane<Forwarding>>,
     slow: Arbiter,
 }
 
@@ -47,14 +50,23 @@ struct Removal {
 impl Lanes {
     /// Starts the threads. Each opens its socket when it is first needed. What goes to `unmasked` is not
     /// masqueraded. If `is_owner`, nobody else can change our tables, where the kernel can have that.
-    pub(crate) fn start(unmasked: &Prefixes, is_owner: bool) -> io::Result<Self> {
+    /// What is done to the host's forwarding is kept in `file`, if that is about the same
+    /// boot and namespace as `forwarding`.
+    pub(crate) fn start(
+        unmasked: &Prefixes,
+        is_owner: bool,
+        file: ForwardingFile,
+        forwarding: ForwardingNote,
+    ) -> io::Result<Self> {
         let kept = Kept::new(unmasked, is_owner);
+        let open = move || Forwarding::open(file.clone(), forwarding.clone());
         Ok(Self {
             route: Rc::new(Lane::start("route", Host::open)?),
             delete: CollectLane::start("route-delete", TOGETHER, remover, remove)?,
             netfilter: Rc::new(Lane::start("netfilter", move || Table::open(kept.clone()))?),
             flows: Rc::new(Lane::start("flows", Conntrack::open)?),
             inspect: Rc::new(Lane::start("inspect", Host::open)?),
+            forwarding: Rc::new(Lane::start("forwarding", open)?),
             slow: Arbiter::new(),
         })
     }
@@ -91,6 +103,14 @@ impl Lanes {
         on_lane(self.inspect.clone(), job).await
     }
 
+    /// Does `job` on the lane that sees to the host's forwarding.
+    pub(super) async fn forwarding<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Forwarding) -> T + Send + 'static,
+    ) -> Result<T, KernelError> {
+        on_lane(self.forwarding.clone(), job).await
+    }
+
     /// Runs a future on the arbiter for what is rare.
     pub(super) async fn slow<F, T>(&self, work: F) -> Result<T, KernelError>
     where
@@ -123,13 +143,14 @@ impl Lanes {
     }
 
     /// How many jobs wait for each lane.
-    pub(super) fn waiting(&self) -> [(&'static str, usize); 5] {
+    pub(super) fn waiting(&self) -> [(&'static str, usize); 6] {
         [
             ("route", self.route.waiting()),
             ("route-delete", self.delete.waiting()),
             ("netfilter", self.netfilter.waiting()),
             ("flows", self.flows.waiting()),
             ("inspect", self.inspect.waiting()),
+            ("forwarding", self.forwarding.waiting()),
         ]
     }
 }

@@ -9,12 +9,14 @@
 //! | `netfilter`    | elements of our nftables sets                                     |
 //! | `flows`        | has the kernel forget UDP flows to ports that were just published |
 //! | `inspect`      | looks, for CHECK and at start                                     |
+//! | `forwarding`   | has the host forward while there is a gateway of ours             |
 //! | `slow`         | an arbiter of its own, for what is rare: bridges                  |
 //!
 //! Besides, the thread `watch` hears what others change in the kernel ([`watch`]).
 
 mod apply;
 mod crowd;
+mod forwarding;
 mod govern;
 mod inspect;
 mod lanes;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{
-    BridgeEnd, Element, WayToRules, bridge_element, naming, network_elements, network_remains,
-    way_to_rules,
+    BridgeEnd, Element, Families, WayToRules, bridge_element, naming, network_elements,
+    network_remains, way_to_rules,
 };
 use quantum_cni::kernel::nft::{NftError, Table};
 use quantum_cni::kernel::route::bridge::{self, BridgeError, BridgePlan, BridgeState};
@@ -13,18 +13,19 @@ use quantum_cni::kernel::route::{VlanGateway, has_br_netfilter};
 use quantum_cni::kernel::{KernelError, fault, identity};
 use quantum_config::cni::{Definition, Posture, Vlans};
 use quantum_config::ids::IfName;
+use slog::Logger;
 
 use super::apply::unfilter;
-use super::{Driver, Lanes};
+use super::{Driver, Lanes, forwarding};
 use crate::messages::driver::{Prepare, Restore};
 
 impl Handler<Prepare> for Driver {
     type Result = ResponseFuture<Result<BridgeEnd, KernelError>>;
 
     fn handle(&mut self, Prepare(network): Prepare, _: &mut Context<Self>) -> Self::Result {
-        let lanes = self.lanes.clone();
+        let (lanes, log) = (self.lanes.clone(), self.log.clone());
         let (force, beside) = (network.force_address, self.stances.enter(&network));
-        Box::pin(async move { prepare(&lanes, &network, beside, force).await })
+        Box::pin(async move { prepare(&lanes, &network, beside, force, &log).await })
     }
 }
 
@@ -32,11 +33,11 @@ impl Handler<Restore> for Driver {
     type Result = ResponseFuture<Result<BridgeEnd, KernelError>>;
 
     fn handle(&mut self, Restore(network): Restore, _: &mut Context<Self>) -> Self::Result {
-        let (lanes, meters) = (self.lanes.clone(), self.meters.clone());
+        let (lanes, meters, log) = (self.lanes.clone(), self.meters.clone(), self.log.clone());
         let beside = self.stances.enter(&network);
         Box::pin(async move {
             fault::reach("mending")?;
-            let end = prepare(&lanes, &network, beside, false).await?;
+            let end = prepare(&lanes, &network, beside, false, &log).await?;
             meters.repairs.with_label_values(&["address"]).inc();
             Ok(end)
         })
@@ -48,6 +49,7 @@ async fn prepare(
     network: &Arc<Definition>,
     beside: Vec<Posture>,
     force_address: bool,
+    log: &Logger,
 ) -> Result<BridgeEnd, KernelError> {
     let way = way_to_rules(network, has_br_netfilter()).map_err(BridgeError::from)?;
     let definition = network.clone();
@@ -66,6 +68,7 @@ async fn prepare(
         filters_packets: way == WayToRules::Bridge,
         is_routed: way == WayToRules::Routed,
     };
+    let (gateway, wanted) = (plan.holder().clone(), Families::of(&plan.addresses));
     let made = match lanes.slow(async move { bridge::prepare(&plan).await }).await? {
         Ok(made) => made,
         Err(error) => {
@@ -73,6 +76,7 @@ async fn prepare(
             return Err(error.into());
         }
     };
+    forwarding::hold(lanes, gateway, wanted, log).await?;
     let BridgeState { index, mac, mtu, vlan_gateway } = made;
     let (element, has) = bridge_element(network, &beside, mac);
     // Last: what a network cannot have prepared keeps apart what was.

@@ -8,8 +8,8 @@ use quantum_cni::attach::{
 use quantum_cni::kernel::nft::Table;
 use quantum_cni::kernel::{KernelError, identity, loopback};
 
-use super::Driver;
 use super::apply::forget_flows;
+use super::{Driver, forwarding};
 use crate::messages::driver::{Dismantle, Republish};
 
 impl Handler<Republish> for Driver {
@@ -53,7 +53,7 @@ impl Handler<Dismantle> for Driver {
     type Result = ResponseFuture<Result<(), KernelError>>;
 
     fn handle(&mut self, Dismantle(network): Dismantle, _: &mut Context<Self>) -> Self::Result {
-        let lanes = self.lanes.clone();
+        let (lanes, log) = (self.lanes.clone(), self.log.clone());
         let is_last = self.stances.leave(&network);
         Box::pin(async move {
             if !is_last {
@@ -67,6 +67,7 @@ impl Handler<Dismantle> for Driver {
             let mut going = network_elements(&network, &[]);
             going.push(bridge_element(&network, &[], mac).0);
             lanes.netfilter(move |table| table.remove(&going)).await??;
+            forwarding::settle(&lanes, &log).await;
             Ok(())
         })
     }

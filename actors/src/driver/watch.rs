@@ -16,7 +16,7 @@ use quantum_cni::kernel::{KernelError, fault, features};
 use quantum_config::ids::IfName;
 use slog::{error, warn};
 
-use super::{Driver, Lanes};
+use super::{Driver, Lanes, forwarding};
 use crate::messages::manager::{GatewayLost, Looked};
 
 /// Starts the watch, unless it runs: our tables have been put in order.
@@ -75,10 +75,11 @@ impl Handler<Look> for Driver {
     type Result = ();
 
     fn handle(&mut self, Look { heard, answer }: Look, ctx: &mut Context<Self>) {
-        let lanes = self.lanes.clone();
+        let (lanes, log) = (self.lanes.clone(), self.log.clone());
         let work = async move {
             let robbed = robbed(&lanes, heard.addresses, heard.lost).await;
             let seen = lanes.netfilter(look).await.flatten();
+            forwarding::settle(&lanes, &log).await;
             (heard.committer, robbed, seen)
         };
         ctx.spawn(work.into_actor(self).map(move |(committer, robbed, seen), driver, _| {

@@ -21,8 +21,9 @@ pub(crate) fn run(options: &Options) -> Result<(String, ExitCode), AskError> {
     let answer = ask("status")?;
     let board: Value =
         serde_json::from_str(&answer).map_err(|e| AskError::Refused(e.to_string()))?;
-    let bad = || list(&board["degraded"]).iter().chain(list(&board["limited"]));
-    let healthy = board["phase"] == "open" && bad().next().is_none();
+    let is_well = |reasons: &Value| list(reasons).is_empty();
+    let healthy = board["phase"] == "open"
+        && ["unmet", "degraded", "limited"].iter().all(|key| is_well(&board[*key]));
     let text = if options.output == "json" { answer } else { table(&board) };
     Ok((text, if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
 }
@@ -33,18 +34,15 @@ fn list(value: &Value) -> &[Value] {
 
 fn table(board: &Value) -> String {
     let mut text = format!("quantum-cnid is {}\n", word(&board["phase"]));
-    for reason in list(&board["degraded"]) {
-        let _ = writeln!(text, "degraded: {}", word(reason));
-    }
     for (address, count) in board["crowded"].as_object().into_iter().flatten() {
         let _ = writeln!(
             text,
             "crowded: {address} holds {count} connections and begins no new ones (container_connections)"
         );
     }
-    for (word_for, reasons) in [("limited", &board["limited"]), ("missing", &board["missing"])] {
-        for reason in list(reasons) {
-            let _ = writeln!(text, "{word_for}: {}", word(reason));
+    for key in ["unmet", "degraded", "limited", "missing"] {
+        for reason in list(&board[key]) {
+            let _ = writeln!(text, "{key}: {}", word(reason));
         }
     }
     for problem in list(&board["problems"]).iter().chain(list(&board["policy_problems"])) {
@@ -88,6 +86,7 @@ mod tests {
     fn a_board_reads_well() {
         let board = json!({
             "phase": "open",
+            "unmet": ["no CAP_SYS_ADMIN"],
             "degraded": [],
             "limited": ["a chain drops"],
             "crowded": {"10.1.0.2": 20000},
@@ -98,7 +97,7 @@ mod tests {
         });
         let text = table(&board);
         assert!(
-            text.starts_with("quantum-cnid is open\ncrowded: 10.1.0.2 holds 20000 connections and begins no new ones (container_connections)\nlimited: a chain drops\nmissing: br_netfilter\nbad file: /etc/x.conf: is not valid JSON\nbad file: policy.d/p.yaml: is empty\n")
+            text.starts_with("quantum-cnid is open\ncrowded: 10.1.0.2 holds 20000 connections and begins no new ones (container_connections)\nunmet: no CAP_SYS_ADMIN\nlimited: a chain drops\nmissing: br_netfilter\nbad file: /etc/x.conf: is not valid JSON\nbad file: policy.d/p.yaml: is empty\n")
         );
         let row = text.lines().last().expect("a row");
         assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["n", "br0", "2", "3"]);

@@ -55,7 +55,7 @@ pub struct BridgePlan {
 
 impl BridgePlan {
     /// The link that has the addresses.
-    fn holder(&self) -> &IfName {
+    pub fn holder(&self) -> &IfName {
         self.vlan_gateway.as_ref().map_or(&self.name, |gateway| &gateway.name)
     }
 }
@@ -156,7 +156,8 @@ pub async fn prepare(plan: &BridgePlan) -> Result<BridgeState, BridgeError> {
 }
 
 /// Makes the bridge, or takes over the one that is there with its hardware address and MTU, and
-/// sees that it is up, has its addresses and forwards.
+/// sees that it is up and has its addresses. That the host forwards is seen to elsewhere
+/// (`kernel::forwarding`).
 pub async fn ensure(handle: &Handle, plan: &BridgePlan) -> Result<BridgeState, BridgeError> {
     let bridge = match find(handle, &plan.name).await? {
         Some(link) => link,
@@ -182,12 +183,6 @@ pub async fn ensure(handle: &Handle, plan: &BridgePlan) -> Result<BridgeState, B
     };
     let holder = vlan_gateway.as_ref().map_or(bridge.index, |link| link.index);
     give_addresses(handle, plan, holder).await?;
-    if plan.addresses.iter().any(|address| address.is_ipv4()) {
-        set(Setting::Forward4, true)?;
-    }
-    if wants_ipv6 {
-        set(Setting::Forward6, true)?;
-    }
     let vanished = || BridgeError::Vanished { name: plan.name.clone() };
     let bridge = find(handle, &plan.name).await?.ok_or_else(vanished)?;
     let mac = bridge.mac.ok_or_else(vanished)?;

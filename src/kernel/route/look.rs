@@ -15,7 +15,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
 use super::{RouteSocket, Step, StepError, message, vlan};
-use crate::attach::{RouteSeen, VlansSeen};
+use crate::attach::{LinkKind, RouteSeen, VlansSeen};
 
 /// A link as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Link {
     pub mtu: u32,
     /// It was brought up (which does not say that it has a carrier).
     pub up: bool,
+    /// What it is, for whether the host learns by it or forwards to it.
+    pub kind: LinkKind,
     /// It is one end of a veth pair.
     pub is_veth: bool,
     /// It is a bridge.
@@ -71,6 +73,10 @@ impl Link {
             mac: None,
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
+            kind: match message.header.flags.contains(LinkFlags::Loopback) {
+                true => LinkKind::Other,
+                false => LinkKind::Device, // of which the kernel tells no kind
+            },
             is_veth: false,
             is_bridge: false,
             is_ifb: false,
@@ -103,6 +109,7 @@ impl Link {
     fn note(&mut self, info: &LinkInfo) {
         match info {
             LinkInfo::Kind(kind) => {
+                self.kind = read_kind(kind);
                 self.is_veth = *kind == InfoKind::Veth;
                 self.is_bridge = *kind == InfoKind::Bridge;
                 self.is_ifb = *kind == InfoKind::Ifb;
@@ -119,6 +126,18 @@ impl Link {
             }
             _ => {}
         }
+    }
+}
+
+fn read_kind(kind: &InfoKind) -> LinkKind {
+    match kind {
+        InfoKind::Bridge => LinkKind::Bridge,
+        InfoKind::Bond | InfoKind::Team | InfoKind::Vlan | InfoKind::Ipoib => LinkKind::Device,
+        InfoKind::Wwan | InfoKind::Dsa | InfoKind::MacSec | InfoKind::VirtWifi => LinkKind::Device,
+        InfoKind::Tun | InfoKind::Wireguard | InfoKind::Xfrm | InfoKind::Vxlan => LinkKind::Tunnel,
+        InfoKind::Geneve | InfoKind::IpIp | InfoKind::Ip6Tnl | InfoKind::SitTun => LinkKind::Tunnel,
+        InfoKind::GreTun | InfoKind::GreTun6 | InfoKind::Vti | InfoKind::Vti6 => LinkKind::Tunnel,
+        _ => LinkKind::Other,
     }
 }
 

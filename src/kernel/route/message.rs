@@ -168,6 +168,14 @@ pub(super) fn list_routes(index: LinkIndex, family: AddressFamily) -> RouteNetli
     RouteNetlinkMessage::GetRoute(message)
 }
 
+/// Asks for the IPv6 routes that router advertisements brought.
+pub(super) fn list_advertised_routes() -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet6;
+    message.header.protocol = RouteProtocol::Ra;
+    RouteNetlinkMessage::GetRoute(message)
+}
+
 /// Adds an address to a link.
 pub(super) fn add_address(index: LinkIndex, address: IpNetwork) -> RouteNetlinkMessage {
     RouteNetlinkMessage::NewAddress(address_message(index, address))

@@ -19,6 +19,7 @@
 //! | `gone`    | whether a link is gone for good                                        |
 //! | `bridge`  | the bridge of a network (asynchronous: the slow path)                 |
 //! | `unbridge` | removes it, if it is ours and has no port                           |
+//! | `uplinks` | the host's links, and those by which it has learned from routers      |
 //! | `gateway` | the pair that the gateway of a VLAN is at the end of                   |
 
 mod amend;
@@ -40,6 +41,7 @@ pub(super) mod shape;
 mod socket;
 mod step;
 mod unbridge;
+mod uplinks;
 mod vlan;
 
 pub use amend::loopback_up;

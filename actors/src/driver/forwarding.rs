@@ -1,0 +1,41 @@
+//! The host's forwarding: on while there is a gateway of ours, and as it was before once there is none.
+
+use quantum_cni::attach::Families;
+use quantum_cni::kernel::KernelError;
+use quantum_cni::kernel::forwarding::Change;
+use quantum_config::ids::IfName;
+use slog::{Logger, info, warn};
+
+use super::Lanes;
+
+/// Has the host forward these families for as long as the link `gateway` is there.
+pub(super) async fn hold(
+    lanes: &Lanes,
+    gateway: IfName,
+    wanted: Families,
+    log: &Logger,
+) -> Result<(), KernelError> {
+    if wanted == Families::default() {
+        return Ok(());
+    }
+    let changes = lanes.forwarding(move |forwarding| forwarding.hold(&gateway, wanted)).await??;
+    say(&changes, log);
+    Ok(())
+}
+
+/// Looks whether it is still needed. It is tried again with the next look.
+pub(super) async fn settle(lanes: &Lanes, log: &Logger) {
+    match lanes.forwarding(|forwarding| forwarding.settle()).await {
+        Ok(changes) => say(&changes, log),
+        Err(error) => warn!(log, "cannot see to the host's forwarding"; "error" => %error),
+    }
+}
+
+fn say(changes: &[Change], log: &Logger) {
+    for change in changes {
+        match change {
+            Change::Failed(why) => warn!(log, "the host's forwarding"; "error" => why),
+            _ => info!(log, "the host's forwarding"; "change" => %change),
+        }
+    }
+}

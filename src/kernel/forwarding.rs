@@ -1,0 +1,315 @@
+//! Turns the host's forwarding on for the first gateway of ours, and off again after the last one, if it was
+//! us who turned it on. What that means and when it is left alone is decided in `attach/forwarding.rs`.
+//!
+//! The note is written before anything is changed: a daemon that is killed in between takes back what the
+//! note says, or finds that there is nothing to take back.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::{fmt, fs, io};
+
+use nix::net::if_::if_nametoindex;
+use quantum_config::cni::Family;
+use quantum_config::ids::IfName;
+
+use super::route::bridge::BridgeError;
+use super::route::{Host, StepError};
+use super::sysctl::Setting;
+use crate::attach::{Families, ForwardingNote, TurnedOn, forwarders, uplinks};
+use crate::store::ForwardingFile;
+
+/// The value of `accept_ra` with which a router, too, believes router advertisements.
+const ALTHOUGH_FORWARDING: u8 = 2;
+
+/// The host's forwarding, as far as it is our doing. It is used by one thread, in the network namespace
+/// that the note is about.
+#[derive(Debug)]
+pub struct Forwarding {
+    host: Host,
+    file: ForwardingFile,
+    note: ForwardingNote,
+}
+
+/// What has changed, in words for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It was off, and a gateway of ours needs it.
+    TurnedOn(Family),
+    /// No gateway of ours needs it, and it is off, as it was.
+    TurnedOff(Family),
+    /// No gateway of ours needs it, but links of others look as if they do.
+    LeftOn(Family, Vec<IfName>),
+    /// Somebody else turned it off.
+    TurnedOffByOthers(Family),
+    /// These links believe router advertisements although the host forwards.
+    Believes(Vec<IfName>),
+    /// Something beside it failed: what, and why.
+    Failed(String),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ip = |family: &Family| if *family == Family::V4 { "IPv4" } else { "IPv6" };
+        let names =
+            |links: &[IfName]| links.iter().map(IfName::as_str).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::TurnedOn(family) => write!(f, "turned on {} forwarding", ip(family)),
+            Self::TurnedOff(family) => write!(f, "turned off {} forwarding again", ip(family)),
+            Self::LeftOn(family, links) => write!(
+                f,
+                "left {} forwarding on, which nothing of ours needs any more: {} may",
+                ip(family),
+                names(links)
+            ),
+            Self::TurnedOffByOthers(family) => {
+                write!(f, "somebody else has turned {} forwarding off", ip(family))
+            }
+            Self::Believes(links) => {
+                write!(
+                    f,
+                    "router advertisements are still believed (accept_ra 2) on {}",
+                    names(links)
+                )
+            }
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+impl Forwarding {
+    /// With what was kept for this boot and namespace, which `new` names.
+    pub fn open(file: ForwardingFile, new: ForwardingNote) -> io::Result<Self> {
+        let note = file.restore(new);
+        Ok(Self { host: Host::open()?, file, note })
+    }
+
+    /// Which families the host forwards because of us, and did not before.
+    pub fn turned_on(&self) -> Families {
+        self.note.turned_on()
+    }
+
+    /// The same as it will be when [`hold`](Self::hold) has been asked for these families.
+    pub fn will_turn_on(&self, wanted: Families) -> Families {
+        let now = self.turned_on();
+        let will = |wants, is, family| is || wants && matches!(forwards(family), Ok(false));
+        Families {
+            ipv4: will(wanted.ipv4, now.ipv4, Family::V4),
+            ipv6: will(wanted.ipv6, now.ipv6, Family::V6),
+        }
+    }
+
+    /// Sees that the host forwards these families, as it has to for as long as the link `gateway` is there.
+    pub fn hold(&mut self, gateway: &IfName, wanted: Families) -> Result<Vec<Change>, BridgeError> {
+        let mut changes = Vec::new();
+        for (family, is_wanted) in [(Family::V4, wanted.ipv4), (Family::V6, wanted.ipv6)] {
+            if !is_wanted {
+                continue;
+            }
+            let failed = |source| BridgeError::Setting {
+                path: for_all(family).path().display().to_string(),
+                source,
+            };
+            if forwards(family).map_err(failed)? {
+                let ours = self.note.of(family).as_mut();
+                if ours.is_some_and(|ours| ours.gateways.insert(gateway.clone())) {
+                    self.save(&mut changes);
+                }
+            } else {
+                self.turn_on(family, gateway, &mut changes).map_err(failed)?;
+            }
+        }
+        Ok(changes)
+    }
+
+    fn turn_on(
+        &mut self,
+        family: Family,
+        gateway: &IfName,
+        changes: &mut Vec<Change>,
+    ) -> io::Result<()> {
+        // Somebody turned it off meanwhile: who had it on before is known no more.
+        let earlier = self.note.of(family).take().unwrap_or_default();
+        let mut ours = TurnedOn { before: forwarding_links(family), ..earlier };
+        ours.gateways.insert(gateway.clone());
+        ours.redirects =
+            family == Family::V4 && Setting::AcceptRedirects4.read().is_ok_and(|v| v != "0");
+        *self.note.of(family) = Some(ours);
+        match family {
+            Family::V4 => self.save(changes),
+            Family::V6 => self.raise(changes, false),
+        }
+        for_all(family).write(true)?;
+        changes.push(Change::TurnedOn(family));
+        Ok(())
+    }
+
+    /// Has the uplinks believe router advertisements although the host forwards, or is about to. Those that
+    /// forward already do not believe any.
+    fn raise(&mut self, changes: &mut Vec<Change>, is_on: bool) {
+        let links = match self.host.host_links() {
+            Ok(links) => links,
+            Err(error) => {
+                return changes.push(failed("keep believing router advertisements", &error));
+            }
+        };
+        let believes = |link: &IfName| {
+            let is = |setting: Setting<'_>, value| setting.read().is_ok_and(|v| v == value);
+            is(Setting::AcceptRa(link), "1") && (is_on || is(Setting::LinkForwards6(link), "0"))
+        };
+        let links = uplinks(&links).into_iter().map(|link| link.name.clone());
+        let links: Vec<IfName> = links.filter(believes).collect();
+        if let Some(ours) = &mut self.note.ipv6 {
+            ours.raised.extend(links.iter().cloned());
+        }
+        if !links.is_empty() || !is_on {
+            self.save(changes);
+        }
+        for link in &links {
+            if let Err(error) = Setting::AcceptRa(link).write_number(ALTHOUGH_FORWARDING) {
+                changes.push(failed(&format!("set accept_ra of {link}"), &error));
+            }
+        }
+        if !links.is_empty() {
+            changes.push(Change::Believes(links));
+        }
+    }
+
+    /// Looks whether what we turned on is still needed, and turns it off where it is not. Links that came
+    /// meanwhile believe router advertisements, too.
+    pub fn settle(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for family in [Family::V4, Family::V6] {
+            let Some(ours) = self.note.of(family).clone() else { continue };
+            match forwards(family) {
+                Ok(true) => {}
+                Ok(false) => {
+                    lower(&ours.raised, &mut changes);
+                    changes.push(Change::TurnedOffByOthers(family));
+                    self.forget(family, &mut changes);
+                    continue;
+                }
+                Err(error) => {
+                    changes.push(failed(&format!("read {}", for_all(family)), &error));
+                    continue;
+                }
+            }
+            if ours.gateways.iter().any(is_there) {
+                if family == Family::V6 {
+                    self.raise(&mut changes, true);
+                }
+                continue;
+            }
+            match self.relied_on(family, &ours.gateways) {
+                Ok(links) if links.is_empty() => self.turn_off(family, &ours, &mut changes),
+                Ok(links) => {
+                    changes.push(Change::LeftOn(family, links));
+                    self.forget(family, &mut changes);
+                }
+                Err(error) => changes.push(failed("look for who else forwards", &error)),
+            }
+        }
+        changes
+    }
+
+    /// The links of others that are there in order to forward, and have an address to forward by.
+    fn relied_on(
+        &mut self,
+        family: Family,
+        ours: &BTreeSet<IfName>,
+    ) -> Result<Vec<IfName>, StepError> {
+        let links = self.host.host_links()?;
+        let mut found = Vec::new();
+        for link in forwarders(&links, ours) {
+            if self.host.is_reached(link.index, family)? {
+                found.push(link.name.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    fn turn_off(&mut self, family: Family, ours: &TurnedOn, changes: &mut Vec<Change>) {
+        if let Err(error) = for_all(family).write(false) {
+            return changes.push(failed(&format!("turn off {}", for_all(family)), &error));
+        }
+        let restore = |setting: Setting<'_>, value| match setting.ensure(value) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Some(failed(&format!("restore {setting}"), &error))
+            }
+            _ => None,
+        };
+        if family == Family::V4 {
+            changes.extend(restore(Setting::AcceptRedirects4, ours.redirects));
+        }
+        // Before `accept_ra`: a link that begins to forward costs the others their routes.
+        for link in &ours.before {
+            changes.extend(restore(for_link(family, link), true));
+        }
+        lower(&ours.raised, changes);
+        changes.push(Change::TurnedOff(family));
+        self.forget(family, changes);
+    }
+
+    fn forget(&mut self, family: Family, changes: &mut Vec<Change>) {
+        *self.note.of(family) = None;
+        self.save(changes);
+    }
+
+    /// A note that cannot be written is known to this daemon alone: the next one turns nothing off.
+    fn save(&self, changes: &mut Vec<Change>) {
+        if let Err(error) = self.file.save(&self.note) {
+            changes.push(Change::Failed(error.to_string()));
+        }
+    }
+}
+
+fn failed(doing: &str, error: &dyn fmt::Display) -> Change {
+    Change::Failed(format!("cannot {doing}: {error}"))
+}
+
+/// Gives `accept_ra` back where it is still what we made it.
+fn lower(raised: &BTreeSet<IfName>, changes: &mut Vec<Change>) {
+    for link in raised {
+        let setting = Setting::AcceptRa(link);
+        if setting.read().is_ok_and(|v| v == ALTHOUGH_FORWARDING.to_string())
+            && let Err(error) = setting.write(true)
+        {
+            changes.push(failed(&format!("restore {setting}"), &error));
+        }
+    }
+}
+
+fn is_there(link: &IfName) -> bool {
+    if_nametoindex(link.as_str()).is_ok()
+}
+
+fn for_all(family: Family) -> Setting<'static> {
+    match family {
+        Family::V4 => Setting::Forward4,
+        Family::V6 => Setting::Forward6,
+    }
+}
+
+fn for_link(family: Family, link: &IfName) -> Setting<'_> {
+    match family {
+        Family::V4 => Setting::LinkForwards4(link),
+        Family::V6 => Setting::LinkForwards6(link),
+    }
+}
+
+/// Whether the host forwards a family. Any number but 0 is yes.
+fn forwards(family: Family) -> io::Result<bool> {
+    Ok(for_all(family).read()? != "0")
+}
+
+/// The links, and `default`, that forward by themselves.
+fn forwarding_links(family: Family) -> Vec<IfName> {
+    let folder: PathBuf = match family {
+        Family::V4 => "/proc/sys/net/ipv4/conf".into(),
+        Family::V6 => "/proc/sys/net/ipv6/conf".into(),
+    };
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let names =
+        entries.flatten().filter_map(|e| IfName::new(e.file_name().into_string().ok()?).ok());
+    let forwards = |link: &IfName| for_link(family, link).read().is_ok_and(|v| v != "0");
+    names.filter(|link| link.as_str() != "all").filter(forwards).collect()
+}
