@@ -12,6 +12,7 @@ mod support;
 mod crash_points;
 mod crash_restart;
 mod crash_state;
+mod daemon_access;
 mod daemon_alone;
 mod daemon_config_dir;
 mod daemon_frames;

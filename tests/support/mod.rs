@@ -22,6 +22,7 @@ pub(crate) mod plugin;
 pub(crate) mod ports;
 pub(crate) mod probe;
 pub(crate) mod traffic;
+pub(crate) mod user;
 pub(crate) mod wire;
 pub(crate) mod world;
 
