@@ -57,7 +57,11 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Failure> {
     let mut signals = Signals::take()?;
     let readers = settings.reader_group.as_deref().map(readers).transpose()?;
-    let _host = HostLock::take()?;
+    let host_lock = HostLock::take()?;
+    if let Some(file) = host_lock.file() {
+        warn!(log, "the kernel has no nfnetlink_log: another quantum-cnid is only found if it locks the same file";
+            "file" => %file.display());
+    }
     let boot_id = clock::boot_id()?;
     let host = Netns::current()?.id();
     let (store, opening) = Store::open(&settings.state_dir, &boot_id)?;
