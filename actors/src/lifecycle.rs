@@ -34,6 +34,7 @@ use tokio::sync::{oneshot, watch};
 use crate::board::Board;
 use crate::docker::Door;
 use crate::driver::Lanes;
+use crate::folders;
 use crate::http::{self, Pages};
 use crate::manager::Folders;
 use crate::messages::cache::{All, Defined, Rebuild};
@@ -57,6 +58,7 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Failure> {
     let mut signals = Signals::take()?;
     let readers = settings.reader_group.as_deref().map(readers).transpose()?;
+    folders::prepare(&settings, &log)?;
     let host_lock = HostLock::take()?;
     if let Some(file) = host_lock.file() {
         warn!(log, "the kernel has no nfnetlink_log: another quantum-cnid is only found if it locks the same file";

@@ -31,6 +31,7 @@
 //! of their own ([`Ledger`]).
 
 mod error;
+pub mod folder;
 mod leases;
 mod ledger;
 pub mod net_d;

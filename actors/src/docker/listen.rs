@@ -49,9 +49,6 @@ impl Door {
     pub(crate) fn bind(path: &Path) -> Result<Self, String> {
         let fail =
             |doing: &str, e: io::Error| format!("docker_socket: {doing} {}: {e}", path.display());
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir).map_err(|e| fail("making the directory of", e))?;
-        }
         let socket = socket_file::listen(path, None).map_err(|e| format!("docker_socket: {e}"))?;
         let socket = socket.set_nonblocking(true).and_then(|()| UnixListener::from_std(socket));
         let socket = socket.map_err(|e| fail("listening at", e))?;

@@ -32,10 +32,6 @@ impl Listener {
     /// Makes the socket: root's alone, or also the group's if there is one. The caller holds the lock of the
     /// network namespace, so a socket that is there already is nobody's.
     pub(crate) fn bind(path: &Path, readers: Option<u32>) -> Result<Self, Failure> {
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir)
-                .map_err(|e| format!("making the directory of {}: {e}", path.display()))?;
-        }
         let socket = socket_file::listen(path, readers)?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket: UnixListener::from_std(socket)?, path: path.to_owned() })
