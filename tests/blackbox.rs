@@ -47,6 +47,7 @@ mod network_ipv6;
 mod network_isolation;
 mod network_keys;
 mod network_orphans;
+mod network_overlap;
 mod network_ports;
 mod network_ports_life;
 mod network_ports_loopback;

@@ -30,6 +30,7 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 use quantum_cni::attach::Stances;
 use quantum_cni::kernel::nflog::Hearing;
 use slog::{Logger, debug};
+use tokio::sync::Mutex;
 
 pub(crate) use self::lanes::Lanes;
 use crate::messages::driver::Inform;
@@ -48,6 +49,8 @@ pub(crate) struct Driver {
     watches: bool,
     /// What was told last.
     told: Option<Looked>,
+    /// One network with gateways is prepared at a time: the next one sees the addresses of the one before.
+    one_by_one: Rc<Mutex<()>>,
     /// How the networks that were prepared stand.
     stances: Stances,
     /// Hears what the rules deny.
@@ -58,8 +61,9 @@ impl Driver {
     /// A driver in front of the lanes.
     pub(crate) fn new(lanes: Lanes, meters: Meters, log: Logger) -> Self {
         let (inform, watches, told, hearing) = (None, false, None, None);
-        let stances = Stances::default();
-        Self { lanes: Rc::new(lanes), meters, log, inform, watches, told, stances, hearing }
+        let (stances, one_by_one) = (Stances::default(), Rc::default());
+        let lanes = Rc::new(lanes);
+        Self { lanes, meters, log, inform, watches, told, one_by_one, stances, hearing }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{
     BridgeEnd, Element, WayToRules, bridge_element, naming, network_elements, network_remains,
-    way_to_rules,
+    overlaps, way_to_rules,
 };
 use quantum_cni::kernel::nft::{NftError, Table};
 use quantum_cni::kernel::route::bridge::{self, BridgeError, BridgePlan, BridgeState};
@@ -13,6 +13,7 @@ use quantum_cni::kernel::route::{VlanGateway, has_br_netfilter};
 use quantum_cni::kernel::{KernelError, fault, identity};
 use quantum_config::cni::{Definition, Posture, Vlans};
 use quantum_config::ids::IfName;
+use slog::warn;
 
 use super::apply::unfilter;
 use super::{Driver, Lanes};
@@ -24,7 +25,24 @@ impl Handler<Prepare> for Driver {
     fn handle(&mut self, Prepare(network): Prepare, _: &mut Context<Self>) -> Self::Result {
         let lanes = self.lanes.clone();
         let (force, beside) = (network.force_address, self.stances.enter(&network));
-        Box::pin(async move { prepare(&lanes, &network, beside, force).await })
+        let (one_by_one, stances, log) =
+            (self.one_by_one.clone(), self.stances.clone(), self.log.clone());
+        Box::pin(async move {
+            let gateways = network.gateway_addresses();
+            if gateways.is_empty() {
+                return prepare(&lanes, &network, beside, force).await;
+            }
+            let _turn = one_by_one.lock().await;
+            let host = lanes.inspect(move |host| host.surroundings(&gateways)).await??;
+            let told = overlaps(&network, &host, &stances).map_err(BridgeError::from)?;
+            let end = prepare(&lanes, &network, beside, force).await?;
+            for overlap in told {
+                warn!(log, "a network takes a part of what the host sent elsewhere";
+                    "network_name" => network.name.as_str(), "gateway" => %overlap.gateway,
+                    "overlaps" => %overlap.of);
+            }
+            Ok(end)
+        })
     }
 }
 
