@@ -96,7 +96,8 @@ fn bridge(error: &BridgeError) -> CniError {
     let code = match error {
         BridgeError::NotABridge { .. }
         | BridgeError::OtherAddress { .. }
-        | BridgeError::NotAGateway { .. } => Code::InvalidNetworkConfig,
+        | BridgeError::NotAGateway { .. }
+        | BridgeError::Overlap(_) => Code::InvalidNetworkConfig,
         BridgeError::NoVlanFiltering { .. } | BridgeError::NoWayToRules(_) => {
             Code::UnsupportedField
         }

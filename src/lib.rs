@@ -2,6 +2,7 @@
 //!
 //! | module   | kind  | what it is                                                                  |
 //! |----------|-------|-----------------------------------------------------------------------------|
+//! | `access` | pure  | who may ask what of the daemon                                              |
 //! | `attach` | pure  | from a request to a plan, a record and a result; what may happen in which order |
 //! | `ipam`   | pure  | which address a container gets, and when it may be handed out again          |
 //! | `docker` | pure  | what Docker's networks are, and who has which address of our IPAM driver's pools |
@@ -13,6 +14,7 @@
 //!
 //! Pure modules touch no file, socket, clock or thread; `tests/tidy.rs` holds them to it.
 
+pub mod access;
 pub mod attach;
 pub mod docker;
 pub mod errors;

@@ -3,17 +3,14 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 
-use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use quantum_config::wire::{HEADER, Header, Kind, MAX_BODY};
 
 use crate::support::conf::example;
-use crate::support::enter::{Entered, entered};
 use crate::support::eventually::eventually;
 use crate::support::inventory::Inventory;
 use crate::support::plugin::Call;
+use crate::support::user::{be_user, can_be_played, for_all, open_to_all, set_mode};
 use crate::support::wire::{Answer, Client, frame};
 use crate::support::world::World;
 use crate::support::{binaries, skip};
@@ -225,43 +222,27 @@ fn descriptors_of_refused_requests_are_closed() {
 #[test]
 fn a_client_without_permission_is_refused() {
     let world = world!();
-    if entered() != Ok(Entered::Root) {
+    if !can_be_played() {
         return skip("another user can only be played by root");
     }
     let _daemon = world.daemon();
     assert_serves(&world);
     let before = Inventory::of(&world.host);
     let container = world.container();
-    // Everybody may come as far as the socket, and run the plugin.
-    let open_to_all = |path: &std::path::Path, mode| {
-        let permissions = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(path, permissions).expect("its mode");
-    };
-    let plugin = world.paths().root.join("plugin");
-    std::fs::copy(binaries::plugin(), &plugin).expect("a copy");
-    open_to_all(&world.paths().root, 0o755);
-    open_to_all(&world.paths().root.join("netns"), 0o755);
-    open_to_all(&plugin, 0o755);
+    open_to_all(&world);
+    let plugin = for_all(&world, binaries::plugin());
     let call_as_nobody = |call: Call| {
         let mut command = world.host.command(&plugin);
         command.env_clear();
         command.env(quantum_config::wire::SOCKET_VARIABLE, &world.paths().socket);
         command.env(quantum_config::spool::DIR_VARIABLE, &world.paths().spool_dir);
-        // SAFETY: system calls only. Registered after the one that enters the namespace.
-        unsafe {
-            command.pre_exec(|| {
-                setgroups(&[])?;
-                setgid(Gid::from_raw(65534))?;
-                setuid(Uid::from_raw(65534))?;
-                Ok(())
-            });
-        }
+        be_user(&mut command, &[]);
         call.run(command)
     };
     let add = || Call::add("c1", &container).conf(&example());
     let del = || Call::del("c1", &container).conf(&example());
     call_as_nobody(add()).failed_with(102); // by the socket's own mode
-    open_to_all(&world.paths().socket, 0o666);
+    set_mode(&world.paths().socket, 0o666);
     call_as_nobody(add()).failed_with(102); // by the daemon, which asks who it is
     assert!(container.link("eth0").is_none());
     before.assert_same(&Inventory::of(&world.host), "the host after refused clients");

@@ -160,7 +160,10 @@ fn only_the_operator_names_a_file_for_the_resolver() {
             .expect("a definition");
     };
     write("10-file.conf", &conf);
-    let own = json!({ "name": "own", "bridge": "own0", "dns": { "nameservers": ["192.0.2.56"] } });
+    let own = json!({
+        "name": "own", "bridge": "own0", "dns": { "nameservers": ["192.0.2.56"] },
+        "ipam": { "subnet": "10.77.1.0/24" },
+    });
     write("20-own.conf", &with(&conf, own));
     write(
         "30-lost.conf",

@@ -10,6 +10,7 @@
 //!
 //! Links and rules stay as they are when the daemon stops: containers do not notice.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
@@ -33,6 +34,7 @@ use tokio::sync::{oneshot, watch};
 use crate::board::Board;
 use crate::docker::Door;
 use crate::driver::Lanes;
+use crate::folders;
 use crate::http::{self, Pages};
 use crate::manager::Folders;
 use crate::messages::cache::{All, Defined, Rebuild};
@@ -46,8 +48,6 @@ use crate::policy_dir::PolicyDir;
 use crate::session::{House, Listener};
 use crate::wiring::{self, DockerParts, Graph, Parts};
 
-/// The group whose members may use the socket, besides root.
-const GROUP: &str = "quantum";
 /// How long each rank has to finish when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -57,7 +57,13 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 /// Runs the daemon until it is told to stop.
 pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Failure> {
     let mut signals = Signals::take()?;
-    let _host = HostLock::take()?;
+    let readers = settings.reader_group.as_deref().map(readers).transpose()?;
+    folders::prepare(&settings, &log)?;
+    let host_lock = HostLock::take()?;
+    if let Some(file) = host_lock.file() {
+        warn!(log, "the kernel has no nfnetlink_log: another quantum-cnid is only found if it locks the same file";
+            "file" => %file.display());
+    }
     let boot_id = clock::boot_id()?;
     let host = Netns::current()?.id();
     let (store, opening) = Store::open(&settings.state_dir, &boot_id)?;
@@ -78,8 +84,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     let pages_listener = http::bind(settings.http_listen)
         .await
         .map_err(|e| format!("http_listen {}: {e}", settings.http_listen))?;
-    let group = peer::group(GROUP);
-    let listener = Listener::bind(Path::new(&settings.socket_path), group)?;
+    let listener = Listener::bind(Path::new(&settings.socket_path), readers)?;
 
     let docker_door = settings.docker_socket.as_deref().map(Door::bind).transpose()?;
     let docker = match docker_door {
@@ -131,7 +136,8 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         meters,
         log: log.clone(),
         host,
-        group,
+        readers,
+        refusals: RefCell::default(),
         sysctls: settings.sysctl_allowlist.clone(),
     });
     let (stop_listening, stopped) = oneshot::channel();
@@ -162,6 +168,16 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     }
     drain(&graph, &log).await;
     Ok(())
+}
+
+/// The number of `reader_group`. A daemon that did without it would leave its members wondering.
+fn readers(named: &str) -> Result<u32, Failure> {
+    let found =
+        peer::group(named).map_err(|e| format!("reader_group: looking up {named:?}: {e}"))?;
+    found.ok_or_else(|| {
+        format!("reader_group: there is no group {named:?} on this host: make it, or leave reader_group out")
+            .into()
+    })
 }
 
 /// What was kept of Docker. What cannot be read is no reason not to serve the others.

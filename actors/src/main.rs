@@ -8,6 +8,7 @@ mod cache;
 mod caller;
 mod docker;
 mod driver;
+mod folders;
 mod http;
 mod lanes;
 mod lifecycle;
@@ -34,6 +35,7 @@ use structopt::StructOpt;
 use crate::options::Options;
 
 fn main() -> ExitCode {
+    quantum_cni::store::folder::make_files_private();
     let options = Options::from_args();
     if options.graph {
         return print(&ranks::graph());

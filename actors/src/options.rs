@@ -15,6 +15,9 @@ pub(crate) struct Options {
     /// Where the plugin finds the daemon [default: /run/quantum/cni.sock]
     #[structopt(long)]
     socket_path: Option<String>,
+    /// Whose members may ask and change nothing, besides root: a group's name or number [default: nobody]
+    #[structopt(long)]
+    reader_group: Option<String>,
     /// Network definitions [default: /etc/quantum/cni/net.d]
     #[structopt(long)]
     config_dir: Option<String>,
@@ -83,6 +86,7 @@ impl Options {
         }
         let flags = [
             ("socket_path", &self.socket_path),
+            ("reader_group", &self.reader_group),
             ("config_dir", &self.config_dir),
             ("policy_dir", &self.policy_dir),
             ("cache_size", &self.cache_size),

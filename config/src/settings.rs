@@ -24,6 +24,9 @@ const CACHE_MAX: i64 = 1_000_000;
 pub struct CniServerConfig {
     /// Where the plugin finds the daemon.
     pub socket_path: String,
+    /// Whose members may ask how the daemon and policy are, besides root, and change nothing: a group's name or
+    /// number. None: root alone.
+    pub reader_group: Option<String>,
     /// Network definitions: `*.conf`, `*.conflist` and `*.json`.
     pub config_dir: String,
     /// Documents of network policy: `*.yaml`, `*.yml` and `*.json`. None: `policy.d` beside
@@ -64,6 +67,7 @@ impl Default for CniServerConfig {
     fn default() -> Self {
         Self {
             socket_path: crate::wire::DEFAULT_SOCKET.to_owned(),
+            reader_group: None,
             config_dir: "/etc/quantum/cni/net.d".to_owned(),
             policy_dir: None,
             cache_size: 1000,
@@ -201,6 +205,17 @@ impl CniServerConfig {
                     ));
                 }
                 self.socket_path = path;
+            }
+            "reader_group" => {
+                let group = match value {
+                    Value::Integer(number) => number.to_string(),
+                    _ => string(value)?.to_owned(),
+                };
+                let number = group.parse::<i64>().ok();
+                if group.is_empty() || number.is_some_and(|n| u32::try_from(n).is_err()) {
+                    return Err(format!("{group:?} is neither the name of a group nor its number"));
+                }
+                self.reader_group = Some(group);
             }
             "config_dir" => self.config_dir = path(value)?,
             "policy_dir" => self.policy_dir = Some(path(value)?.into()),
@@ -355,6 +370,8 @@ mod tests {
             ("http_listen = \"9641\"", "http_listen", "port"),
             ("docker_socket = \"quantum.sock\"", "docker_socket", "absolute"),
             ("socket_path = 1", "socket_path", "string"),
+            ("reader_group = \"\"", "reader_group", "name of a group"),
+            ("reader_group = -1", "reader_group", "number"),
             ("sysctl_allowlist = \"net.*\"", "sysctl_allowlist", "list"),
             ("sysctl_allowlist = [1]", "sysctl_allowlist", "string"),
             ("sysctl_allowlist = [\"vm.*\"]", "sysctl_allowlist", "vm.*"),

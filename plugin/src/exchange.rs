@@ -58,7 +58,7 @@ impl Failure {
             }
             Self::Forbidden { socket } => {
                 CniError::new(Code::Forbidden, format!("not allowed to connect to {socket}"))
-                    .with_details("the plugin must run as root or as a member of the group quantum")
+                    .with_details("the plugin must run as root; the members of the daemon's reader_group may ask for STATUS and VERSION only")
             }
             Self::Protocol(WireError::Oversized(length)) => {
                 CniError::new(Code::Io, "the request is too long for the daemon")

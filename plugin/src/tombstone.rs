@@ -40,10 +40,11 @@ pub(crate) fn write(call: &Call, failure: &Failure) -> Result<(), CniError> {
 fn store(dir: &Path, name: &str, content: &[u8]) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let unfinished = dir.join(format!("{name}.{}.new", std::process::id()));
+    // Of an earlier process of this number. What is opened then is new, and no link.
+    let _ = fs::remove_file(&unfinished);
     let written = File::options()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&unfinished)
         .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))

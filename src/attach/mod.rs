@@ -20,6 +20,7 @@
 //! | `difference`| and if not, in what?                                              |
 //! | `amend`   | what does a later plugin of the chain change about it?               |
 //! | `collect` | which attachments does GC remove?                                    |
+//! | `overlap` | does a subnet take what the host sends to others?                    |
 //! | `ports`   | does the bridge have room for one more port?                         |
 //! | `tickets` | who goes first when several requests concern one key?                |
 //! | `door`    | who is let in when there are more requests than permits?             |
@@ -45,6 +46,7 @@ pub mod naming;
 mod network;
 mod observed;
 pub mod orphaned;
+mod overlap;
 mod plan;
 mod ports;
 mod record;
@@ -73,6 +75,7 @@ pub use observed::{
     BridgeSeen, BucketSeen, HostSeen, InsideSeen, Observed, RouteSeen, ShapeSeen, VlansSeen,
 };
 pub use orphaned::LinksSeen;
+pub use overlap::{HostAddress, HostNetworks, HostRoute, OnLink, Overlap, Overlapped, overlaps};
 pub use plan::{BridgeEnd, GatewayEnd, InsidePlan, LinkPlan, Plan, Target};
 pub use ports::{BridgeFull, PORTS_MAX, Ports};
 pub use record::{Assigned, NetnsId, Record};

@@ -23,6 +23,14 @@ impl Stances {
         others.map(|(_, posture)| posture.clone()).collect()
     }
 
+    /// The networks whose containers the host reaches by this link.
+    pub fn of(&self, link: &str) -> Vec<NetworkName> {
+        let all = self.0.iter().filter(|(home, _)| home.as_str() == link);
+        let mut names: Vec<_> = all.flat_map(|(_, networks)| networks.keys().cloned()).collect();
+        names.sort();
+        names
+    }
+
     /// A network is no more. True if no other of its bridge is left.
     pub fn leave(&mut self, network: &Definition) -> bool {
         let home = home(network);
@@ -76,7 +84,7 @@ pub fn network_remains(network: &Definition, beside: &[Posture]) -> Vec<Element>
 }
 
 /// The link that the host reaches its containers by.
-fn home(network: &Definition) -> IfName {
+pub(super) fn home(network: &Definition) -> IfName {
     network.vlan_gateway().unwrap_or_else(|| network.bridge.clone())
 }
 

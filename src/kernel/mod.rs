@@ -22,6 +22,7 @@ pub mod nft;
 pub mod peer;
 pub mod renames;
 pub mod route;
+pub mod socket_file;
 pub mod sysctl;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -138,14 +138,13 @@ fn groups(fd: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     }
 }
 
-/// The number of a group of this host; none if there is no such group.
-pub fn group(name: &str) -> Option<u32> {
-    Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
-}
-
-/// Whether a peer may give us orders: root, or who is in `group`.
-pub fn may_connect(peer: &Credentials, group: Option<u32>) -> bool {
-    peer.uid == 0 || group.is_some_and(|group| peer.gid == group || peer.groups.contains(&group))
+/// The number of a group of this host, which is named by its name or by its number; none if there is no
+/// group of that name.
+pub fn group(named: &str) -> io::Result<Option<u32>> {
+    match named.parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Ok(Group::from_name(named)?.map(|group| group.gid.as_raw())),
+    }
 }
 
 #[cfg(test)]
@@ -236,13 +235,10 @@ mod tests {
     }
 
     #[test]
-    fn root_and_the_group_may_connect() {
-        let peer =
-            |uid, gid, groups: &[u32]| Credentials { pid: 1, uid, gid, groups: groups.into() };
-        assert!(may_connect(&peer(0, 0, &[]), None));
-        assert!(may_connect(&peer(1000, 77, &[]), Some(77)));
-        assert!(may_connect(&peer(1000, 1000, &[4, 77]), Some(77)));
-        assert!(!may_connect(&peer(1000, 1000, &[4]), Some(77)));
-        assert!(!may_connect(&peer(1000, 0, &[0]), None));
+    fn a_group_is_named_or_numbered() {
+        assert_eq!(group("0").unwrap(), Some(0));
+        assert_eq!(group("root").unwrap(), Some(0));
+        assert_eq!(group("65531").unwrap(), Some(65531), "a number needs no name");
+        assert_eq!(group("no such group").unwrap(), None);
     }
 }

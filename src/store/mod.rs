@@ -31,6 +31,7 @@
 //! of their own ([`Ledger`]), as is what was done to the host's forwarding ([`ForwardingFile`]).
 
 mod error;
+pub mod folder;
 mod forwarding;
 mod leases;
 mod ledger;

@@ -25,7 +25,7 @@ pub struct Tombstone {
 /// The tombstones of a directory, and the files in it that are none, with the reason.
 pub type Spool = (Vec<Tombstone>, Vec<(PathBuf, String)>);
 
-/// Reads every tombstone. A file that is none is renamed out of the way and told in the second list;
+/// Reads every tombstone. A file that is none, or that others than root can have put there, is renamed out of the way and told in the second list;
 /// it never stops the others.
 pub fn read_all(dir: &Path) -> io::Result<Spool> {
     let (mut tombstones, mut bad) = (Vec::new(), Vec::new());
@@ -39,7 +39,7 @@ pub fn read_all(dir: &Path) -> io::Result<Spool> {
         if !path.to_string_lossy().ends_with(SUFFIX) {
             continue;
         }
-        match small_file::read(&path)
+        match small_file::read_own(&path)
             .map_err(|e| e.to_string())
             .and_then(|b| decode(&b).map_err(|e| e.to_string()))
         {

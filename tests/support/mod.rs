@@ -24,6 +24,7 @@ pub(crate) mod probe;
 pub(crate) mod town;
 pub(crate) mod traffic;
 pub(crate) mod unit;
+pub(crate) mod user;
 pub(crate) mod walls;
 pub(crate) mod wire;
 pub(crate) mod world;

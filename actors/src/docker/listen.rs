@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,9 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use quantum_cni::access::{self, Asked};
+use quantum_cni::kernel::peer::{self, Credentials};
+use quantum_cni::kernel::socket_file;
 use slog::{Logger, debug, warn};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
@@ -46,24 +49,9 @@ impl Door {
     pub(crate) fn bind(path: &Path) -> Result<Self, String> {
         let fail =
             |doing: &str, e: io::Error| format!("docker_socket: {doing} {}: {e}", path.display());
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir).map_err(|e| fail("making the directory of", e))?;
-        }
-        match fs::symlink_metadata(path) {
-            Ok(there) if !there.file_type().is_socket() => {
-                let why = io::Error::new(io::ErrorKind::AlreadyExists, "it is not a socket");
-                return Err(fail("replacing", why));
-            }
-            _ => {}
-        }
-        let mut unfinished = path.as_os_str().to_owned();
-        unfinished.push(".new");
-        let unfinished = PathBuf::from(unfinished);
-        let _ = fs::remove_file(&unfinished);
-        let socket = UnixListener::bind(&unfinished).map_err(|e| fail("binding", e))?;
-        fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o600))
-            .map_err(|e| fail("setting the mode of", e))?;
-        fs::rename(&unfinished, path).map_err(|e| fail("naming", e))?;
+        let socket = socket_file::listen(path, None).map_err(|e| format!("docker_socket: {e}"))?;
+        let socket = socket.set_nonblocking(true).and_then(|()| UnixListener::from_std(socket));
+        let socket = socket.map_err(|e| fail("listening at", e))?;
         Ok(Self { socket, path: path.to_owned() })
     }
 
@@ -91,8 +79,13 @@ async fn accept(socket: &UnixListener, docker: Recipient<Serve>, log: &Logger) {
                 let (docker, log) = (docker.clone(), log.clone());
                 actix_rt::spawn(async move {
                     let _place = place;
-                    if let Err(e) = connection(stream, docker).await {
-                        debug!(log, "connection"; "error" => %e);
+                    match allowed(&stream) {
+                        Ok(peer) => {
+                            if let Err(e) = connection(stream, docker, peer).await {
+                                debug!(log, "connection"; "error" => %e);
+                            }
+                        }
+                        Err(why) => warn!(log, "refused a connection"; "error" => why),
                     }
                 });
             }
@@ -104,8 +97,19 @@ async fn accept(socket: &UnixListener, docker: Recipient<Serve>, log: &Logger) {
     }
 }
 
-async fn connection(stream: UnixStream, docker: Recipient<Serve>) -> Result<(), hyper::Error> {
-    let service = service_fn(|request| answer(&docker, request));
+/// Who connected, if they may: the file's mode keeps others out, unless somebody has changed it.
+fn allowed(stream: &UnixStream) -> Result<Credentials, String> {
+    let peer = peer::credentials(stream.as_fd()).map_err(|e| e.to_string())?;
+    access::decide(&peer, None, Asked::Docker).map_err(|e| e.to_string())?;
+    Ok(peer)
+}
+
+async fn connection(
+    stream: UnixStream,
+    docker: Recipient<Serve>,
+    peer: Credentials,
+) -> Result<(), hyper::Error> {
+    let service = service_fn(|request| answer(&docker, &peer, request));
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -116,6 +120,7 @@ async fn connection(stream: UnixStream, docker: Recipient<Serve>) -> Result<(), 
 
 async fn answer(
     docker: &Recipient<Serve>,
+    peer: &Credentials,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() != Method::POST {
@@ -129,7 +134,7 @@ async fn answer(
             return Ok(page(StatusCode::BAD_REQUEST, said.to_owned()));
         }
     };
-    Ok(match docker.send(Serve { method, body }).await {
+    Ok(match docker.send(Serve { method, body, uid: peer.uid, pid: peer.pid }).await {
         Ok(Answer::Said(said)) => page(StatusCode::OK, said),
         Ok(Answer::NoSuchMethod) => {
             page(StatusCode::NOT_FOUND, r#"{"Err":"there is no such method"}"#.to_owned())

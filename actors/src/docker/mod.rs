@@ -35,7 +35,7 @@ use quantum_config::cni::{CniError, Definition};
 use quantum_config::docker;
 use quantum_config::ids::NetworkName;
 use serde_json::{Value, json};
-use slog::{Logger, debug, info, warn};
+use slog::{Logger, debug, info, o, warn};
 
 pub(crate) use self::listen::Door;
 use crate::caller::Caller;
@@ -101,10 +101,11 @@ impl Actor for Docker {
 impl Handler<Serve> for Docker {
     type Result = ResponseFuture<Answer>;
 
-    fn handle(&mut self, Serve { method, body }: Serve, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, request: Serve, _: &mut Context<Self>) -> Self::Result {
+        let Serve { method, body, uid, pid } = request;
         let desk = self.desk.clone();
         Box::pin(async move {
-            let log = desk.log.clone();
+            let log = desk.log.new(o!("uid" => uid, "pid" => pid));
             debug!(log, "request"; "method" => &method);
             // What goes on behind it ends in its own time; only the answer cannot wait.
             let work = serve(&desk, &method, &body);
@@ -115,7 +116,12 @@ impl Handler<Serve> for Docker {
                 }
             };
             match outcome {
-                Ok(said) => Answer::Said(said.to_string()),
+                Ok(said) => {
+                    if changes(&method) {
+                        info!(log, "done for Docker"; "method" => &method, "of" => subject(&body));
+                    }
+                    Answer::Said(said.to_string())
+                }
                 Err(Refused::NoSuchMethod) => Answer::NoSuchMethod,
                 Err(Refused::Because(why)) => {
                     warn!(log, "refused"; "method" => &method, "error" => &why);
@@ -126,6 +132,27 @@ impl Handler<Serve> for Docker {
             }
         })
     }
+}
+
+/// Whether a call is more than a question.
+fn changes(method: &str) -> bool {
+    !matches!(
+        method,
+        "Plugin.Activate"
+            | "NetworkDriver.GetCapabilities"
+            | "NetworkDriver.EndpointOperInfo"
+            | "NetworkDriver.DiscoverNew"
+            | "NetworkDriver.DiscoverDelete"
+            | "IpamDriver.GetCapabilities"
+            | "IpamDriver.GetDefaultAddressSpaces"
+    )
+}
+
+/// What a call is about, for the log: Docker's names of the network, the endpoint, the pool and the address.
+fn subject(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let named = ["NetworkID", "EndpointID", "PoolID", "Pool", "Address"];
+    named.iter().filter_map(|key| body[key].as_str()).collect::<Vec<_>>().join(" ")
 }
 
 /// Why a call is not done, in words for dockerd's user.

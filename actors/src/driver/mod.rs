@@ -35,6 +35,7 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 use quantum_cni::attach::{Bound, Stances};
 use quantum_cni::kernel::nflog::Hearing;
 use slog::{Logger, debug};
+use tokio::sync::Mutex;
 
 pub(crate) use self::lanes::Lanes;
 use crate::messages::driver::Inform;
@@ -53,6 +54,8 @@ pub(crate) struct Driver {
     watches: bool,
     /// What was told last.
     told: Option<Looked>,
+    /// One network with gateways is prepared at a time: the next one sees the addresses of the one before.
+    one_by_one: Rc<Mutex<()>>,
     /// How the networks that were prepared stand.
     stances: Stances,
     /// Hears what the rules deny.
@@ -68,9 +71,22 @@ impl Driver {
     /// A driver in front of the lanes.
     pub(crate) fn new(lanes: Lanes, bound: Bound, meters: Meters, log: Logger) -> Self {
         let (inform, watches, told, hearing) = (None, false, None, None);
-        let stances = Stances::default();
+        let (stances, one_by_one) = (Stances::default(), Rc::default());
         let (lanes, crowded, counts) = (Rc::new(lanes), BTreeMap::new(), false);
-        Self { lanes, meters, log, inform, watches, told, stances, hearing, bound, crowded, counts }
+        Self {
+            lanes,
+            meters,
+            log,
+            inform,
+            watches,
+            told,
+            one_by_one,
+            stances,
+            hearing,
+            bound,
+            crowded,
+            counts,
+        }
     }
 }
 

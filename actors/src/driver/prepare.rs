@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{
     BridgeEnd, Element, Families, WayToRules, bridge_element, naming, network_elements,
-    network_remains, way_to_rules,
+    network_remains, overlaps, way_to_rules,
 };
 use quantum_cni::kernel::nft::{NftError, Table};
 use quantum_cni::kernel::route::bridge::{self, BridgeError, BridgePlan, BridgeState};
@@ -13,7 +13,7 @@ use quantum_cni::kernel::route::{VlanGateway, has_br_netfilter};
 use quantum_cni::kernel::{KernelError, fault, identity};
 use quantum_config::cni::{Definition, Posture, Vlans};
 use quantum_config::ids::IfName;
-use slog::Logger;
+use slog::{Logger, warn};
 
 use super::apply::unfilter;
 use super::{Driver, Lanes, forwarding};
@@ -25,7 +25,23 @@ impl Handler<Prepare> for Driver {
     fn handle(&mut self, Prepare(network): Prepare, _: &mut Context<Self>) -> Self::Result {
         let (lanes, log) = (self.lanes.clone(), self.log.clone());
         let (force, beside) = (network.force_address, self.stances.enter(&network));
-        Box::pin(async move { prepare(&lanes, &network, beside, force, &log).await })
+        let (one_by_one, stances) = (self.one_by_one.clone(), self.stances.clone());
+        Box::pin(async move {
+            let gateways = network.gateway_addresses();
+            if gateways.is_empty() {
+                return prepare(&lanes, &network, beside, force, &log).await;
+            }
+            let _turn = one_by_one.lock().await;
+            let host = lanes.inspect(move |host| host.surroundings(&gateways)).await??;
+            let told = overlaps(&network, &host, &stances).map_err(BridgeError::from)?;
+            let end = prepare(&lanes, &network, beside, force, &log).await?;
+            for overlap in told {
+                warn!(log, "a network takes a part of what the host sent elsewhere";
+                    "network_name" => network.name.as_str(), "gateway" => %overlap.gateway,
+                    "overlaps" => %overlap.of);
+            }
+            Ok(end)
+        })
     }
 }
 

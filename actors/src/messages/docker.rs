@@ -8,6 +8,9 @@ use actix::Message;
 pub(crate) struct Serve {
     pub(crate) method: String,
     pub(crate) body: Vec<u8>,
+    /// Who sent it.
+    pub(crate) uid: u32,
+    pub(crate) pid: i32,
 }
 
 /// What dockerd hears.

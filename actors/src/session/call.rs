@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use quantum_cni::kernel::netns::Netns;
+use quantum_cni::kernel::peer::Credentials;
 use quantum_config::cni::{self, CniError, Code, Command, Role};
 use quantum_config::ids::PluginName;
 use quantum_config::wire::{Call, Descriptor, Reply};
@@ -40,12 +41,13 @@ pub(super) struct Checked {
 pub(super) async fn serve(
     house: &House,
     connection: &mut UnixStream,
+    peer: Credentials,
     call: Call,
     descriptors: Vec<OwnedFd>,
 ) {
     let begun = Instant::now();
     let seen = cni::peek(&call.stdin);
-    let log = logger(house, &call, seen.name);
+    let log = logger(house, &peer, &call, seen.name);
     let command = call.env.command.clone();
     debug!(log, "request"; "traceparent" => call.traceparent.clone());
     let patience = match call.deadline_ms {
@@ -201,8 +203,17 @@ fn namespaces(
     if matches!(command, Command::Add | Command::Check) {
         match &container {
             None => return Err(invalid_netns(call, "no descriptor of it was sent")),
-            Some(netns) if netns.id() == house.host && !call.env.netns_override => {
-                return Err(invalid_netns(call, "it is the host's own network namespace"));
+            Some(netns) if netns.id() == house.host => {
+                return Err(match call.env.netns_override {
+                    false => invalid_netns(call, "it is the host's own network namespace"),
+                    true => CniError::new(
+                        Code::UnsupportedField,
+                        "CNI_NETNS_OVERRIDE=true is not supported",
+                    )
+                    .with_details(
+                        "a container in the host's own network namespace needs no network",
+                    ),
+                });
             }
             Some(_) => {}
         }
@@ -218,14 +229,16 @@ fn invalid_netns(call: &Call, why: &str) -> CniError {
     .with_details(why)
 }
 
-/// The module document's fields, on every record of this call.
-fn logger(house: &House, call: &Call, network: String) -> Logger {
+/// The module document's fields, and who asked, on every record of this call.
+fn logger(house: &House, peer: &Credentials, call: &Call, network: String) -> Logger {
     house.log.new(o!(
         "container_id" => call.env.container.clone(),
         "network_name" => network,
         "command" => call.env.command.clone(),
         "interface" => call.env.ifname.clone(),
         "request_id" => call.request_id.clone(),
+        "uid" => peer.uid,
+        "pid" => peer.pid,
     ))
 }
 

@@ -1,35 +1,100 @@
-//! Questions of an operator's tool, answered from the board.
+//! Questions of an operator's tool. How the daemon is, is answered from the board; what is about policy, by
+//! Policy. Who has changed policy, and who was refused, is logged.
 
-use quantum_config::ask::Ask;
+use quantum_cni::access::{self, Asked, Right};
+use quantum_cni::kernel::peer::Credentials;
+use quantum_config::ask::{Applied, Ask};
 use quantum_config::cni::{CniError, Code};
 use quantum_config::wire::{Control, Reply};
+use slog::{Logger, info, o, warn};
 
-use super::{House, refuse};
+use super::{House, forbid, refuse};
 use crate::messages::ask;
 use crate::messages::policy::Answer;
 
+/// The most documents of a change that are named in its record.
+const NAMED: usize = 20;
+
+/// What is asked.
+enum Question {
+    Status,
+    Policy(Ask),
+    Unknown(CniError),
+}
+
 /// Answers a question with a JSON document.
-pub(super) async fn serve(house: &House, question: &Control) -> Reply {
-    match question.question.as_str() {
-        policy if policy.starts_with("policy.") => match about_policy(house, question).await {
-            Ok(stdout) => Reply { stdout, ..Reply::default() },
-            Err(error) => refuse(&error, None),
-        },
-        "status" => match serde_json::to_string(&*house.board.borrow()) {
-            Ok(stdout) => Reply { stdout, ..Reply::default() },
-            Err(e) => refuse(&CniError::new(Code::Internal, e.to_string()), None),
-        },
-        other => {
-            let error =
-                CniError::new(Code::UnsupportedField, format!("question={other:?} is not known"))
-                    .with_details("known is \"status\"; quantumctl may be newer than quantum-cnid");
-            refuse(&error, None)
-        }
+pub(super) async fn serve(house: &House, peer: &Credentials, control: &Control) -> Reply {
+    match answer(house, peer, read(control)).await {
+        Ok(stdout) => Reply { stdout, ..Reply::default() },
+        Err(error) => refuse(&error, None),
     }
 }
 
-async fn about_policy(house: &House, question: &Control) -> Result<String, CniError> {
-    let asked =
-        Ask::read(question).map_err(|e| CniError::new(Code::UnsupportedField, e.to_string()))?;
-    ask(&house.answer, Answer(asked)).await?
+fn read(control: &Control) -> Question {
+    let unknown = |why: String| CniError::new(Code::UnsupportedField, why);
+    match control.question.as_str() {
+        "status" => Question::Status,
+        policy if policy.starts_with("policy.") => match Ask::read(control) {
+            Ok(ask) => Question::Policy(ask),
+            Err(e) => Question::Unknown(unknown(e.to_string())),
+        },
+        other => Question::Unknown(
+            unknown(format!("question={other:?} is not known"))
+                .with_details("known is \"status\"; quantumctl may be newer than quantum-cnid"),
+        ),
+    }
+}
+
+async fn answer(house: &House, peer: &Credentials, question: Question) -> Result<String, CniError> {
+    let asked = match &question {
+        Question::Status => Asked::Status,
+        Question::Policy(ask) => Asked::Policy(ask),
+        Question::Unknown(_) => Asked::Unknown,
+    };
+    let changes = asked.needs() == Right::Change;
+    access::decide(peer, house.readers, asked).inspect_err(|forbidden| forbid(house, forbidden))?;
+    match question {
+        Question::Status => serde_json::to_string(&*house.board.borrow())
+            .map_err(|e| CniError::new(Code::Internal, e.to_string())),
+        Question::Policy(asked) if changes => {
+            let log = logger(house, peer, &asked);
+            let answered = ask(&house.answer, Answer(asked)).await?;
+            report(&log, &answered);
+            answered
+        }
+        Question::Policy(asked) => ask(&house.answer, Answer(asked)).await?,
+        Question::Unknown(error) => Err(error),
+    }
+}
+
+/// Who changes what, on every record of the change.
+fn logger(house: &House, peer: &Credentials, asked: &Ask) -> Logger {
+    let subject = match asked {
+        Ask::Delete(asked) => {
+            let namespace = asked.namespace.as_deref().unwrap_or("default");
+            format!("{} {namespace}/{}", asked.kind, asked.name)
+        }
+        Ask::Label(asked) => {
+            let set = asked.set.iter().map(|(key, value)| format!(" {key}={value}"));
+            let removed = asked.remove.iter().map(|key| format!(" {key}-"));
+            asked.endpoint.clone() + &set.chain(removed).collect::<String>()
+        }
+        // What it changes, the answer says.
+        _ => String::new(),
+    };
+    house.log.new(o!(
+        "request" => asked.question(), "of" => subject, "uid" => peer.uid, "pid" => peer.pid,
+    ))
+}
+
+fn report(log: &Logger, answered: &Result<String, CniError>) {
+    let answer = match answered {
+        Ok(answer) => answer,
+        Err(error) => return warn!(log, "policy has not been changed"; "error" => %error),
+    };
+    let applied: Applied = serde_json::from_str(answer).unwrap_or_default();
+    let documents = applied.documents.iter().take(NAMED).map(|d| d.document.as_str());
+    let documents = documents.collect::<Vec<_>>().join(", ");
+    let left_out = applied.documents.len().saturating_sub(NAMED);
+    info!(log, "changed policy"; "documents" => documents, "documents_left_out" => left_out);
 }

@@ -2,34 +2,24 @@
 //! are places, so that a burst waits in the kernel instead of in our memory.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Actor;
+use quantum_cni::kernel::socket_file;
 use slog::{Logger, warn};
-use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
 use super::{House, Session};
+use crate::lifecycle::Failure;
 
 /// How many connections are served at a time.
 const PLACES: usize = 2048;
 /// After an error such as "too many open files", before the next try.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Why the socket could not be made.
-#[derive(Debug, Error)]
-#[error("{doing} {}: {source}", path.display())]
-pub(crate) struct ListenError {
-    doing: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
 
 /// The daemon's socket.
 #[derive(Debug)]
@@ -39,34 +29,12 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Makes the socket: 0660 and the group's if there is one, else 0600. It gets its owner and mode
-    /// under another name and is then renamed: there is no moment in which it is open to all, nor
-    /// one without a socket when a daemon replaces another. The caller holds the lock of the network
-    /// namespace, so a socket that is there already is nobody's.
-    pub(crate) fn bind(path: &Path, group: Option<u32>) -> Result<Self, ListenError> {
-        let fail = |doing| move |source| ListenError { doing, path: path.to_owned(), source };
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir).map_err(fail("making the directory of"))?;
-        }
-        match fs::symlink_metadata(path) {
-            Ok(there) if !there.file_type().is_socket() => {
-                let why = io::Error::new(io::ErrorKind::AlreadyExists, "it is not a socket");
-                return Err(fail("replacing")(why));
-            }
-            _ => {}
-        }
-        let mut unfinished = path.as_os_str().to_owned();
-        unfinished.push(".new");
-        let unfinished = PathBuf::from(unfinished);
-        let _ = fs::remove_file(&unfinished);
-        let socket = UnixListener::bind(&unfinished).map_err(fail("binding the socket"))?;
-        // In a user namespace the group may be there and not be ours to give.
-        let shared = group.is_some() && chown(&unfinished, None, group).is_ok();
-        let mode = if shared { 0o660 } else { 0o600 };
-        fs::set_permissions(&unfinished, fs::Permissions::from_mode(mode))
-            .map_err(fail("setting the mode of"))?;
-        fs::rename(&unfinished, path).map_err(fail("naming the socket"))?;
-        Ok(Self { socket, path: path.to_owned() })
+    /// Makes the socket: root's alone, or also the group's if there is one. The caller holds the lock of the
+    /// network namespace, so a socket that is there already is nobody's.
+    pub(crate) fn bind(path: &Path, readers: Option<u32>) -> Result<Self, Failure> {
+        let socket = socket_file::listen(path, readers)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: UnixListener::from_std(socket)?, path: path.to_owned() })
     }
 
     /// Accepts connections until `stop` is told.

@@ -16,20 +16,25 @@ mod read;
 mod renamed;
 mod verbs;
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Recipient, WrapFuture};
+use quantum_cni::access::{self, Asked, Forbidden, Refusals};
 use quantum_cni::attach::NetnsId;
+use quantum_cni::kernel::clock::boottime_ms;
+use quantum_config::cni::{self, Command};
 use quantum_config::sysctl::SysctlPatterns;
 use quantum_config::wire::{Reply, Request};
-use slog::{Logger, debug};
+use slog::{Logger, debug, warn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 pub(crate) use self::listener::Listener;
+use self::read::ReadError;
 use crate::board::Board;
 use crate::messages::cache::{Find, Held};
 use crate::messages::driver::Loopback;
@@ -55,8 +60,10 @@ pub(crate) struct House {
     pub(crate) log: Logger,
     /// The network namespace the daemon works in.
     pub(crate) host: NetnsId,
-    /// Members of this group may use the socket, besides root.
-    pub(crate) group: Option<u32>,
+    /// The number of `reader_group`, if one is set.
+    pub(crate) readers: Option<u32>,
+    /// Which refusals are logged.
+    pub(crate) refusals: RefCell<Refusals>,
     /// The kernel's settings that networks may set in their containers.
     pub(crate) sysctls: SysctlPatterns,
 }
@@ -93,19 +100,39 @@ impl Actor for Session {
 
 /// One request and its answer.
 async fn serve(house: Rc<House>, mut connection: UnixStream) {
-    match read::request(&connection, house.group).await {
-        Ok((Request::Call(call), descriptors)) => {
-            call::serve(&house, &mut connection, *call, descriptors).await;
+    match read::request(&connection, house.readers).await {
+        Ok((peer, Request::Call(call), descriptors)) => {
+            let asked = Asked::Call(Command::parse(&call.env.command).ok());
+            match access::decide(&peer, house.readers, asked) {
+                Ok(()) => call::serve(&house, &mut connection, peer, *call, descriptors).await,
+                Err(forbidden) => {
+                    forbid(&house, &forbidden);
+                    let version = cni::peek(&call.stdin).version;
+                    let answer = refuse(&forbidden.into(), Some(&version)).encode();
+                    deliver(&mut connection, &answer, &house.log).await;
+                }
+            }
         }
-        Ok((Request::Control(question), _)) => {
-            let answer = control::serve(&house, &question).await.encode();
+        Ok((peer, Request::Control(question), _)) => {
+            let answer = control::serve(&house, &peer, &question).await.encode();
             deliver(&mut connection, &answer, &house.log).await;
         }
         Err(error) => {
-            debug!(house.log, "no request"; "error" => %error);
+            match &error {
+                ReadError::Forbidden(forbidden) => forbid(&house, forbidden),
+                _ => debug!(house.log, "no request"; "error" => %error),
+            }
             let Some(answer) = error.answer() else { return }; // nobody is there to hear it
             deliver(&mut connection, &answer, &house.log).await;
         }
+    }
+}
+
+/// Logs who was refused what.
+fn forbid(house: &House, forbidden: &Forbidden) {
+    if let Some(left_out) = house.refusals.borrow_mut().log(boottime_ms()) {
+        warn!(house.log, "refused"; "uid" => forbidden.uid, "pid" => forbidden.pid,
+            "request" => &forbidden.asked, "not_logged_before" => left_out);
     }
 }
 
@@ -135,6 +162,6 @@ async fn linger(connection: &mut UnixStream) -> io::Result<()> {
 }
 
 /// An error as an answer.
-fn refuse(error: &quantum_config::cni::CniError, version: Option<&str>) -> Reply {
+fn refuse(error: &cni::CniError, version: Option<&str>) -> Reply {
     Reply { exit: 1, stdout: error.to_json(version), ..Reply::default() }
 }

@@ -7,7 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use quantum_cni::kernel::peer;
+use quantum_cni::access::{self, Asked, Forbidden};
+use quantum_cni::kernel::peer::{self, Credentials};
 use quantum_config::cni::{CniError, Code};
 use quantum_config::wire::{HEADER, Header, Reply, Request, WireError};
 use tokio::io::Interest;
@@ -27,7 +28,7 @@ pub(super) enum ReadError {
     /// Reading failed.
     Io(io::Error),
     /// The peer may not use the socket.
-    Forbidden { uid: u32 },
+    Forbidden(Forbidden),
     /// What it said is no request.
     Wire(WireError),
 }
@@ -38,9 +39,7 @@ impl fmt::Display for ReadError {
             Self::HungUp => f.write_str("the peer hung up in the middle of its request"),
             Self::Slow => f.write_str("the peer did not finish its request in time"),
             Self::Io(error) => write!(f, "reading the request: {error}"),
-            Self::Forbidden { uid } => {
-                write!(f, "user {uid} is neither root nor a member of the group quantum")
-            }
+            Self::Forbidden(forbidden) => forbidden.fmt(f),
             Self::Wire(error) => error.fmt(f),
         }
     }
@@ -54,7 +53,7 @@ impl ReadError {
             Self::Wire(WireError::NoCommonVersion(..)) => return Some(Reply::refusal()),
             Self::Wire(WireError::Oversized(_)) | Self::Slow => Code::Io,
             Self::Wire(_) => Code::IncompatibleProtocol,
-            Self::Forbidden { .. } => Code::Forbidden,
+            Self::Forbidden(_) => Code::Forbidden,
         };
         let error = CniError::new(code, "the daemon cannot take this request")
             .with_details(self.to_string());
@@ -62,16 +61,16 @@ impl ReadError {
     }
 }
 
-/// Reads the one request of a connection.
+/// Reads the one request of a connection, and who asks.
 pub(super) async fn request(
     connection: &UnixStream,
-    group: Option<u32>,
-) -> Result<(Request, Vec<OwnedFd>), ReadError> {
+    readers: Option<u32>,
+) -> Result<(Credentials, Request, Vec<OwnedFd>), ReadError> {
     let peer = peer::credentials(connection.as_fd()).map_err(ReadError::Io)?;
-    if !peer::may_connect(&peer, group) {
-        return Err(ReadError::Forbidden { uid: peer.uid });
-    }
-    tokio::time::timeout(TIME_TO_SEND, frame(connection)).await.map_err(|_| ReadError::Slow)?
+    access::decide(&peer, readers, Asked::Connection).map_err(ReadError::Forbidden)?;
+    let read = tokio::time::timeout(TIME_TO_SEND, frame(connection)).await;
+    let (request, descriptors) = read.map_err(|_| ReadError::Slow)??;
+    Ok((peer, request, descriptors))
 }
 
 async fn frame(connection: &UnixStream) -> Result<(Request, Vec<OwnedFd>), ReadError> {

@@ -29,6 +29,14 @@ pub(crate) enum AskError {
         /// Why.
         source: io::Error,
     },
+    /// We may not use its socket.
+    #[error(
+        "not allowed to connect to {socket}: run quantumctl as root; a member of the daemon's reader_group may ask what changes nothing"
+    )]
+    Forbidden {
+        /// Which.
+        socket: String,
+    },
     /// It said something else.
     #[error("{0}; quantumctl and quantum-cnid are of different releases")]
     Protocol(#[from] WireError),
@@ -56,8 +64,11 @@ pub(crate) fn ask_policy<T: DeserializeOwned>(asked: &Ask) -> Result<(String, T)
 fn put(control: &Control, patience: Duration) -> Result<String, AskError> {
     let socket = std::env::var(SOCKET_VARIABLE).unwrap_or_else(|_| DEFAULT_SOCKET.to_owned());
     let frame = control.encode()?;
-    let (header, body) = exchange(&socket, &frame, patience)
-        .map_err(|source| AskError::NoAnswer { socket, source })?;
+    let (header, body) =
+        exchange(&socket, &frame, patience).map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied => AskError::Forbidden { socket },
+            _ => AskError::NoAnswer { socket, source },
+        })?;
     let header = Header::decode(&header)?;
     let reply = Reply::decode(&header, &body)?;
     if reply.exit == 0 { Ok(reply.stdout) } else { Err(AskError::Refused(refusal(&reply.stdout))) }

@@ -269,12 +269,9 @@ fn read_route(message: &RouteMessage, index: LinkIndex) -> Vec<RouteSeen> {
     if message.header.kind != RouteType::Unicast {
         return Vec::new();
     }
-    let mut destination = match message.header.address_family {
-        AddressFamily::Inet => IpAddr::from([0; 4]),
-        _ => IpAddr::from([0; 16]),
-    };
+    let Some(destination) = destination(message) else { return Vec::new() };
     let mut seen = RouteSeen {
-        destination: IpNetwork::from(destination),
+        destination,
         next_hop: None,
         table: u32::from(message.header.table),
         priority: None,
@@ -282,13 +279,8 @@ fn read_route(message: &RouteMessage, index: LinkIndex) -> Vec<RouteSeen> {
         advmss: None,
         scope: message.header.scope.into(),
     };
-    let mut hops = vec![NextHop::read(0, &message.attributes)];
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(to) => match read_ip(to) {
-                Some(ip) => destination = ip,
-                None => return Vec::new(),
-            },
             RouteAttribute::Table(number) => seen.table = *number,
             RouteAttribute::Priority(number) => seen.priority = Some(*number),
             RouteAttribute::Metrics(metrics) => {
@@ -300,23 +292,46 @@ fn read_route(message: &RouteMessage, index: LinkIndex) -> Vec<RouteSeen> {
                     }
                 }
             }
-            RouteAttribute::MultiPath(several) => {
-                let read = |hop: &RouteNextHop| NextHop::read(hop.interface_index, &hop.attributes);
-                hops = several.iter().map(read).collect();
-            }
             _ => {}
         }
     }
-    let prefix = message.header.destination_prefix_length;
-    let Ok(destination) = IpNetwork::new(destination, prefix) else { return Vec::new() };
-    let over = hops.into_iter().filter(|hop| hop.link == index.0);
-    over.map(|hop| RouteSeen { destination, next_hop: hop.address, ..seen.clone() }).collect()
+    let over = hops(message).into_iter().filter(|hop| hop.link == index.0);
+    over.map(|hop| RouteSeen { next_hop: hop.address, ..seen.clone() }).collect()
+}
+
+/// Where a route leads; none if it cannot be read.
+pub(super) fn destination(message: &RouteMessage) -> Option<IpNetwork> {
+    let to = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(to) => Some(read_ip(to)),
+        _ => None,
+    });
+    let everywhere = match message.header.address_family {
+        AddressFamily::Inet => IpAddr::from([0; 4]),
+        _ => IpAddr::from([0; 16]),
+    };
+    let ip = to.unwrap_or(Some(everywhere))?;
+    IpNetwork::new(ip, message.header.destination_prefix_length).ok()
+}
+
+/// The ways by which a route leads there.
+pub(super) fn hops(message: &RouteMessage) -> Vec<NextHop> {
+    let several = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(several) => Some(several),
+        _ => None,
+    });
+    let read = |hop: &RouteNextHop| NextHop::read(hop.interface_index, &hop.attributes);
+    match several {
+        Some(several) => several.iter().map(read).collect(),
+        None => vec![NextHop::read(0, &message.attributes)],
+    }
 }
 
 /// One way to where a route leads.
-struct NextHop {
-    link: u32,
-    address: Option<IpAddr>,
+pub(super) struct NextHop {
+    /// The index of its link.
+    pub(super) link: u32,
+    /// The router; none if the destination is on the link.
+    pub(super) address: Option<IpAddr>,
 }
 
 impl NextHop {

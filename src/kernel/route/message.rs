@@ -176,6 +176,14 @@ pub(super) fn list_advertised_routes() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRoute(message)
 }
 
+/// Asks for the routes of the main table, of one family.
+pub(super) fn list_main_routes(family: AddressFamily) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    RouteNetlinkMessage::GetRoute(message)
+}
+
 /// Adds an address to a link.
 pub(super) fn add_address(index: LinkIndex, address: IpNetwork) -> RouteNetlinkMessage {
     RouteNetlinkMessage::NewAddress(address_message(index, address))

@@ -18,6 +18,7 @@
 //! | `scan`    | the links of the host that are ours                                   |
 //! | `gone`    | whether a link is gone for good                                        |
 //! | `bridge`  | the bridge of a network (asynchronous: the slow path)                 |
+//! | `surroundings` | what of the host overlaps a network's subnets                |
 //! | `unbridge` | removes it, if it is ours and has no port                           |
 //! | `uplinks` | the host's links, and those by which it has learned from routers      |
 //! | `gateway` | the pair that the gateway of a VLAN is at the end of                   |
@@ -40,6 +41,7 @@ mod scan;
 pub(super) mod shape;
 mod socket;
 mod step;
+mod surroundings;
 mod unbridge;
 mod uplinks;
 mod vlan;

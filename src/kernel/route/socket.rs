@@ -149,10 +149,20 @@ impl RouteSocket {
         object: &str,
         question: &RouteNetlinkMessage,
     ) -> Result<(Vec<RouteNetlinkMessage>, bool), StepError> {
+        self.list_some(object, question, &|_| true)
+    }
+
+    /// The same of those that are wanted; the others are not kept while it lasts.
+    pub(super) fn list_some(
+        &mut self,
+        object: &str,
+        question: &RouteNetlinkMessage,
+        wanted: &dyn Fn(&RouteNetlinkMessage) -> bool,
+    ) -> Result<(Vec<RouteNetlinkMessage>, bool), StepError> {
         let failed = |(errno, detail)| StepError::new(Step::List, object, errno, detail);
         let mut last = (Vec::new(), false);
         for _ in 0..LISTINGS {
-            last = self.list_once(question).map_err(failed)?;
+            last = self.list_once(question, wanted).map_err(failed)?;
             if last.1 {
                 break;
             }
@@ -164,6 +174,7 @@ impl RouteSocket {
     fn list_once(
         &mut self,
         question: &RouteNetlinkMessage,
+        wanted: &dyn Fn(&RouteNetlinkMessage) -> bool,
     ) -> Result<(Vec<RouteNetlinkMessage>, bool), Failure> {
         let sequence = self.request(question.clone(), NLM_F_DUMP)?;
         let (mut found, mut whole, mut end) = (Vec::new(), true, None);
@@ -175,7 +186,10 @@ impl RouteSocket {
                 whole &= header.flags & NLM_F_DUMP_INTR == 0;
                 match header.message_type {
                     NLMSG_ERROR | NLMSG_DONE => end = Some(read_error(header, payload)),
-                    _ => found.extend(RouteNetlinkMessage::deserialize(header, payload)),
+                    _ => {
+                        let read = RouteNetlinkMessage::deserialize(header, payload);
+                        found.extend(read.ok().filter(|message| wanted(message)));
+                    }
                 }
             })?;
         }
