@@ -5,13 +5,17 @@ use std::net::Ipv6Addr;
 
 use serde_json::{Value, json};
 
+use crate::network_isolation::{HOST6, OUTSIDE6, dual};
 use crate::support::conf::{network, with};
+use crate::support::daemon::Options;
 use crate::support::docker::{Dockerd, id};
 use crate::support::eventually::eventually;
 use crate::support::frames::{IP6, Mac, Wire, frame, icmp6, ip6, link_local, mac, protocol};
 use crate::support::netns::Netns;
+use crate::support::ping::ping;
 use crate::support::plugin::Call;
-use crate::support::world::{UPLINK, World};
+use crate::support::traffic::{Echo, PATIENCE, SILENCE, udp_answers};
+use crate::support::world::{HOST, OUTSIDE, UPLINK, World};
 
 const FORWARD4: &str = "ipv4/ip_forward";
 const FORWARD6: &str = "ipv6/conf/all/forwarding";
@@ -207,4 +211,82 @@ fn dockers_last_network_gives_it_back() {
     dockerd.stop(container);
     dockerd.ok("NetworkDriver.DeleteNetwork", json!({ "NetworkID": id('a') }));
     assert_eq!(setting(&world.host, FORWARD4), "0");
+}
+
+/// A second link of the host, to a machine of a LAN of its own.
+fn second_link(world: &World, name: &str, network: &str) -> Netns {
+    let machine = world.container();
+    world.host.ip(&format!("link add {name} type veth peer name eth0 netns {}", machine.text()));
+    for (netns, link, last, prefix6) in
+        [(&world.host, name, 1, "fd00:5e::1"), (&machine, "eth0", 2, "fd00:5e::2")]
+    {
+        netns.ip_batch(&format!(
+            "address add {network}.{last}/24 dev {link}\n\
+             address add {prefix6}/64 dev {link} nodad\nlink set {link} up\n"
+        ));
+    }
+    machine.ip(&format!("route add default via {network}.1"));
+    machine.ip("-6 route add default via fd00:5e::1");
+    machine
+}
+
+#[test]
+fn a_host_that_was_no_router_does_not_become_one_between_its_links() {
+    let world = world!();
+    at_rest(&world);
+    world.host.ip(&format!("address add {HOST6}/64 dev {UPLINK} nodad"));
+    world.outside.ip(&format!("address add {OUTSIDE6}/64 dev {UPLINK} nodad"));
+    world.outside.ip(&format!("route add 10.94.0.0/16 via {HOST}"));
+    world.outside.ip(&format!("-6 route add fd00:5e::/64 via {HOST6}"));
+    let lan = second_link(&world, "lan0", "10.94.1");
+    let of = |netns: &Netns, addresses: [&str; 2]| addresses.map(|at| Echo::serve(netns, at));
+    let _served = [
+        of(&world.outside, [OUTSIDE, OUTSIDE6]),
+        of(&world.host, [HOST, HOST6]),
+        of(&lan, ["10.94.1.2", "fd00:5e::2"]),
+    ];
+    let reaches = udp_answers;
+    let daemon = world.daemon();
+    let conf = dual("router", 95, json!({}));
+    let container = world.container();
+    world.call(Call::add("c1", &container).conf(&conf)).succeeded();
+    assert_eq!((setting(&world.host, FORWARD4), setting(&world.host, FORWARD6)), both("1", "1"));
+    assert!(reaches(&container, "10.94.1.2", PATIENCE), "containers reach what the host reaches");
+    assert!(reaches(&container, "fd00:5e::2", PATIENCE), "by IPv6, too");
+    for (from, to) in [
+        (&lan, OUTSIDE),
+        (&lan, OUTSIDE6),
+        (&world.outside, "10.94.1.2"),
+        (&world.outside, "fd00:5e::2"),
+    ] {
+        assert!(!reaches(from, to, SILENCE), "to {to}, between the host's links");
+    }
+    assert!(reaches(&lan, HOST, PATIENCE) && reaches(&lan, HOST6, PATIENCE), "the host itself");
+
+    // Somebody's bridge that came later is there in order to be forwarded for.
+    let other = second_link(&world, "docker0", "10.94.2");
+    assert!(reaches(&other, OUTSIDE, PATIENCE), "what others route for");
+    assert!(reaches(&other, "10.94.1.2", PATIENCE), "what others route for");
+
+    // Another daemon knows it, too.
+    daemon.kill();
+    let daemon = world.daemon();
+    assert!(!reaches(&lan, OUTSIDE, SILENCE) && !reaches(&lan, OUTSIDE6, SILENCE));
+    drop(daemon);
+    let _daemon = world.daemon_with(Options::default().args("--forward-between-links true"));
+    eventually("the links to be forwarded between", || {
+        (reaches(&lan, OUTSIDE, SILENCE) && reaches(&lan, OUTSIDE6, SILENCE)).then_some(())
+    });
+}
+
+#[test]
+fn a_host_that_was_a_router_goes_on_being_one() {
+    let world = world!();
+    set(&world.host, FORWARD4, "1");
+    world.outside.ip(&format!("route add 10.94.0.0/16 via {HOST}"));
+    let lan = second_link(&world, "lan0", "10.94.1");
+    let _daemon = world.daemon();
+    let container = world.container();
+    world.call(Call::add("c1", &container).conf(&dual("router", 96, json!({})))).succeeded();
+    assert!(ping(&lan, OUTSIDE, PATIENCE));
 }

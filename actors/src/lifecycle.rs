@@ -104,12 +104,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         shelf: Lane::own("shelf", Shelf::new(&settings.state_dir, &settings.policy_dir()))?,
         known: known.iter().map(|s| (s.record.key.clone(), s.state)).collect(),
         held,
-        lanes: Lanes::start(
-            &settings.non_masquerade_cidrs,
-            settings.own_tables,
-            forwarding_file,
-            forwarding,
-        )?,
+        lanes: Lanes::start(&settings, forwarding_file, forwarding)?,
         host,
         docker,
         board: board.clone(),

@@ -63,6 +63,9 @@ pub(crate) struct Options {
     /// Connections that an address of a container may hold; 0: a share of the table [default: 0]
     #[structopt(long)]
     container_connections: Option<String>,
+    /// true or false: the host forwards between its other links, too, when we turn it on [default: false]
+    #[structopt(long)]
+    forward_between_links: Option<String>,
     /// Prints who asks whom, and exits
     #[structopt(long)]
     pub(crate) graph: bool,
@@ -102,6 +105,7 @@ impl Options {
             ("orphan_seconds", &self.orphan_seconds),
             ("own_tables", &self.own_tables),
             ("container_connections", &self.container_connections),
+            ("forward_between_links", &self.forward_between_links),
         ];
         for (key, value) in flags {
             if let Some(value) = value {

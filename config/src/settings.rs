@@ -2,12 +2,15 @@
 //! and what running the daemon needs besides. A TOML file gives them, flags overrule the file, and
 //! whatever is wrong is said with file, key and reason.
 
+mod value;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use toml::{Table, Value};
 
+use self::value::{boolean, path, shown, string, strings};
 use crate::prefixes::Prefixes;
 use crate::sysctl::SysctlPatterns;
 
@@ -61,6 +64,8 @@ pub struct CniServerConfig {
     /// How many tracked connections an address of a container may have begun before it begins no new ones;
     /// 0: a sixteenth of what the kernel can track, but only while that is three quarters full.
     pub container_connections: u32,
+    /// A host whose forwarding we turn on forwards between its own links, too, which it did not before.
+    pub forward_between_links: bool,
 }
 
 impl Default for CniServerConfig {
@@ -83,6 +88,7 @@ impl Default for CniServerConfig {
             orphan_seconds: 300,
             own_tables: true,
             container_connections: 0,
+            forward_between_links: false,
         }
     }
 }
@@ -179,7 +185,9 @@ impl CniServerConfig {
             "cache_size" | "orphan_seconds" | "container_connections" => {
                 text.parse().map(Value::Integer).ok()
             }
-            "metrics_enabled" | "own_tables" => text.parse().map(Value::Boolean).ok(),
+            "metrics_enabled" | "own_tables" | "forward_between_links" => {
+                text.parse().map(Value::Boolean).ok()
+            }
             "sysctl_allowlist" | "non_masquerade_cidrs" => {
                 let each = text.split(',').filter(|one| !one.is_empty());
                 Some(Value::Array(each.map(|one| one.to_owned().into()).collect()))
@@ -228,6 +236,7 @@ impl CniServerConfig {
             "log_level" => self.log_level = string(value)?.parse()?,
             "metrics_enabled" => self.metrics_enabled = boolean(value)?,
             "own_tables" => self.own_tables = boolean(value)?,
+            "forward_between_links" => self.forward_between_links = boolean(value)?,
             "container_connections" => {
                 let most = value.as_integer().and_then(|n| u32::try_from(n).ok());
                 self.container_connections = most.ok_or_else(|| {
@@ -268,40 +277,6 @@ impl CniServerConfig {
             _ => return Err("is not a setting".to_owned()),
         }
         Ok(())
-    }
-}
-
-/// A value as it stood in the file.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Integer(n) => n.to_string(),
-        Value::Float(n) => n.to_string(),
-        Value::Boolean(b) => b.to_string(),
-        Value::String(text) => format!("{text:?}"),
-        other => format!("a value of type {}", other.type_str()),
-    }
-}
-
-fn boolean(value: &Value) -> Result<bool, String> {
-    value.as_bool().ok_or_else(|| format!("{} is neither true nor false", shown(value)))
-}
-
-fn string(value: &Value) -> Result<&str, String> {
-    value.as_str().ok_or_else(|| format!("{} is not a string", shown(value)))
-}
-
-fn strings(value: &Value) -> Result<Vec<&str>, String> {
-    let list = value.as_array();
-    let list = list.ok_or_else(|| format!("{} is not a list of strings", shown(value)))?;
-    list.iter().map(string).collect()
-}
-
-fn path(value: &Value) -> Result<String, String> {
-    let text = string(value)?;
-    if text.starts_with('/') {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("{text:?} is not an absolute path"))
     }
 }
 

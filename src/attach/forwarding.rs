@@ -33,6 +33,14 @@ pub struct Families {
 }
 
 impl Families {
+    /// Whether a family is one of them.
+    pub fn has(self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.ipv4,
+            Family::V6 => self.ipv6,
+        }
+    }
+
     /// Those of some addresses.
     pub fn of(addresses: &[IpNetwork]) -> Self {
         Self {
@@ -55,6 +63,9 @@ pub struct TurnedOn {
     pub redirects: bool,
     /// The links whose `accept_ra` was 1 and is 2 because of us.
     pub raised: BTreeSet<IfName>,
+    /// The links that did not forward before: the host is no router between these.
+    #[serde(default)]
+    pub apart: BTreeSet<IfName>,
 }
 
 /// What must be known after a restart of the daemon.

@@ -15,7 +15,7 @@ use quantum_config::ids::IfName;
 use super::route::bridge::BridgeError;
 use super::route::{Host, StepError};
 use super::sysctl::Setting;
-use crate::attach::{Families, ForwardingNote, TurnedOn, forwarders, uplinks};
+use crate::attach::{Element, Families, ForwardingNote, TurnedOn, forwarders, uplinks};
 use crate::store::ForwardingFile;
 
 /// The value of `accept_ra` with which a router, too, believes router advertisements.
@@ -98,6 +98,38 @@ impl Forwarding {
         }
     }
 
+    /// The links between which the host does not forward, each with the family: those that did not when it was
+    /// turned on for us, or will be for `gateway`.
+    pub fn apart(
+        &mut self,
+        gateway: Option<(&IfName, Families)>,
+    ) -> Result<Vec<Element>, StepError> {
+        let mut found = Vec::new();
+        for family in [Family::V4, Family::V6] {
+            let wanted = gateway.filter(|(_, wanted)| wanted.has(family));
+            let links = match (wanted, self.note.of(family).clone()) {
+                (Some((gateway, _)), None) if matches!(forwards(family), Ok(false)) => {
+                    self.not_forwarding(family, gateway)?
+                }
+                (_, ours) => ours.unwrap_or_default().apart,
+            };
+            found.extend(links.into_iter().map(|link| Element::Apart { link, family }));
+        }
+        Ok(found)
+    }
+
+    /// The links that forward nothing by themselves, but for the one of the gateway.
+    fn not_forwarding(
+        &mut self,
+        family: Family,
+        gateway: &IfName,
+    ) -> Result<BTreeSet<IfName>, StepError> {
+        let links = self.host.host_links()?.into_iter().map(|link| link.name);
+        let forwards = |link: &IfName| for_link(family, link).read().is_ok_and(|v| v != "0");
+        let links = links.filter(|link| link != gateway && link.as_str() != "lo");
+        Ok(links.filter(|link| !forwards(link)).collect())
+    }
+
     /// Sees that the host forwards these families, as it has to for as long as the link `gateway` is there.
     pub fn hold(&mut self, gateway: &IfName, wanted: Families) -> Result<Vec<Change>, BridgeError> {
         let mut changes = Vec::new();
@@ -129,7 +161,14 @@ impl Forwarding {
     ) -> io::Result<()> {
         // Somebody turned it off meanwhile: who had it on before is known no more.
         let earlier = self.note.of(family).take().unwrap_or_default();
-        let mut ours = TurnedOn { before: forwarding_links(family), ..earlier };
+        let apart = match self.not_forwarding(family, gateway) {
+            Ok(links) => links,
+            Err(error) => {
+                changes.push(failed("list the links between which nothing is forwarded", &error));
+                BTreeSet::new()
+            }
+        };
+        let mut ours = TurnedOn { before: forwarding_links(family), apart, ..earlier };
         ours.gateways.insert(gateway.clone());
         ours.redirects =
             family == Family::V4 && Setting::AcceptRedirects4.read().is_ok_and(|v| v != "0");

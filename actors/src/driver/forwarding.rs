@@ -1,6 +1,6 @@
 //! The host's forwarding: on while there is a gateway of ours, and as it was before once there is none.
 
-use quantum_cni::attach::Families;
+use quantum_cni::attach::{Element, Families};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::forwarding::Change;
 use quantum_config::ids::IfName;
@@ -18,6 +18,10 @@ pub(super) async fn hold(
     if wanted == Families::default() {
         return Ok(());
     }
+    // Before it forwards: nothing of others is to come through in between.
+    let of = gateway.clone();
+    let apart = lanes.forwarding(move |forwarding| forwarding.apart(Some((&of, wanted)))).await??;
+    keep_apart(lanes, apart).await?;
     let changes = lanes.forwarding(move |forwarding| forwarding.hold(&gateway, wanted)).await??;
     say(&changes, log);
     Ok(())
@@ -29,6 +33,18 @@ pub(super) async fn settle(lanes: &Lanes, log: &Logger) {
         Ok(changes) => say(&changes, log),
         Err(error) => warn!(log, "cannot see to the host's forwarding"; "error" => %error),
     }
+    let settled = async {
+        let apart = lanes.forwarding(|forwarding| forwarding.apart(None)).await??;
+        keep_apart(lanes, apart).await
+    };
+    if let Err(error) = settled.await {
+        warn!(log, "cannot see to what the host forwards"; "error" => %error);
+    }
+}
+
+async fn keep_apart(lanes: &Lanes, apart: Vec<Element>) -> Result<(), KernelError> {
+    let apart = if lanes.forwards_between_links { Vec::new() } else { apart };
+    Ok(lanes.netfilter(move |table| table.keep_apart(&apart)).await??)
 }
 
 fn say(changes: &[Change], log: &Logger) {

@@ -15,7 +15,7 @@ use quantum_cni::kernel::route::Host;
 use quantum_cni::kernel::{KernelError, clock};
 use quantum_cni::store::ForwardingFile;
 use quantum_config::ids::{IfName, LinkIndex};
-use quantum_config::prefixes::Prefixes;
+use quantum_config::settings::CniServerConfig;
 use tokio::sync::oneshot;
 
 use crate::lanes::on_lane;
@@ -33,6 +33,8 @@ pub(crate) struct Lanes {
     flows: Rc<Lane<Conntrack>>,
     inspect: Rc<Lane<Host>>,
     forwarding: Rc<Lane<Forwarding>>,
+    /// The host may forward between its own links, too.
+    pub(super) forwards_between_links: bool,
     slow: Arbiter,
 }
 
@@ -48,17 +50,14 @@ struct Removal {
 }
 
 impl Lanes {
-    /// Starts the threads. Each opens its socket when it is first needed. What goes to `unmasked` is not
-    /// masqueraded. If `is_owner`, nobody else can change our tables, where the kernel can have that.
-    /// What is done to the host's forwarding is kept in `file`, if that is about the same
-    /// boot and namespace as `forwarding`.
+    /// Starts the threads. Each opens its socket when it is first needed. What is done to the host's forwarding
+    /// is kept in `file`, if that is about the same boot and namespace as `forwarding`.
     pub(crate) fn start(
-        unmasked: &Prefixes,
-        is_owner: bool,
+        settings: &CniServerConfig,
         file: ForwardingFile,
         forwarding: ForwardingNote,
     ) -> io::Result<Self> {
-        let kept = Kept::new(unmasked, is_owner);
+        let kept = Kept::new(&settings.non_masquerade_cidrs, settings.own_tables);
         let open = move || Forwarding::open(file.clone(), forwarding.clone());
         Ok(Self {
             route: Rc::new(Lane::start("route", Host::open)?),
@@ -67,6 +66,7 @@ impl Lanes {
             flows: Rc::new(Lane::start("flows", Conntrack::open)?),
             inspect: Rc::new(Lane::start("inspect", Host::open)?),
             forwarding: Rc::new(Lane::start("forwarding", open)?),
+            forwards_between_links: settings.forward_between_links,
             slow: Arbiter::new(),
         })
     }

@@ -10,6 +10,7 @@
 //! then every commit of any other program would void ours. The namespace is that of the thread which
 //! opens the [`Table`], for good, and of the thread which calls [`skeleton::apply`].
 
+mod apart;
 mod crowd;
 mod doors;
 mod elements;

@@ -1,0 +1,21 @@
+//! The links between which the host does not forward.
+
+use super::{NftError, Table};
+use crate::attach::Element;
+
+impl Table {
+    /// These links are apart, and no others.
+    pub fn keep_apart(&mut self, wanted: &[Element]) -> Result<(), NftError> {
+        let coming: Vec<Element> =
+            wanted.iter().filter(|element| !self.keeps(element)).cloned().collect();
+        let is_old = |e: &&Element| matches!(e, Element::Apart { .. }) && !wanted.contains(*e);
+        let going: Vec<Element> = self.look(|kept| kept.iter().filter(is_old).cloned().collect());
+        if !coming.is_empty() {
+            self.add(&coming)?;
+        }
+        if !going.is_empty() {
+            self.remove(&going)?;
+        }
+        Ok(())
+    }
+}
