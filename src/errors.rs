@@ -97,7 +97,8 @@ fn bridge(error: &BridgeError) -> CniError {
         BridgeError::NotABridge { .. }
         | BridgeError::OtherAddress { .. }
         | BridgeError::NotAGateway { .. }
-        | BridgeError::Overlap(_) => Code::InvalidNetworkConfig,
+        | BridgeError::Overlap(_)
+        | BridgeError::SameAddresses(_) => Code::InvalidNetworkConfig,
         BridgeError::NoVlanFiltering { .. } | BridgeError::NoWayToRules(_) => {
             Code::UnsupportedField
         }

@@ -189,3 +189,26 @@ fn docker_is_told_too() {
     assert!(said.contains("10.90.0.77/24") && said.contains(UPLINK), "{said}");
     assert!(world.host.link("qd-aaaaaaaaaaaa").is_none());
 }
+
+#[test]
+fn two_bridges_do_not_have_containers_of_the_same_address() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let switch = |name: &str, range: [&str; 2], posture: &str| {
+        let ipam = json!({ "routes": null, "rangeStart": range[0], "rangeEnd": range[1] });
+        let keys = json!({ "isGateway": false, "ipMasq": false, "ipam": ipam,
+            "policy": { "posture": posture } });
+        with(&network(name, &format!("{name}0"), "10.89.0.0/24"), keys)
+    };
+    let (low, high) = (["10.89.0.2", "10.89.0.99"], ["10.89.0.100", "10.89.0.200"]);
+    add(&world, "one", &switch("one", low, "isolated")).succeeded();
+    let before = Inventory::of(&world.host);
+    let said = add(&world, "two", &switch("two", low, "zero-trust")).failed_with(INVALID_CONFIG);
+    for part in ["network two", "10.89.0.2", "network one on one0"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(Inventory::of(&world.host), before);
+    add(&world, "three", &switch("three", high, "zero-trust")).succeeded();
+    let said = add(&world, "four", &network("four", "four0", "10.89.0.0/16"));
+    said.failed_with(INVALID_CONFIG);
+}

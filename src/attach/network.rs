@@ -9,18 +9,41 @@ use quantum_config::ids::{IfName, Mac, NetworkName};
 
 use super::Element;
 use super::element::Trait;
+use super::same_addresses::{Assigns, SameAddresses};
 
 /// How the networks stand that were prepared, by the link that the host reaches their containers by.
 #[derive(Debug, Clone, Default)]
-pub struct Stances(HashMap<IfName, HashMap<NetworkName, Posture>>);
+pub struct Stances(HashMap<IfName, HashMap<NetworkName, Stance>>);
+
+/// How one stands, and which addresses it may give.
+#[derive(Debug, Clone)]
+struct Stance {
+    posture: Posture,
+    assigns: Assigns,
+}
 
 impl Stances {
     /// A network is there, or stands otherwise than it did. Gives how the others of its bridge stand.
     pub fn enter(&mut self, network: &Definition) -> Vec<Posture> {
         let all = self.0.entry(home(network)).or_default();
-        all.insert(network.name.clone(), network.posture.clone());
+        let (posture, assigns) = (network.posture.clone(), Assigns::new(network));
+        all.insert(network.name.clone(), Stance { posture, assigns });
         let others = all.iter().filter(|(name, _)| **name != network.name);
-        others.map(|(_, posture)| posture.clone()).collect()
+        others.map(|(_, stance)| stance.posture.clone()).collect()
+    }
+
+    /// Another bridge's network that may give the same addresses as this one, if that is of harm.
+    pub fn same_addresses(&self, network: &Definition) -> Option<SameAddresses> {
+        let (own, assigns) = (home(network), Assigns::new(network));
+        let elsewhere = self.0.iter().filter(|(link, _)| **link != own);
+        let mut others = elsewhere
+            .flat_map(|(link, all)| all.iter().map(move |(name, stance)| (link, name, stance)))
+            .filter(|(_, name, _)| **name != network.name);
+        others.find_map(|(link, other, stance)| {
+            let address = assigns.shared(&stance.assigns)?;
+            let (network, other) = (network.name.clone(), other.clone());
+            Some(SameAddresses { network, address, other, link: link.clone() })
+        })
     }
 
     /// The networks whose containers the host reaches by this link.

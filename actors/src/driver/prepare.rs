@@ -24,6 +24,9 @@ impl Handler<Prepare> for Driver {
 
     fn handle(&mut self, Prepare(network): Prepare, _: &mut Context<Self>) -> Self::Result {
         let (lanes, log) = (self.lanes.clone(), self.log.clone());
+        if let Some(same) = self.stances.same_addresses(&network) {
+            return Box::pin(async move { Err(BridgeError::from(same).into()) });
+        }
         let (force, beside) = (network.force_address, self.stances.enter(&network));
         let (one_by_one, stances) = (self.one_by_one.clone(), self.stances.clone());
         Box::pin(async move {

@@ -22,7 +22,7 @@ use super::gateway::{self, VlanGateway};
 use super::look::{Link, read_address};
 use super::message::address_message;
 use super::routed;
-use crate::attach::{GatewayEnd, NoWayToRules, Overlap};
+use crate::attach::{GatewayEnd, NoWayToRules, Overlap, SameAddresses};
 use crate::kernel::sysctl::{Setting, has_ipv6};
 
 /// A bridge as a network wants it.
@@ -107,6 +107,9 @@ pub enum BridgeError {
     /// Its subnets get in the way of what the host has.
     #[error(transparent)]
     Overlap(#[from] Overlap),
+    /// Another network may give the same addresses.
+    #[error(transparent)]
+    SameAddresses(#[from] SameAddresses),
     /// The kernel was built without what it takes.
     #[error(
         "the kernel does not filter VLANs on bridges (CONFIG_BRIDGE_VLAN_FILTERING), which vlan and vlanTrunk need on {name}; leave them out, or use another kernel"
