@@ -17,6 +17,7 @@ mod daemon_config_dir;
 mod daemon_frames;
 mod daemon_http;
 mod daemon_log;
+mod daemon_peers;
 mod daemon_settings;
 mod daemon_status;
 mod daemon_user;
