@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 use structopt::StructOpt;
 
-use crate::ask::{AskError, ask};
+use crate::ask::{AskError, ask, read};
 
 #[derive(Debug, StructOpt)]
 pub(crate) struct Options {
@@ -19,8 +19,7 @@ pub(crate) struct Options {
 /// The text to print and how to end.
 pub(crate) fn run(options: &Options) -> Result<(String, ExitCode), AskError> {
     let answer = ask("status")?;
-    let board: Value =
-        serde_json::from_str(&answer).map_err(|e| AskError::Refused(e.to_string()))?;
+    let board: Value = read(&answer)?;
     let bad = || list(&board["degraded"]).iter().chain(list(&board["limited"]));
     let healthy = board["phase"] == "open" && bad().next().is_none();
     let text = if options.output == "json" { answer } else { table(&board) };
