@@ -72,7 +72,6 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         board.send_modify(|b| b.degraded.push("the store was damaged and is being rebuilt".into()));
     }
     let pages_listener = http::bind(settings.http_listen)
-        .await
         .map_err(|e| format!("http_listen {}: {e}", settings.http_listen))?;
     let group = peer::group(GROUP);
     let listener = Listener::bind(Path::new(&settings.socket_path), group)?;
