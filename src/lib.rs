@@ -10,6 +10,7 @@
 //! | `publish` | pure | who has which port of the host                                              |
 //! | `kernel` | hands | netlink, nftables, namespaces, the sockets' credentials: all that is `unsafe` |
 //! | `store`  | hands | what must survive the daemon: a SQLite file                                  |
+//! | `printable` | pure | text that others chose, as it is shown to people                              |
 //! | `errors` | pure  | the one place where our errors become CNI errors                             |
 //!
 //! Pure modules touch no file, socket, clock or thread; `tests/tidy.rs` holds them to it.
@@ -21,5 +22,6 @@ pub mod errors;
 pub mod ipam;
 pub mod kernel;
 pub mod policy;
+pub mod printable;
 pub mod publish;
 pub mod store;

@@ -19,6 +19,7 @@ mod daemon_folders;
 mod daemon_frames;
 mod daemon_http;
 mod daemon_log;
+mod daemon_peers;
 mod daemon_privileges;
 mod daemon_settings;
 mod daemon_status;

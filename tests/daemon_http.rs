@@ -1,11 +1,17 @@
 //! Metrics and health over HTTP.
 
+use std::io::Read;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::support::conf::{example, with};
-use crate::support::daemon::{Daemon, Options};
-use crate::support::eventually::eventually;
+use crate::support::daemon::{Daemon, HTTP, Options};
+use crate::support::eventually::{BOUND, eventually};
 use crate::support::plugin::Call;
+use crate::support::skip;
 
 /// The sum of a metric's samples that have all of `labels` (as `="ADD"`) in them.
 pub(crate) fn sample(text: &str, name: &str, labels: &[&str]) -> f64 {
@@ -109,4 +115,32 @@ fn health_and_readiness() {
     let ready: Value = serde_json::from_str(&body).expect("JSON");
     assert!(ready.is_object(), "{ready}");
     assert_eq!(daemon.get("/nothing-here").0, 404);
+}
+
+#[test]
+fn connections_that_say_nothing_keep_nobody_from_looking() {
+    // Two seconds for each 512 of them would be more than any test waits.
+    const COUNT: u64 = 4000;
+    let world = world!();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit");
+    if hard < COUNT + 1000 {
+        return skip("needs more descriptors than this process may have");
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(COUNT + 1000), hard).expect("set");
+    let daemon = world.daemon();
+    let silent: Vec<TcpStream> = world.host.run(|| {
+        let (address, until) = (HTTP.parse().expect("an address"), Instant::now() + BOUND);
+        let left = || until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let connect = |_| TcpStream::connect_timeout(&address, left()).expect("connected");
+        (0..COUNT).map(connect).collect()
+    });
+    assert_eq!(daemon.get("/healthz").0, 200);
+    let closed = |stream: &TcpStream| {
+        stream.set_nonblocking(true).expect("set");
+        let read = (&mut &*stream).read(&mut [0]);
+        !matches!(read, Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    assert!(closed(&silent[0]), "the oldest gave way");
+    // In the end, all are hung up on.
+    eventually("all to be closed", || silent.iter().all(closed).then_some(()));
 }

@@ -1,6 +1,11 @@
 //! The daemon over HTTP: `/metrics` for Prometheus, `/healthz` (is it alive?) and `/readyz` (would an
 //! ADD succeed?) for whoever supervises it. Read only, and nothing secret.
+//!
+//! Anybody on the host may connect. Connections that say nothing keep nobody from being answered: where there
+//! are too many, the oldest of them gives way.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,8 +20,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use slog::{Logger, debug, warn};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{oneshot, watch};
 
 use crate::board::{Board, Phase};
 use crate::messages::metrics::{Health, Render};
@@ -24,8 +29,12 @@ use crate::messages::metrics::{Health, Render};
 /// Connections served at a time. A scraper needs one; the others are for those who hold one and say
 /// nothing.
 const CONNECTIONS: usize = 512;
+/// How many may wait in the kernel. With few, one who comes among many waits a second for its next try.
+const BACKLOG: u32 = 4096;
 /// A client that takes longer to say what it wants is hung up on.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
+/// A client that takes longer to read its answer likewise.
+const TIME_TO_TAKE: Duration = Duration::from_secs(10);
 
 /// What the pages are made of.
 #[derive(Debug)]
@@ -38,15 +47,21 @@ pub(crate) struct Pages {
 }
 
 /// Listens. A port that is taken is an error at start, not a surprise at the first scrape.
-pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A daemon that is started again has its port at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves until the daemon ends.
 pub(crate) async fn run(listener: TcpListener, pages: Rc<Pages>) {
-    let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Rc::new(RefCell::new(Places::default()));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(e) => {
@@ -55,20 +70,83 @@ pub(crate) async fn run(listener: TcpListener, pages: Rc<Pages>) {
                 continue;
             }
         };
-        let pages = pages.clone();
-        actix_rt::spawn(async move {
-            let _place = place;
-            let service = service_fn(|request| answer(&pages, request));
-            let served = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(e) = served {
-                debug!(pages.log, "HTTP connection"; "error" => %e);
-            }
-        });
+        // Nobody is silent: all are being answered, and this one is asked to come again.
+        let Some((place, gives_way)) = Place::take(&places) else { continue };
+        actix_rt::spawn(serve(stream, pages.clone(), place, gives_way));
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    pages: Rc<Pages>,
+    place: Place,
+    gives_way: oneshot::Receiver<Infallible>,
+) {
+    let service = service_fn(|request| {
+        place.asks();
+        answer(&pages, request)
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let served = tokio::time::timeout(HEADER_TIMEOUT + TIME_TO_TAKE, served);
+    tokio::select! {
+        Ok(Err(e)) = served => debug!(pages.log, "HTTP connection"; "error" => %e),
+        _ = gives_way => {}
+        else => {}
+    }
+}
+
+/// Who is connected.
+#[derive(Debug, Default)]
+struct Places {
+    open: usize,
+    next: u64,
+    /// Those that have not asked for anything, the oldest first. One whose sender is dropped gives way.
+    silent: BTreeMap<u64, oneshot::Sender<Infallible>>,
+}
+
+/// The place of one connection, until this is dropped.
+#[derive(Debug)]
+struct Place {
+    number: u64,
+    places: Rc<RefCell<Places>>,
+    /// Where it has asked for something.
+    kept: RefCell<Option<oneshot::Sender<Infallible>>>,
+}
+
+impl Place {
+    /// A place, and what ends when it has to be given up. None if all are taken by those who have asked.
+    fn take(places: &Rc<RefCell<Places>>) -> Option<(Self, oneshot::Receiver<Infallible>)> {
+        let mut all = places.borrow_mut();
+        if all.open >= CONNECTIONS {
+            all.silent.pop_first()?;
+        }
+        let (keep, gives_way) = oneshot::channel();
+        let number = all.next;
+        all.next += 1;
+        all.open += 1;
+        all.silent.insert(number, keep);
+        drop(all);
+        Some((Self { number, places: places.clone(), kept: RefCell::default() }, gives_way))
+    }
+
+    /// It has asked for something, and is answered.
+    fn asks(&self) {
+        let keep = self.places.borrow_mut().silent.remove(&self.number);
+        if keep.is_some() {
+            self.kept.replace(keep);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.places.borrow_mut();
+        all.silent.remove(&self.number);
+        all.open -= 1;
     }
 }
 

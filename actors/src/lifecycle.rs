@@ -45,7 +45,7 @@ use crate::messages::publisher::Publish;
 use crate::messages::{Drain, ask};
 use crate::meters::Meters;
 use crate::policy_dir::PolicyDir;
-use crate::session::{House, Listener};
+use crate::session::{House, Listener, Memory};
 use crate::wiring::{self, DockerParts, Graph, Parts};
 
 /// How long each rank has to finish when the daemon stops.
@@ -82,7 +82,6 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         board.send_modify(|b| b.degraded.push("the store was damaged and is being rebuilt".into()));
     }
     let pages_listener = http::bind(settings.http_listen)
-        .await
         .map_err(|e| format!("http_listen {}: {e}", settings.http_listen))?;
     let listener = Listener::bind(Path::new(&settings.socket_path), readers)?;
 
@@ -130,6 +129,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         board: seen,
         meters,
         log: log.clone(),
+        memory: Memory::new(),
         host,
         readers,
         refusals: RefCell::default(),

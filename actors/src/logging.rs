@@ -1,10 +1,15 @@
 //! Logs: structured, on standard error, for people or one JSON object a line. Writing never holds up
 //! an actor: records go through a queue to a thread, and what does not fit is dropped and counted.
+//!
+//! What is in a record was often chosen by others, and is logged before it is checked. In JSON it cannot be
+//! taken for something else; for people it is escaped, all of it in one place.
 
-use std::io::LineWriter;
+use std::io::{self, LineWriter, Write};
 
+use quantum_cni::printable::printable;
 use quantum_config::settings::{CniServerConfig, LogFormat, LogLevel};
-use slog::{Drain, FnValue, Level, Logger, Record, o};
+use slog::{Drain, FnValue, Level, Logger, OwnedKVList, Record, o};
+use slog_term::{Decorator, RecordDecorator};
 
 /// How many records may wait for the writer.
 const QUEUE: usize = 8192;
@@ -21,7 +26,7 @@ pub(crate) fn logger(settings: &CniServerConfig) -> Logger {
     // Levels are sorted out before the queue: a record nobody wants costs nanoseconds.
     match settings.log_format {
         LogFormat::Terminal => {
-            let decorator = slog_term::TermDecorator::new().stderr().build();
+            let decorator = Escaping(slog_term::TermDecorator::new().stderr().build());
             let drain = slog_term::FullFormat::new(decorator).build().fuse();
             let queue = slog_async::Async::new(drain).chan_size(QUEUE).build();
             Logger::root(queue.filter_level(level).fuse(), o!())
@@ -47,4 +52,67 @@ pub(crate) fn logger(settings: &CniServerConfig) -> Logger {
 fn now() -> f64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map(|d| d.as_micros() as f64 / 1e6).unwrap_or_default()
+}
+
+/// Writes messages, keys and values so that a record is one line, and nothing but a line.
+struct Escaping<D>(D);
+
+impl<D: Decorator> Decorator for Escaping<D> {
+    fn with_record<F>(&self, record: &Record<'_>, values: &OwnedKVList, write: F) -> io::Result<()>
+    where
+        F: FnOnce(&mut dyn RecordDecorator) -> io::Result<()>,
+    {
+        self.0.with_record(record, values, |inner| {
+            write(&mut EscapingRecord { inner, is_ours: true })
+        })
+    }
+}
+
+/// One record.
+struct EscapingRecord<'a> {
+    inner: &'a mut dyn RecordDecorator,
+    /// What is written now is between the parts of a record: a space, or the end of its line.
+    is_ours: bool,
+}
+
+impl Write for EscapingRecord<'_> {
+    /// Texts come whole: the formatter writes what `fmt` gives it.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_ours {
+            self.inner.write_all(bytes)?;
+        } else {
+            let text = String::from_utf8_lossy(bytes);
+            self.inner.write_all(printable(&text).as_bytes())?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Each part of a record is others' but what stands between two.
+macro_rules! parts {
+    ($($start:ident is ours: $is_ours:literal),*) => {
+        $(fn $start(&mut self) -> io::Result<()> {
+            self.is_ours = $is_ours;
+            self.inner.$start()
+        })*
+    };
+}
+
+impl RecordDecorator for EscapingRecord<'_> {
+    parts! {
+        reset is ours: false,
+        start_whitespace is ours: true,
+        start_msg is ours: false,
+        start_timestamp is ours: false,
+        start_level is ours: false,
+        start_comma is ours: false,
+        start_key is ours: false,
+        start_value is ours: false,
+        start_location is ours: false,
+        start_separator is ours: false
+    }
 }

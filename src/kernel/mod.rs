@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // each use says why
 
 pub mod clock;
+pub mod closing;
 pub mod conntrack;
 mod error;
 pub mod fault;

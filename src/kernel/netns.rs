@@ -5,13 +5,14 @@
 
 use std::fs::File;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstat;
-use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use crate::attach::NetnsId;
 
@@ -65,11 +66,23 @@ pub struct Netns {
 nix::ioctl_none_bad!(ns_get_nstype, nix::request_code_none!(0xb7, 0x3));
 
 impl Netns {
-    /// Takes a descriptor that somebody handed over, after checking that it is what they say.
+    /// Takes a descriptor that we opened ourselves, after checking what it is.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, NetnsError> {
-        // In this order: the ioctl number could mean anything to a file outside nsfs.
-        let fs = fstatfs(fd.as_fd()).map_err(|e| NetnsError::Examine(e.into()))?;
-        if fs.filesystem_type() != NSFS_MAGIC {
+        let id = Self::examine(fd.as_fd())?;
+        Ok(Self { fd, id })
+    }
+
+    /// Takes a descriptor that [`Self::examine`] found to be this namespace.
+    pub(super) fn examined(fd: OwnedFd, id: NetnsId) -> Self {
+        Self { fd, id }
+    }
+
+    /// Which namespace a descriptor is open on, if it is one. This never blocks, whatever it is open on.
+    pub(super) fn examine(fd: BorrowedFd<'_>) -> Result<NetnsId, NetnsError> {
+        // In this order: only of a file in nsfs it is known that the kernel itself answers the rest. A file
+        // of FUSE or NFS would be asked of its server, and the ioctl number could mean anything to it.
+        let examine = |e: Errno| NetnsError::Examine(e.into());
+        if filesystem(fd).map_err(NetnsError::Examine)? != nsfs()? {
             return Err(NetnsError::NotANamespace);
         }
         // SAFETY: the descriptor is open for the whole call, the request takes no argument and
@@ -79,20 +92,17 @@ impl Netns {
             Ok(other) => return Err(NetnsError::OtherType(namespace_type(other))),
             // A descriptor opened with O_PATH, which cannot be entered either.
             Err(Errno::EBADF) => return Err(NetnsError::NotANamespace),
-            Err(e) => return Err(NetnsError::Examine(e.into())),
+            Err(e) => return Err(examine(e)),
         }
-        Self::trusted(fd).map_err(NetnsError::Examine)
+        let stat = fstat(fd).map_err(examine)?;
+        Ok(NetnsId { dev: stat.st_dev, ino: stat.st_ino })
     }
 
     /// The namespace the calling thread is in.
     pub fn current() -> Result<Self, NetnsError> {
         let file = File::open("/proc/thread-self/ns/net").map_err(NetnsError::Current)?;
-        Self::trusted(file.into()).map_err(NetnsError::Current)
-    }
-
-    fn trusted(fd: OwnedFd) -> io::Result<Self> {
-        let stat = fstat(fd.as_fd())?;
-        Ok(Self { fd, id: NetnsId { dev: stat.st_dev, ino: stat.st_ino } })
+        let stat = fstat(&file).map_err(|e| NetnsError::Current(e.into()))?;
+        Ok(Self { fd: file.into(), id: NetnsId { dev: stat.st_dev, ino: stat.st_ino } })
     }
 
     /// Which namespace this is: two descriptors of the same namespace have the same identity,
@@ -108,6 +118,31 @@ impl AsFd for Netns {
     }
 }
 
+/// The device number of nsfs, of which there is one.
+fn nsfs() -> Result<u64, NetnsError> {
+    static NSFS: OnceLock<u64> = OnceLock::new();
+    if let Some(known) = NSFS.get() {
+        return Ok(*known);
+    }
+    let here = Netns::current()?;
+    Ok(*NSFS.get_or_init(|| here.id.dev))
+}
+
+/// The device number of the file system that a descriptor is open on, from what the kernel has of the file
+/// in memory. `fstat` and `fstatfs` may ask a server.
+fn filesystem(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: `statx` is plain data for which all zeros is a valid value.
+    let mut found: libc::statx = unsafe { mem::zeroed() };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: the descriptor is open, the path is an empty text that ends, and the kernel writes one
+    // `statx` to `found`, which lives.
+    let result = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, 0, &raw mut found) };
+    match result {
+        0 => Ok(libc::makedev(found.stx_dev_major, found.stx_dev_minor)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Runs `visit` with the calling thread in `netns`, and brings the thread back.
 ///
 /// Keep visits short and open sockets in them: a socket stays in the namespace it was opened in, so
@@ -115,9 +150,11 @@ impl AsFd for Netns {
 /// thread that works on in a container's namespace is worse than a crash. A panic in `visit` is let
 /// through after the return.
 pub fn inside<T>(netns: &Netns, visit: impl FnOnce() -> T) -> Result<T, NetnsError> {
-    let home = Return(Netns::current()?);
+    let home = Netns::current()?;
     setns(netns, CloneFlags::CLONE_NEWNET)
         .map_err(|e| NetnsError::Enter { id: netns.id, source: e.into() })?;
+    // Not before: a thread that was not let in has not left, and may not be let "back" either.
+    let home = Return(home);
     let result = visit();
     drop(home);
     Ok(result)
@@ -149,7 +186,7 @@ fn namespace_type(flag: libc::c_int) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::testing::{in_private_netns, new_netns};
+    use crate::kernel::testing::{in_private_netns, new_netns, without_capabilities};
 
     fn open(path: &str) -> Result<Netns, NetnsError> {
         Netns::from_fd(File::open(path).unwrap().into())
@@ -198,6 +235,19 @@ mod tests {
             let visit = || inside(&other, || panic!("on purpose"));
             assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(visit)).is_err());
             assert_eq!(Netns::current().unwrap().id(), here);
+        });
+    }
+
+    #[test]
+    fn an_entry_that_is_refused_is_an_error_and_the_process_lives() {
+        in_private_netns(|| {
+            let other = new_netns();
+            let here = Netns::current().unwrap().id();
+            without_capabilities(|| {
+                let error = inside(&other, || panic!("it is not inside")).unwrap_err();
+                assert_eq!(error.errno(), libc::EPERM, "{error}");
+                assert_eq!(Netns::current().unwrap().id(), here);
+            });
         });
     }
 }

@@ -1,20 +1,24 @@
 //! The daemon's side of its socket: who is at the other end, and the descriptors they send.
 
+use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Group;
 
-/// How many descriptors come with one message: the container's namespace and the caller's own.
-const DESCRIPTORS: usize = 2;
+use super::closing;
+use super::netns::{Netns, NetnsError};
+
+/// How many descriptors can come with one message (`SCM_MAX_FD` of the kernel). There is room for all of
+/// them: the kernel itself closes what there is no room for, on the thread that receives.
+const MOST: usize = 253;
 
 // SAFETY: CMSG_SPACE only computes a length.
-const CONTROL: usize =
-    unsafe { libc::CMSG_SPACE((DESCRIPTORS * size_of::<RawFd>()) as u32) } as usize;
+const CONTROL: usize = unsafe { libc::CMSG_SPACE((MOST * size_of::<RawFd>()) as u32) } as usize;
 
 /// Control messages begin with a `cmsghdr`, so their buffer is aligned like one.
 #[repr(C)]
@@ -23,12 +27,71 @@ union Control {
     header: libc::cmsghdr,
 }
 
-/// Receives bytes and the descriptors that came with them, at most two, each closed on exec.
+/// Descriptors that a peer sent, each closed on exec. Only network namespaces can be taken out; the others
+/// are never closed by the thread that drops them, because that may block (see [`closing`]).
+#[derive(Debug)]
+pub struct Sent {
+    uid: u32,
+    descriptors: VecDeque<OwnedFd>,
+    refused: Vec<OwnedFd>,
+}
+
+impl Sent {
+    /// None yet, of a peer of this user.
+    pub fn new(uid: u32) -> Self {
+        Self { uid, descriptors: VecDeque::new(), refused: Vec::new() }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.descriptors.len()
+    }
+
+    /// The next one, in their order.
+    pub fn next_netns(&mut self) -> Option<Result<Netns, NetnsError>> {
+        let fd = self.descriptors.pop_front()?;
+        Some(match Netns::examine(fd.as_fd()) {
+            Ok(id) => Ok(Netns::examined(fd, id)),
+            Err(error) => {
+                self.refused.push(fd);
+                Err(error)
+            }
+        })
+    }
+
+    /// Has `connection` closed elsewhere, then all that are left, and drops `after` when they are. What came
+    /// with bytes that nobody received is closed with the connection, and may block as well; the peer sees
+    /// before that it is closed.
+    pub fn close(mut self, connection: OwnedFd, after: impl Send + 'static) {
+        let left = std::iter::once(connection).chain(self.left()).collect();
+        closing::close(self.uid, left, Some(Box::new(after)));
+    }
+
+    /// Nothing would have to be closed.
+    pub fn is_empty(&self) -> bool {
+        self.descriptors.is_empty() && self.refused.is_empty()
+    }
+
+    fn left(&mut self) -> impl Iterator<Item = OwnedFd> {
+        self.descriptors.drain(..).chain(self.refused.drain(..))
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if !self.is_empty() {
+            let left = self.left().collect();
+            closing::close(self.uid, left, None);
+        }
+    }
+}
+
+/// Receives bytes, and the descriptors that came with them.
 ///
 /// 0 bytes are the end of the stream. On a non-blocking socket with nothing to read the error is
-/// `WouldBlock`, as `tokio`'s `try_io` wants it. A message with more descriptors is an error
-/// (`InvalidData`) and all of its descriptors are closed.
-pub fn receive(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+/// `WouldBlock`, as `tokio`'s `try_io` wants it. Where the process cannot have another descriptor the error
+/// is `InvalidData`, and the kernel has closed what was left.
+pub fn receive(fd: BorrowedFd<'_>, buf: &mut [u8], sent: &mut Sent) -> io::Result<usize> {
     let mut into = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
     let mut control = Control { bytes: [0; CONTROL] };
     // SAFETY: `msghdr` is plain data for which all zeros is a valid value.
@@ -50,16 +113,15 @@ pub fn receive(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<(usize, Vec<Own
         }
     };
     // Taken into ownership before anything can fail, so that none leaks.
-    let descriptors = take_descriptors(&message);
+    take_descriptors(&message, &mut sent.descriptors);
     if message.msg_flags & libc::MSG_CTRUNC != 0 {
-        let why = "the peer sent more than two descriptors, or there was no room for one more";
+        let why = "the daemon has too many descriptors open to take those that came";
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
-    Ok((received, descriptors))
+    Ok(received)
 }
 
-fn take_descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
-    let mut descriptors = Vec::new();
+fn take_descriptors(message: &libc::msghdr, descriptors: &mut VecDeque<OwnedFd>) {
     // SAFETY: the kernel has filled the control buffer and set its length; the macros walk it
     // within that length, and the buffer is alive (`message` borrows nothing shorter).
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
@@ -76,14 +138,16 @@ fn take_descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
                     let raw = ptr::read_unaligned(data.cast::<RawFd>().add(i));
                     OwnedFd::from_raw_fd(raw)
                 };
-                descriptors.push(fd);
+                descriptors.push_back(fd);
             }
         }
         // SAFETY: as for CMSG_FIRSTHDR.
         header = unsafe { libc::CMSG_NXTHDR(message, header) };
     }
-    descriptors
 }
+
+/// The user of a peer that the kernel does not name (`overflowuid`).
+pub const NOBODY: u32 = 65534;
 
 /// Who opened a connection, as the kernel noted when they did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,9 +214,9 @@ pub fn group(named: &str) -> io::Result<Option<u32>> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::io::IoSlice;
-    use std::os::fd::AsFd;
+    use std::io::{IoSlice, Read};
     use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
 
     use nix::fcntl::{FcntlArg, fcntl};
     use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -168,12 +232,8 @@ mod tests {
         sendmsg::<()>(to.as_raw_fd(), &bytes, control, MsgFlags::empty(), None).unwrap();
     }
 
-    /// The inodes of open pipes among our descriptors tell whether one is still open.
-    fn is_open(inode: u64) -> bool {
-        std::fs::read_dir("/proc/self/fd").unwrap().any(|entry| {
-            let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
-            target.to_string_lossy() == format!("pipe:[{inode}]")
-        })
+    fn sent() -> Sent {
+        Sent::new(nix::unistd::geteuid().as_raw())
     }
 
     #[test]
@@ -183,31 +243,39 @@ mod tests {
             (File::open("/proc/self/ns/net").unwrap(), File::open("/proc/self/ns/pid").unwrap());
         send(&client, b"hello", &[&net, &pid]);
         send(&client, b"bare", &[]);
-        let mut buf = [0; 64];
-        let (n, fds) = receive(server.as_fd(), &mut buf).unwrap();
-        assert_eq!((&buf[..n], fds.len()), (&b"hello"[..], 2));
-        for (fd, file) in fds.iter().zip([&net, &pid]) {
+        let (mut buf, mut sent) = ([0; 64], sent());
+        let n = receive(server.as_fd(), &mut buf, &mut sent).unwrap();
+        assert_eq!((&buf[..n], sent.count()), (&b"hello"[..], 2));
+        for (fd, file) in sent.descriptors.iter().zip([&net, &pid]) {
             assert_eq!(fstat(fd).unwrap().st_ino, fstat(file).unwrap().st_ino);
             assert_eq!(fcntl(fd, FcntlArg::F_GETFD).unwrap(), libc::FD_CLOEXEC);
         }
-        let (n, fds) = receive(server.as_fd(), &mut buf).unwrap();
-        assert_eq!((&buf[..n], fds.len()), (&b"bare"[..], 0));
+        let n = receive(server.as_fd(), &mut buf, &mut sent).unwrap();
+        assert_eq!((&buf[..n], sent.count()), (&b"bare"[..], 2));
         drop(client);
-        assert_eq!(receive(server.as_fd(), &mut buf).unwrap().0, 0, "the end");
+        assert_eq!(receive(server.as_fd(), &mut buf, &mut sent).unwrap(), 0, "the end");
+        let ino = fstat(&net).unwrap().st_ino;
+        assert_eq!(sent.next_netns().unwrap().unwrap().id().ino, ino);
+        assert!(matches!(sent.next_netns(), Some(Err(NetnsError::OtherType("PID")))));
+        assert!(sent.next_netns().is_none() && !sent.is_empty());
     }
 
     #[test]
-    fn a_surplus_is_refused_and_nothing_of_it_stays_open() {
+    fn all_that_one_message_can_carry_is_received_and_closed_elsewhere() {
         let (client, server) = UnixStream::pair().unwrap();
-        let (reader, writer) = std::io::pipe().unwrap();
-        let inode = fstat(&reader).unwrap().st_ino;
-        let file = File::from(OwnedFd::from(reader));
-        send(&client, b"hello", &[&file, &file, &file]);
-        drop((file, writer));
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let file = File::from(OwnedFd::from(writer));
+        send(&client, b"hello", &[&file; MOST]);
+        drop(file);
         assert!(is_open_in_flight(&server), "the message is there");
-        let error = receive(server.as_fd(), &mut [0; 64]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert!(!is_open(inode));
+        let mut sent = sent();
+        assert_eq!(receive(server.as_fd(), &mut [0; 64], &mut sent).unwrap(), 5);
+        assert_eq!(sent.count(), MOST);
+        assert!(matches!(sent.next_netns(), Some(Err(NetnsError::NotANamespace))));
+        let (tell, told) = mpsc::channel::<()>();
+        sent.close(server.into(), tell);
+        assert!(told.recv().is_err(), "dropped when all are closed");
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "no end for writing is open");
     }
 
     fn is_open_in_flight(server: &UnixStream) -> bool {
@@ -219,7 +287,7 @@ mod tests {
     fn nothing_to_read_is_would_block() {
         let (_client, server) = UnixStream::pair().unwrap();
         server.set_nonblocking(true).unwrap();
-        let error = receive(server.as_fd(), &mut [0; 8]).unwrap_err();
+        let error = receive(server.as_fd(), &mut [0; 8], &mut sent()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 

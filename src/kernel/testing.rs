@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 
 use super::netns::Netns;
@@ -80,4 +81,24 @@ pub(crate) fn run(command: &str) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command}: {} {stderr}", output.status);
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// Runs a test on a thread of its own that has no capability any more, in the caller's namespaces.
+pub(crate) fn without_capabilities(test: impl FnOnce() + Send) {
+    /// `_LINUX_CAPABILITY_VERSION_3`, see capset(2).
+    const VERSION: u32 = 0x2008_0522;
+    let result = thread::scope(|scope| {
+        let run = || {
+            let (header, none) = ([VERSION, 0], [0_u32; 6]);
+            // SAFETY: the call reads a header of two words and, in this version, two times three; both
+            // are alive. It concerns this thread only.
+            let set = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+            assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+            test();
+        };
+        scope.spawn(run).join()
+    });
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
 }

@@ -15,6 +15,7 @@ pub(crate) mod inventory;
 pub(crate) mod ipam;
 pub(crate) mod knock;
 pub(crate) mod lines;
+pub(crate) mod lingering;
 pub(crate) mod netns;
 pub(crate) mod node;
 pub(crate) mod ping;

@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use quantum_config::cni::Environment;
 use quantum_config::wire::{self, Descriptor, HEADER, Header, Reply};
@@ -68,6 +69,13 @@ impl Client {
     /// Says that nothing more will come.
     pub(crate) fn finish(&self) {
         let _ = self.0.shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Has the daemon closed its end? Bytes that it sent may still be there.
+    pub(crate) fn is_closed(&self) -> bool {
+        let mut of = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        let polled = poll(&mut of, PollTimeout::ZERO).expect("polled");
+        polled > 0 && of[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
     }
 
     /// Reads the answer, within the bound.

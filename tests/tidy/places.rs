@@ -9,6 +9,7 @@ const PURE: &[&str] = &[
     "src/docker",
     "src/ipam",
     "src/policy",
+    "src/printable.rs",
     "src/publish",
     "src/errors.rs",
 ];

@@ -29,6 +29,8 @@ use crate::messages::docker::{Answer, Serve};
 const CONNECTIONS: usize = 256;
 /// Nobody else connects who would be slower.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Nor for the rest of a call.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// No call is longer, in bytes, also with thousands of ports.
 const LONGEST: usize = 4 << 20;
 /// After an error such as "too many open files", before the next try.
@@ -127,10 +129,11 @@ async fn answer(
         return Ok(page(StatusCode::METHOD_NOT_ALLOWED, r#"{"Err":"only POST"}"#.to_owned()));
     }
     let method = request.uri().path().trim_start_matches('/').to_owned();
-    let body = match Limited::new(request.into_body(), LONGEST).collect().await {
-        Ok(body) => body.to_bytes().to_vec(),
-        Err(_) => {
-            let said = r#"{"Err":"the request is too long, or was cut off"}"#;
+    let body = Limited::new(request.into_body(), LONGEST).collect();
+    let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => body.to_bytes().to_vec(),
+        _ => {
+            let said = r#"{"Err":"the request is too long, or was not complete in time"}"#;
             return Ok(page(StatusCode::BAD_REQUEST, said.to_owned()));
         }
     };

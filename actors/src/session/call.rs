@@ -1,20 +1,17 @@
 //! A CNI call: checked once more, carried out, counted, logged. The plugin has checked the
 //! environment already; who connects need not be our plugin.
 
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use quantum_cni::kernel::netns::Netns;
-use quantum_cni::kernel::peer::Credentials;
+use quantum_cni::kernel::peer::{Credentials, Sent};
 use quantum_config::cni::{self, CniError, Code, Command, Role};
 use quantum_config::ids::PluginName;
 use quantum_config::wire::{Call, Descriptor, Reply};
 use slog::{Logger, debug, error, info, o};
-use tokio::io::Interest;
-use tokio::net::UnixStream;
 
 use super::verbs::{self, Done, Undo};
-use super::{House, deliver, refuse};
+use super::{Connection, House, refuse};
 use crate::caller::Caller;
 
 /// How long a caller waits who does not say it.
@@ -38,16 +35,10 @@ pub(super) struct Checked {
 
 /// Serves a call; whatever happens, there is an answer. If it is not heard, what was made is taken
 /// back.
-pub(super) async fn serve(
-    house: &House,
-    connection: &mut UnixStream,
-    peer: Credentials,
-    call: Call,
-    descriptors: Vec<OwnedFd>,
-) {
+pub(super) async fn serve(house: &House, connection: &mut Connection, call: Call) {
     let begun = Instant::now();
     let seen = cni::peek(&call.stdin);
-    let log = logger(house, &peer, &call, seen.name);
+    let log = logger(house, connection.peer(), &call, seen.name);
     let command = call.env.command.clone();
     debug!(log, "request"; "traceparent" => call.traceparent.clone());
     let patience = match call.deadline_ms {
@@ -55,7 +46,7 @@ pub(super) async fn serve(
         said => Duration::from_millis(said),
     };
     let caller = Caller::new(patience);
-    let (outcome, delegate) = match check(house, call, descriptors, caller.clone()) {
+    let (outcome, delegate) = match check(house, call, connection.take_sent(), caller.clone()) {
         Ok(checked) => {
             let delegate = checked.delegate.clone();
             let work = verbs::carry_out(house, checked);
@@ -69,7 +60,7 @@ pub(super) async fn serve(
     }
     report(&log, begun.elapsed(), &outcome);
     let (reply, undo) = answer(outcome, &command, delegate, &seen.version);
-    let heard = !caller.has_left() && deliver(connection, &reply.encode(), &log).await;
+    let heard = !caller.has_left() && connection.deliver(&reply.encode(), &log).await;
     if let (false, Some(undo)) = (heard, undo) {
         info!(log, "taking back what nobody heard of");
         if let Err(e) = undo.run().await {
@@ -110,40 +101,22 @@ fn answer(
 }
 
 /// Waits for the work and tells it when the caller hangs up; the work itself ends in its own time.
-async fn watched<T>(connection: &UnixStream, caller: &Caller, work: impl Future<Output = T>) -> T {
+async fn watched<T>(
+    connection: &mut Connection,
+    caller: &Caller,
+    work: impl Future<Output = T>,
+) -> T {
     tokio::pin!(work);
     tokio::select! {
         outcome = &mut work => return outcome,
-        () = hung_up(connection) => caller.leave(),
+        () = connection.hung_up() => caller.leave(),
     }
     work.await
 }
 
-/// Returns when the peer has closed its end. It has said everything, so any byte that comes now is
-/// let pass.
-async fn hung_up(connection: &UnixStream) {
-    let mut scrap = [0; 64];
-    loop {
-        if connection.ready(Interest::READABLE).await.is_err() {
-            return;
-        }
-        match connection.try_read(&mut scrap) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
-    }
-}
-
-fn check(
-    house: &House,
-    call: Call,
-    descriptors: Vec<OwnedFd>,
-    caller: Caller,
-) -> Result<Checked, CniError> {
+fn check(house: &House, call: Call, sent: Sent, caller: Caller) -> Result<Checked, CniError> {
     let command = call.env.validate()?;
-    let namespaces = namespaces(house, command, &call, descriptors)?;
+    let namespaces = namespaces(house, command, &call, sent)?;
     let conf = match command {
         Command::Del => cni::Call::parse_for_del(&call.stdin)?,
         _ => cni::Call::parse(&call.stdin)?,
@@ -166,11 +139,11 @@ fn namespaces(
     house: &House,
     command: Command,
     call: &Call,
-    descriptors: Vec<OwnedFd>,
+    mut sent: Sent,
 ) -> Result<Namespaces, CniError> {
     let mut container = None;
-    for (role, fd) in call.descriptors.iter().zip(descriptors) {
-        let netns = Netns::from_fd(fd);
+    for role in &call.descriptors {
+        let Some(netns) = sent.next_netns() else { break };
         match role {
             Descriptor::Host => {
                 let id = netns.map(|n| n.id()).map_err(|e| {

@@ -1,23 +1,25 @@
 //! The socket: made so that nobody unauthorised can ever connect, and accepted from only while there
-//! are places, so that a burst waits in the kernel instead of in our memory.
+//! are places, so that a burst of root's waits in the kernel instead of in our memory. Other users have
+//! shares of their own, and who has used its share up is refused, so that no user waits for another.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Actor;
-use quantum_cni::kernel::socket_file;
-use slog::{Logger, warn};
-use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
+use quantum_cni::kernel::{closing, peer, socket_file};
+use quantum_config::cni::{CniError, Code};
+use slog::{Logger, debug, warn};
+use tokio::net::{UnixListener, UnixStream};
 
-use super::{House, Session};
+use super::shares::{Limits, Shares};
+use super::{Connection, House, Session, refuse};
 use crate::lifecycle::Failure;
 
 /// How many connections are served at a time.
-const PLACES: usize = 2048;
+const PLACES: Limits = Limits { root: 1536, each: 64, others: 512 };
 /// After an error such as "too many open files", before the next try.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -49,17 +51,55 @@ impl Listener {
 }
 
 async fn accept(socket: &UnixListener, house: Rc<House>, log: &Logger) {
-    let places = Arc::new(Semaphore::new(PLACES));
+    let places = Shares::new(PLACES);
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match socket.accept().await {
-            Ok((connection, _)) => {
-                Session::new(house.clone(), connection, place).start();
+            Ok((stream, _)) => {
+                if let Some(connection) = admit(stream, &places, log).await {
+                    Session::new(house.clone(), connection).start();
+                }
             }
             Err(error) => {
                 warn!(log, "accepting a connection"; "error" => %error);
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+/// Gives a connection its place. Nobody but root is waited for.
+async fn admit(stream: UnixStream, places: &Shares, log: &Logger) -> Option<Connection> {
+    let peer = match peer::credentials(stream.as_fd()) {
+        Ok(peer) => peer,
+        Err(error) => {
+            warn!(log, "asking the kernel who connected"; "error" => %error);
+            turn_away(stream, peer::NOBODY);
+            return None;
+        }
+    };
+    let place = match peer.uid {
+        0 => places.take(0, 1).await,
+        uid => places.try_take(uid, 1),
+    };
+    let Some(place) = place else {
+        debug!(log, "a user has too many connections"; "uid" => peer.uid);
+        let why = format!(
+            "user {} has {} connections, or all users but root together {}: close some and try again",
+            peer.uid, PLACES.each, PLACES.others
+        );
+        let error = CniError::new(Code::TryAgainLater, "the daemon takes no more connections")
+            .with_details(why);
+        // It fits into a socket that nothing was written to.
+        let _ = stream.try_write(&refuse(&error, None).encode());
+        turn_away(stream, peer.uid);
+        return None;
+    };
+    Some(Connection::new(stream, peer, place))
+}
+
+/// Closes a connection of which nothing was read.
+fn turn_away(stream: UnixStream, uid: u32) {
+    if let Ok(stream) = stream.into_std() {
+        closing::close(uid, vec![stream.into()], None);
     }
 }

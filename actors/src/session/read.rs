@@ -1,23 +1,23 @@
 //! Reading a request: who is it, what version, how long, which descriptors; and every way in which
-//! it can be wrong, each with an answer. Memory is taken for what the header announces only after
-//! the header was found good, and the time for the whole is short.
+//! it can be wrong, each with an answer. Memory is taken as bytes come, after the header was found good and
+//! there is as much as it announces, and the time for the whole is short.
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use quantum_cni::access::{self, Asked, Forbidden};
-use quantum_cni::kernel::peer::{self, Credentials};
 use quantum_config::cni::{CniError, Code};
-use quantum_config::wire::{HEADER, Header, Reply, Request, WireError};
-use tokio::io::Interest;
-use tokio::net::UnixStream;
+use quantum_config::wire::{HEADER, Header, MAX_DESCRIPTORS, Reply, Request, WireError};
+use tokio::time::{Instant, timeout_at};
 
-use super::refuse;
+use super::memory::TOGETHER;
+use super::{Connection, Memory, refuse};
 
 /// A plugin sends its request in one piece; who takes longer holds up a place for others.
 const TIME_TO_SEND: Duration = Duration::from_secs(5);
+/// What is taken at first for a body, in bytes. Most are shorter.
+const FIRST: usize = 16 * 1024;
 
 /// Why there is no request.
 pub(super) enum ReadError {
@@ -25,6 +25,8 @@ pub(super) enum ReadError {
     HungUp,
     /// It took too long.
     Slow,
+    /// Others are sending too much.
+    Busy,
     /// Reading failed.
     Io(io::Error),
     /// The peer may not use the socket.
@@ -38,6 +40,12 @@ impl fmt::Display for ReadError {
         match self {
             Self::HungUp => f.write_str("the peer hung up in the middle of its request"),
             Self::Slow => f.write_str("the peer did not finish its request in time"),
+            Self::Busy => write!(
+                f,
+                "others are sending it requests, and it keeps no more than {} MiB of those that are \
+                 not complete; try again",
+                TOGETHER >> 20
+            ),
             Self::Io(error) => write!(f, "reading the request: {error}"),
             Self::Forbidden(forbidden) => forbidden.fmt(f),
             Self::Wire(error) => error.fmt(f),
@@ -52,6 +60,7 @@ impl ReadError {
             Self::HungUp | Self::Io(_) => return None,
             Self::Wire(WireError::NoCommonVersion(..)) => return Some(Reply::refusal()),
             Self::Wire(WireError::Oversized(_)) | Self::Slow => Code::Io,
+            Self::Busy => Code::TryAgainLater,
             Self::Wire(_) => Code::IncompatibleProtocol,
             Self::Forbidden(_) => Code::Forbidden,
         };
@@ -61,48 +70,54 @@ impl ReadError {
     }
 }
 
-/// Reads the one request of a connection, and who asks.
+/// Reads the one request of a connection. The descriptors that came with it are as many as it says.
 pub(super) async fn request(
-    connection: &UnixStream,
+    connection: &mut Connection,
     readers: Option<u32>,
-) -> Result<(Credentials, Request, Vec<OwnedFd>), ReadError> {
-    let peer = peer::credentials(connection.as_fd()).map_err(ReadError::Io)?;
-    access::decide(&peer, readers, Asked::Connection).map_err(ReadError::Forbidden)?;
-    let read = tokio::time::timeout(TIME_TO_SEND, frame(connection)).await;
-    let (request, descriptors) = read.map_err(|_| ReadError::Slow)??;
-    Ok((peer, request, descriptors))
-}
-
-async fn frame(connection: &UnixStream) -> Result<(Request, Vec<OwnedFd>), ReadError> {
-    let mut descriptors = Vec::new();
+    memory: &Memory,
+) -> Result<Request, ReadError> {
+    let peer = connection.peer();
+    access::decide(peer, readers, Asked::Connection).map_err(ReadError::Forbidden)?;
+    let uid = peer.uid;
+    let deadline = Instant::now() + TIME_TO_SEND;
     let mut header = [0; HEADER];
-    fill(connection, &mut header, &mut descriptors).await?;
+    timeout_at(deadline, fill(connection, &mut header)).await.map_err(|_| ReadError::Slow)??;
     let header = Header::decode(&header).map_err(ReadError::Wire)?;
-    let mut body = vec![0; header.length as usize];
-    fill(connection, &mut body, &mut descriptors).await?;
-    if descriptors.len() != usize::from(header.descriptors) {
-        let found = u8::try_from(descriptors.len()).unwrap_or(u8::MAX);
+    let room = timeout_at(deadline, memory.take(uid, header.length)).await;
+    let _room = room.ok().flatten().ok_or(ReadError::Busy)?;
+    let body = timeout_at(deadline, body(connection, header.length as usize)).await;
+    let body = body.map_err(|_| ReadError::Slow)??;
+    let sent = connection.sent();
+    if sent != usize::from(header.descriptors) {
+        let found = u8::try_from(sent).unwrap_or(u8::MAX);
         return Err(ReadError::Wire(WireError::Descriptors(found)));
     }
-    let request = Request::decode(&header, &body).map_err(ReadError::Wire)?;
-    Ok((request, descriptors))
+    Request::decode(&header, &body).map_err(ReadError::Wire)
 }
 
-/// Fills the buffer; descriptors that come along are added to the others.
-async fn fill(
-    connection: &UnixStream,
-    mut buffer: &mut [u8],
-    descriptors: &mut Vec<OwnedFd>,
-) -> Result<(), ReadError> {
+/// As many bytes as the header announced, in memory that grows with what comes.
+async fn body(connection: &mut Connection, length: usize) -> Result<Vec<u8>, ReadError> {
+    let mut body = Vec::new();
+    while body.len() < length {
+        let begin = body.len();
+        body.resize(length.min(begin + begin.max(FIRST)), 0);
+        fill(connection, body.get_mut(begin..).unwrap_or_default()).await?;
+    }
+    Ok(body)
+}
+
+/// Fills the buffer.
+async fn fill(connection: &mut Connection, mut buffer: &mut [u8]) -> Result<(), ReadError> {
     while !buffer.is_empty() {
-        let received = connection
-            .async_io(Interest::READABLE, || peer::receive(connection.as_fd(), buffer))
-            .await;
-        let (n, mut more) = received.map_err(ReadError::Io)?;
+        let n = connection.receive(buffer).await.map_err(ReadError::Io)?;
         if n == 0 {
             return Err(ReadError::HungUp);
         }
-        descriptors.append(&mut more);
+        // Refused as soon as it is known: they are open files of ours.
+        if connection.sent() > usize::from(MAX_DESCRIPTORS) {
+            let found = u8::try_from(connection.sent()).unwrap_or(u8::MAX);
+            return Err(ReadError::Wire(WireError::Descriptors(found)));
+        }
         buffer = buffer.get_mut(n..).unwrap_or_default();
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use quantum_cni::printable::printable_document;
 use quantum_config::ask::Ask;
 use quantum_config::wire::{
     Control, DEFAULT_SOCKET, HEADER, Header, Reply, SOCKET_VARIABLE, WireError,
@@ -53,11 +54,17 @@ pub(crate) fn ask(question: &str) -> Result<String, AskError> {
     put(&Control { question: question.to_owned(), ..Control::default() }, PATIENCE)
 }
 
+/// An answer as it is shown to people: names in it are chosen by others.
+pub(crate) fn read<T: DeserializeOwned>(answer: &str) -> Result<T, AskError> {
+    let document = serde_json::from_str(answer).map(printable_document);
+    document.and_then(serde_json::from_value).map_err(|e| AskError::Refused(e.to_string()))
+}
+
 /// Asks about policy. Gives the answer as it came, and as what it says.
 pub(crate) fn ask_policy<T: DeserializeOwned>(asked: &Ask) -> Result<(String, T), AskError> {
     let control = asked.control().map_err(|error| AskError::Question(error.to_string()))?;
     let text = put(&control, LONG_PATIENCE)?;
-    let answer = serde_json::from_str(&text).map_err(|e| AskError::Refused(e.to_string()))?;
+    let answer = read(&text)?;
     Ok((text, answer))
 }
 

@@ -13,6 +13,7 @@ mod table;
 use std::io::Write;
 use std::process::ExitCode;
 
+use quantum_cni::printable::printable_lines;
 use structopt::StructOpt;
 use structopt::clap::ErrorKind;
 
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
             code
         }
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "quantumctl: {error}");
+            let _ = writeln!(std::io::stderr(), "quantumctl: {}", printable_lines(&error));
             trouble
         }
     }

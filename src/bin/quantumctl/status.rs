@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 use structopt::StructOpt;
 
-use crate::ask::{AskError, ask};
+use crate::ask::{AskError, ask, read};
 
 #[derive(Debug, StructOpt)]
 pub(crate) struct Options {
@@ -19,8 +19,7 @@ pub(crate) struct Options {
 /// The text to print and how to end.
 pub(crate) fn run(options: &Options) -> Result<(String, ExitCode), AskError> {
     let answer = ask("status")?;
-    let board: Value =
-        serde_json::from_str(&answer).map_err(|e| AskError::Refused(e.to_string()))?;
+    let board: Value = read(&answer)?;
     let is_well = |reasons: &Value| list(reasons).is_empty();
     let healthy = board["phase"] == "open"
         && ["unmet", "degraded", "limited"].iter().all(|key| is_well(&board[*key]));
