@@ -32,6 +32,9 @@
 
 mod error;
 mod forwarding;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod leases;
 mod ledger;
 pub mod net_d;

@@ -14,6 +14,9 @@
 
 mod error;
 mod flows;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod local;
 mod message;
 mod sought;

@@ -51,7 +51,7 @@ pub(super) fn lead(
 }
 
 /// An expression that goes to a chain.
-fn goto(to: &ChainName) -> Vec<u8> {
+pub(super) fn goto(to: &ChainName) -> Vec<u8> {
     let name = [to.as_str().as_bytes(), &[0]].concat();
     let verdict =
         [nest(VERDICT_CODE, &[NFT_GOTO.to_be_bytes().to_vec()]), nest(VERDICT_CHAIN, &[name])];
@@ -91,7 +91,7 @@ pub(super) fn misled(socket: &mut NetfilterSocket, ours: &Doors) -> Result<Doors
 }
 
 /// Where a rule leads that does nothing else.
-fn leads_to(list: &[u8]) -> Option<ChainName> {
+pub(super) fn leads_to(list: &[u8]) -> Option<ChainName> {
     let mut all = expressions(list);
     let (Some((name, data)), None) = (all.next(), all.next()) else { return None };
     let data = attribute(data, IMMEDIATE_DATA).filter(|_| name == "immediate")?;
