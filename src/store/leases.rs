@@ -218,6 +218,11 @@ mod tests {
         assert_eq!(store.take_over(&network).expect("no folder"), []);
         let leases = dir.path().join("n");
         fs::create_dir(&leases).expect("a folder");
+        let fifo = leases.join("10.0.0.6");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        let error = store.take_over(&network).expect_err("nobody writes into it").to_string();
+        assert!(error.contains("10.0.0.6") && error.contains("regular file"), "{error}");
+        fs::remove_file(fifo).expect("removed");
         for (file, text) in
             [("10.0.0.3", "old\r\neth0"), ("last_reserved_ip.0", "10.0.0.4"), ("lock", "")]
         {
