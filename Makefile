@@ -29,6 +29,7 @@ BENCH_ARGS ?=
 # How long each fuzz target runs, in seconds, and the compiler: libFuzzer needs options that a stable
 # one has only when it is told to.
 FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(patsubst fuzz/targets/%.rs,%,$(wildcard fuzz/targets/*.rs))
 FUZZ_CARGO ?= RUSTC_BOOTSTRAP=1 cargo
 FUZZ_FLAGS := -timeout=10 -rss_limit_mb=1024 -max_len=4096 -print_final_stats=1
 
@@ -89,18 +90,20 @@ conformance: build ## Runs the conformance cases beside the reference plugins, a
 	@dist/tools.sh peers || true
 	QUANTUM_CONFORMANCE_PEERS=$(PEER_DIR) cargo test --test conformance
 
-fuzz: ## Feeds configurations and frames made up by libFuzzer (FUZZ_SECONDS=… for each target)
+fuzz: ## Feeds what strangers may send, made up by libFuzzer (FUZZ_SECONDS=… for each of FUZZ_TARGETS=…)
 	@dist/tools.sh build fuzz
-	@mkdir -p $(TARGET)/fuzz-corpus/netconf $(TARGET)/fuzz-corpus/wire
-	$(FUZZ_CARGO) fuzz run netconf $(TARGET)/fuzz-corpus/netconf fuzz/corpus/netconf -- \
-		-max_total_time=$(FUZZ_SECONDS) $(FUZZ_FLAGS) -dict=fuzz/netconf.dict
-	$(FUZZ_CARGO) fuzz run wire $(TARGET)/fuzz-corpus/wire fuzz/corpus/wire -- \
-		-max_total_time=$(FUZZ_SECONDS) $(FUZZ_FLAGS)
+	@set -eu; for target in $(FUZZ_TARGETS); do \
+		mkdir -p $(TARGET)/fuzz-corpus/$$target; \
+		dictionary=fuzz/$$target.dict; \
+		(set -x; $(FUZZ_CARGO) fuzz run $$target $(TARGET)/fuzz-corpus/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) $(FUZZ_FLAGS) $$([ ! -e $$dictionary ] || echo -dict=$$dictionary)); \
+	done
 
 check: ## Format, lints, dependencies, the rules of the house, the documentation of the code
 	@dist/tools.sh build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p quantum-cni --features fuzzing -- -D warnings
 	@if command -v cargo-deny >/dev/null; then \
 		set -x; cargo deny --workspace check $(DENY); \
 	else \

@@ -20,7 +20,7 @@ use crate::support::plugin::Call;
 use crate::support::ports::publishing;
 use crate::support::skip;
 use crate::support::traffic::{Echo, PATIENCE, SILENCE, udp_answers};
-use crate::support::unit::{self, Unit};
+use crate::support::unit::{self, Settings, Unit};
 use crate::support::world::{OUTSIDE, World};
 
 /// As `systemd-analyze` counts: 0 is locked up, 10 is unsafe.
@@ -42,14 +42,15 @@ fn systemd_calls_the_unit_safe() {
 
 /// The daemon under the unit, ready.
 fn confined(world: &World, options: &Options, unit: &Unit) -> Daemon {
-    let mut daemon = begun(world, options, unit, true);
+    let mut daemon = begun(world, options, unit, Settings::InPlace);
     daemon.wait_ready();
     daemon
 }
 
-fn begun(world: &World, options: &Options, unit: &Unit, sets: bool) -> Daemon {
+fn begun(world: &World, options: &Options, unit: &Unit, settings: Settings<'_>) -> Daemon {
     let mut command = command(&world.host, world.paths(), &options.args);
-    unit.confine(&mut command, &[&world.paths().root], sets);
+    command.envs(options.vars.clone());
+    unit.confine(&mut command, &[&world.paths().root], settings);
     Daemon::spawn(command, &world.host, world.paths())
 }
 
@@ -165,7 +166,7 @@ fn what_it_was_not_given_it_says_at_its_start() {
     let world = world!();
     let unit = Unit::read().with_capabilities(&["CAP_NET_ADMIN"]);
     let has_mounts = entered() == Ok(Entered::Root);
-    let mut daemon = begun(&world, &Options::default(), &unit, !has_mounts);
+    let mut daemon = begun(&world, &Options::default(), &unit, Settings::Nowhere);
     assert!(daemon.serves_or_ended(), "it goes on without");
     let expected = ["CAP_SYS_ADMIN", "/proc/sys/net"];
     let expected = &expected[..if has_mounts { 2 } else { 1 }];
@@ -188,4 +189,29 @@ fn what_it_was_not_given_it_says_at_its_start() {
     }
     assert!(!said.iter().any(|line| line.contains("CAP_NET_ADMIN")), "{said:?}");
     assert!(Path::new(&world.paths().socket).exists());
+}
+
+#[test]
+fn where_settings_cannot_be_written_it_is_given_another_place() {
+    if !cfg!(target_arch = "x86_64") {
+        return skip("the numbers of the system calls are those of x86_64");
+    }
+    let world = world!();
+    if entered() != Ok(Entered::Root) {
+        return skip("the mounts of the machine are left to root of the machine");
+    }
+    let folder = world.paths().root.join("settings");
+    std::fs::create_dir(&folder).expect("a folder");
+    let place = folder.to_str().expect("UTF-8");
+    let options = Options::default().var("QUANTUM_PROC_SYS_NET", place);
+    let mut daemon = begun(&world, &options, &Unit::read(), Settings::At(&folder));
+    daemon.wait_ready();
+    let keys = json!({ "sysctl": { "net.ipv4.conf.IFNAME.rp_filter": "2" } });
+    let container = attach(&world, "c1", &dual("else", 61, keys));
+    let inside = |path: &str| container.netns.output("cat", &format!("/proc/sys/net/{path}"));
+    assert_eq!(inside("ipv4/conf/eth0/rp_filter").trim(), "2");
+    assert_eq!(inside("ipv6/conf/eth0/keep_addr_on_down").trim(), "1");
+    let outside = world.host.output("cat", "/proc/sys/net/ipv4/ip_forward");
+    assert_eq!(outside.trim(), "1");
+    nothing_was_refused(&world);
 }

@@ -23,7 +23,7 @@ pub fn unmet(state_dir: &Path) -> Vec<String> {
     let setting = Setting::Forward4.path();
     if let Some(why) = cannot_write(&setting) {
         found.push(format!(
-            "cannot write {}: {why}: settings of the host and of containers below /proc/sys/net stay as they are; mount it so that it can be written to",
+            "cannot write {}: {why}: settings of the host and of containers below /proc/sys/net stay as they are; mount it so that it can be written to, or elsewhere and say where by QUANTUM_PROC_SYS_NET",
             setting.display()
         ));
     }

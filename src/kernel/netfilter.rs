@@ -130,6 +130,8 @@ pub(super) fn written(kind: u16, value: &[u8]) -> Vec<u8> {
 pub(super) struct Message<'a> {
     pub(super) kind: u16,
     pub(super) flags: u16,
+    /// That of the request that it answers.
+    pub(super) number: u32,
     pub(super) body: &'a [u8],
 }
 
@@ -140,9 +142,10 @@ pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>>
         let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
         let kind = u16::from_ne_bytes([header[4], header[5]]);
         let flags = u16::from_ne_bytes([header[6], header[7]]);
+        let number = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
         let body = datagram.get(NLMSG_HEADER..length)?;
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Message { kind, flags, body })
+        Some(Message { kind, flags, number, body })
     })
 }
 

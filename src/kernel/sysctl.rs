@@ -4,11 +4,23 @@
 //! of a container is written during a visit (`netns::inside`).
 
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::sync::OnceLock;
+use std::{env, fmt, fs, io};
 
 use quantum_config::cni::Sysctl;
 use quantum_config::ids::IfName;
 use quantum_config::sysctl::SysctlName;
+
+/// Names another place where the machine's `/proc/sys/net` is mounted. In a container `/proc/sys` can only be
+/// read, unless it is privileged; what is mounted from the host can be written to.
+const ELSEWHERE: &str = "QUANTUM_PROC_SYS_NET";
+
+/// Where the settings are. Wherever it is mounted, it shows the network namespace of the thread.
+fn root() -> &'static Path {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    let elsewhere = || env::var_os(ELSEWHERE).filter(|path| !path.is_empty());
+    ROOT.get_or_init(|| elsewhere().map_or_else(|| "/proc/sys/net".into(), PathBuf::from))
+}
 
 /// A setting that we write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,31 +65,29 @@ impl Setting<'_> {
     /// Its file.
     pub fn path(&self) -> PathBuf {
         // A name cannot hold a slash, and as a path (unlike in `sysctl a.b.c`) dots in it are safe.
-        let of =
-            |link: &IfName, key| ["/proc/sys/net/ipv6/conf", link.as_str(), key].iter().collect();
-        let below = |folder: &str, link: &IfName, key| -> PathBuf {
-            ["/proc/sys/net", folder, link.as_str(), key].iter().collect()
+        let below = |folder: &str, link: &IfName, key: &str| {
+            [root(), Path::new(folder), Path::new(link.as_str()), Path::new(key)].iter().collect()
         };
+        let of4 = |link: &IfName, key| below("ipv4/conf", link, key);
+        let of6 = |link: &IfName, key| below("ipv6/conf", link, key);
         match self {
-            Self::ProxyArpOnLink(link) => below("ipv4/conf", link, "proxy_arp_pvlan"),
-            Self::ProxyNdp(link) => below("ipv6/conf", link, "proxy_ndp"),
+            Self::ProxyArpOnLink(link) => of4(link, "proxy_arp_pvlan"),
+            Self::ProxyNdp(link) => of6(link, "proxy_ndp"),
             Self::ProxyDelay4(link) => below("ipv4/neigh", link, "proxy_delay"),
             Self::ProxyDelay6(link) => below("ipv6/neigh", link, "proxy_delay"),
-            Self::Forward4 => "/proc/sys/net/ipv4/ip_forward".into(),
-            Self::Forward6 => "/proc/sys/net/ipv6/conf/all/forwarding".into(),
-            Self::LinkForwards4(link) => below("ipv4/conf", link, "forwarding"),
-            Self::LinkForwards6(link) => of(link, "forwarding"),
-            Self::AcceptRedirects4 => "/proc/sys/net/ipv4/conf/all/accept_redirects".into(),
-            Self::RouteLocalnet(link) => {
-                ["/proc/sys/net/ipv4/conf", link.as_str(), "route_localnet"].iter().collect()
-            }
-            Self::DisableIpv6(link) => of(link, "disable_ipv6"),
-            Self::LoopbackDisableIpv6 => "/proc/sys/net/ipv6/conf/lo/disable_ipv6".into(),
-            Self::AcceptRa(link) => of(link, "accept_ra"),
-            Self::KeepAddrOnDown(link) => of(link, "keep_addr_on_down"),
-            Self::NdiscNotify(link) => of(link, "ndisc_notify"),
-            Self::AcceptDad(link) => of(link, "accept_dad"),
-            Self::EnhancedDad(link) => of(link, "enhanced_dad"),
+            Self::Forward4 => root().join("ipv4/ip_forward"),
+            Self::Forward6 => root().join("ipv6/conf/all/forwarding"),
+            Self::LinkForwards4(link) => of4(link, "forwarding"),
+            Self::LinkForwards6(link) => of6(link, "forwarding"),
+            Self::AcceptRedirects4 => root().join("ipv4/conf/all/accept_redirects"),
+            Self::RouteLocalnet(link) => of4(link, "route_localnet"),
+            Self::DisableIpv6(link) => of6(link, "disable_ipv6"),
+            Self::LoopbackDisableIpv6 => root().join("ipv6/conf/lo/disable_ipv6"),
+            Self::AcceptRa(link) => of6(link, "accept_ra"),
+            Self::KeepAddrOnDown(link) => of6(link, "keep_addr_on_down"),
+            Self::NdiscNotify(link) => of6(link, "ndisc_notify"),
+            Self::AcceptDad(link) => of6(link, "accept_dad"),
+            Self::EnhancedDad(link) => of6(link, "enhanced_dad"),
         }
     }
 
@@ -111,7 +121,8 @@ impl fmt::Display for Setting<'_> {
 
 /// The file of a setting that a network names; its name leads nowhere else.
 pub fn file(name: &SysctlName) -> PathBuf {
-    Path::new("/proc/sys").join(name.path())
+    let below = name.path().strip_prefix("net/");
+    below.map_or_else(|| Path::new("/proc/sys").join(name.path()), |below| root().join(below))
 }
 
 /// The value of a setting in the network namespace of this thread.

@@ -17,7 +17,7 @@ use std::path::Path;
 use quantum_config::cni::{Definition, RangeSet};
 use quantum_config::ids::{AttachmentKey, ContainerId, IfName, InvalidId, NetworkName};
 
-use super::{Change, Store, StoreError};
+use super::{Change, Store, StoreError, small_file};
 use crate::ipam::{IDLE_MAX, Known, KnownState};
 
 /// What a lease of an old release is for: it does not say, and this is what every runtime calls the
@@ -65,26 +65,41 @@ fn read(dir: &Path, network: &NetworkName, sets: &[RangeSet]) -> Result<Vec<Know
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(StoreError::of_file("read the leases in", dir)(e)),
     };
-    let (mut known, mut last) = (Vec::new(), vec![None; sets.len()]);
+    let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(StoreError::of_file("read the leases in", dir))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let text = || {
-            fs::read(&path)
-                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-                .map_err(StoreError::of_file("read the lease", &path))
-        };
+        if name.parse::<IpAddr>().is_ok() || set_of(&name).is_some() {
+            let bytes = small_file::read(&path);
+            let bytes = bytes.map_err(StoreError::of_file("read the lease", &path))?;
+            files.push((name, String::from_utf8_lossy(&bytes).into_owned()));
+        }
+    }
+    taken_over(&files, network, sets).map_err(|(file, why)| StoreError::Damaged {
+        doing: "take over the lease".into(),
+        path: dir.join(file),
+        why: why.to_string(),
+    })
+}
+
+/// The range set that a file tells the last address of.
+fn set_of(file: &str) -> Option<usize> {
+    file.strip_prefix(LAST)?.parse().ok()
+}
+
+/// What these files say, each with its name. The error names one.
+pub(super) fn taken_over(
+    files: &[(String, String)],
+    network: &NetworkName,
+    sets: &[RangeSet],
+) -> Result<Vec<Known>, (String, InvalidId)> {
+    let (mut known, mut last) = (Vec::new(), vec![None; sets.len()]);
+    for (name, text) in files {
         if let Ok(address) = name.parse::<IpAddr>() {
-            let key = owner(network, address, &text()?).map_err(|e| StoreError::Damaged {
-                doing: "take over the lease".into(),
-                path: path.clone(),
-                why: e.to_string(),
-            })?;
+            let key = owner(network, address, text).map_err(|e| (name.clone(), e))?;
             known.push(Known { address, state: KnownState::Held(key) });
-        } else if let Some(set) = name.strip_prefix(LAST).and_then(|n| n.parse::<usize>().ok())
-            && let Some(place) = last.get_mut(set)
-        {
-            *place = text()?.trim().parse::<IpAddr>().ok();
+        } else if let Some(place) = set_of(name).and_then(|set| last.get_mut(set)) {
+            *place = text.trim().parse::<IpAddr>().ok();
         }
     }
     known.sort_by_key(|k| k.address);
@@ -203,6 +218,11 @@ mod tests {
         assert_eq!(store.take_over(&network).expect("no folder"), []);
         let leases = dir.path().join("n");
         fs::create_dir(&leases).expect("a folder");
+        let fifo = leases.join("10.0.0.6");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        let error = store.take_over(&network).expect_err("nobody writes into it").to_string();
+        assert!(error.contains("10.0.0.6") && error.contains("regular file"), "{error}");
+        fs::remove_file(fifo).expect("removed");
         for (file, text) in
             [("10.0.0.3", "old\r\neth0"), ("last_reserved_ip.0", "10.0.0.4"), ("lock", "")]
         {

@@ -33,6 +33,9 @@
 mod error;
 pub mod folder;
 mod forwarding;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod leases;
 mod ledger;
 pub mod net_d;

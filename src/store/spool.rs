@@ -63,7 +63,7 @@ pub fn remove(tombstone: &Path) -> io::Result<()> {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Box<Call>, WireError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Box<Call>, WireError> {
     let (header, body) = bytes.split_first_chunk::<HEADER>().ok_or(WireError::Truncated)?;
     let header = Header::decode(header)?;
     if body.len() != header.length as usize {

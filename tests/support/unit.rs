@@ -2,7 +2,7 @@
 //! system of `dist/quantum-cnid.service`, which is read, so that the unit is what is tested.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -31,6 +31,17 @@ const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 /// Where the unit is.
 pub(crate) fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/quantum-cnid.service")
+}
+
+/// Where the kernel's settings can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settings<'p> {
+    /// Where they always are.
+    InPlace,
+    /// Nowhere.
+    Nowhere,
+    /// In this folder, below one that is writable, as in a container that has the host's mounted.
+    At(&'p Path),
 }
 
 /// What of the unit is held to.
@@ -74,20 +85,34 @@ impl Unit {
         self
     }
 
-    /// Has a command run so, with nothing that it can write to but what is below `writable`, and no settings
-    /// of the kernel either where `sets` is false.
-    pub(crate) fn confine(&self, command: &mut Command, writable: &[&Path], sets: bool) {
+    /// Has a command run so, with nothing that it can write to but what is below `writable`, and settings of
+    /// the kernel.
+    pub(crate) fn confine(
+        &self,
+        command: &mut Command,
+        writable: &[&Path],
+        settings: Settings<'_>,
+    ) {
         let mut filter = self.filter();
         let capabilities = self.capabilities.clone();
         let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).expect("a path");
         let own: Vec<CString> = writable.iter().map(|path| text(path)).collect();
         let kernel = ["/proc", "/sys", "/dev"].map(|path| text(Path::new(path)));
+        let elsewhere = match settings {
+            Settings::At(folder) => Some(text(folder)),
+            Settings::InPlace | Settings::Nowhere => None,
+        };
+        let in_place = settings == Settings::InPlace;
         let has_mounts = entered() == Ok(Entered::Root);
         // SAFETY: system calls only; nothing is allocated and no lock is taken after the fork.
         unsafe {
             command.pre_exec(move || {
                 if has_mounts {
-                    make_read_only(&own, if sets { &kernel } else { &[] })?;
+                    done(libc::unshare(libc::CLONE_NEWNS))?;
+                    if let Some(folder) = &elsewhere {
+                        bind(c"/proc/sys/net", folder)?;
+                    }
+                    make_read_only(&own, if in_place { &kernel } else { &[] })?;
                 }
                 libc::umask(0o077);
                 for number in (0..64).filter(|number| !capabilities.contains(number)) {
@@ -185,15 +210,10 @@ fn family(name: &str) -> u32 {
     u32::try_from(number).expect("a number")
 }
 
-/// In a mount namespace of its own: everything can only be read, but for what is below these.
+/// Everything can only be read, but for what is below these.
 fn make_read_only(own: &[CString], kernel: &[CString]) -> io::Result<()> {
-    // SAFETY: it has no argument but a number.
-    done(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
     for path in own {
-        let (path, none) = (path.as_ptr(), std::ptr::null());
-        let flags = libc::MS_BIND | libc::MS_REC;
-        // SAFETY: the path lives until the call returns, and the others may be null for a bind mount.
-        done(unsafe { libc::mount(path, path, none, flags, none.cast()) })?;
+        bind(path, path)?;
     }
     set_attributes(c"/", libc::MOUNT_ATTR_RDONLY, 0)?;
     for path in own.iter().chain(kernel) {
@@ -202,8 +222,14 @@ fn make_read_only(own: &[CString], kernel: &[CString]) -> io::Result<()> {
     Ok(())
 }
 
+fn bind(from: &CStr, to: &CStr) -> io::Result<()> {
+    let (none, flags) = (std::ptr::null(), libc::MS_BIND | libc::MS_REC);
+    // SAFETY: the paths live until the call returns, and the others may be null for a bind mount.
+    done(unsafe { libc::mount(from.as_ptr(), to.as_ptr(), none, flags, none.cast()) })
+}
+
 /// Of a mount and all below it.
-fn set_attributes(path: &std::ffi::CStr, set: u64, clear: u64) -> io::Result<()> {
+fn set_attributes(path: &CStr, set: u64, clear: u64) -> io::Result<()> {
     let attributes =
         libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
     // SAFETY: the path and the attributes live until the call returns.

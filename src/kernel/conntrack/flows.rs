@@ -51,7 +51,7 @@ fn own_addresses() -> io::Result<HashSet<IpAddr>> {
 }
 
 /// An entry as a flow; none if it lacks an address, which no kernel's does.
-fn flow(entry: &Entry, host: &HashSet<IpAddr>) -> Option<LiveFlow> {
+pub(super) fn flow(entry: &Entry, host: &HashSet<IpAddr>) -> Option<LiveFlow> {
     let (original, reply) = (&entry.original, &entry.reply);
     let (from, sent_to, to) = (original.source?, original.destination?, reply.source?);
     let is_host = |address: IpAddr| address.is_loopback() || host.contains(&address);

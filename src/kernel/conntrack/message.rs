@@ -185,7 +185,8 @@ pub(super) fn read(
         match message.message_type() {
             NLMSG_ERROR | NLMSG_DONE => {
                 let code = parse_i32(message.payload().get(..4).unwrap_or(&[0; 4]))?;
-                let result = if code == 0 { Ok(()) } else { Err(Errno::from_raw(-code)) };
+                let result =
+                    if code == 0 { Ok(()) } else { Err(Errno::from_raw(code.saturating_neg())) };
                 take(Answered::Ended { number, result });
             }
             NEW => {

@@ -14,6 +14,9 @@
 
 mod error;
 mod flows;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod held;
 mod local;
 mod message;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Instant;
 
 use netlink_packet_core::{DefaultNla, Nla};
+use nix::libc;
 use quantum_config::cni::{Family, Transport};
 
 use super::message::{self, Answered, CTA_ID, CTA_ZONE};
@@ -18,6 +19,16 @@ const US: &str = "10.9.0.2";
 const PEER: &str = "10.9.0.3";
 const OTHER: &str = "10.9.0.4";
 const HOST: &str = "10.9.0.9";
+
+#[test]
+fn an_error_may_have_any_number() {
+    let header = [20, u32::from(libc::NLMSG_ERROR as u16), 7, 0].map(u32::to_ne_bytes).concat();
+    let mut refused = None;
+    let datagram = [&header[..], &i32::MIN.to_ne_bytes()].concat();
+    let read = message::read(&datagram, |answered| refused = Some(answered));
+    assert!(read.is_ok());
+    assert!(matches!(refused, Some(Answered::Ended { number: 7, result: Err(_) })));
+}
 
 /// Runs a test where connections are tracked.
 fn tracked(test: impl FnOnce() + Send) {

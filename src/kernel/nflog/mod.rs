@@ -15,6 +15,9 @@
 //! it. What is lost, because more is denied than can be heard, is counted and costs nothing else.
 
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod message;
 mod packet;
 #[cfg(test)]
@@ -266,7 +269,7 @@ fn answer(body: &[u8]) -> Option<(u32, Option<Errno>)> {
     // struct nlmsgerr: the error, and the header of the request.
     let code = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
     let number = u32::from_ne_bytes(body.get(12..16)?.try_into().ok()?);
-    Some((number, (code != 0).then(|| Errno::from_raw(-code))))
+    Some((number, (code != 0).then(|| Errno::from_raw(code.saturating_neg()))))
 }
 
 /// What was lost, by the gaps in the records' numbers. When the socket runs over it says so once, before the

@@ -10,12 +10,18 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 use quantum_config::policy::Direction;
 
-use super::{Denials, GROUP, Heard, Losses, NflogError, is_missing};
+use super::{Denials, GROUP, Heard, Losses, NflogError, answer, is_missing};
 use crate::kernel::testing::{in_namespace, ip_batch};
 use crate::policy::Denial;
 
 /// More than any record takes to come, and no more than a test may take.
 const SOON: Duration = Duration::from_secs(5);
+
+#[test]
+fn an_error_may_have_any_number() {
+    let body = [&i32::MIN.to_ne_bytes()[..], &[0; 8], &9_u32.to_ne_bytes()].concat();
+    assert!(matches!(answer(&body), Some((9, Some(_)))));
+}
 
 fn lo_with_addresses() {
     ip_batch(

@@ -85,7 +85,7 @@ fn data(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// Names that are compared with right after they were read.
-fn of_rule(object: &Object) -> Vec<String> {
+pub(super) fn of_rule(object: &Object) -> Vec<String> {
     let mut found = Vec::new();
     let mut is_name = false;
     for (name, of) in expressions(object.get(rule::EXPRESSIONS)) {
@@ -117,7 +117,7 @@ fn has_names(mut types: u32) -> bool {
 }
 
 /// The names in a key, wherever they stand: fields begin at multiples of 4 bytes.
-fn in_key(mut key: &[u8]) -> Vec<String> {
+pub(super) fn in_key(mut key: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     while !key.is_empty() {
         let name = text(&key[..key.len().min(NAME)]);

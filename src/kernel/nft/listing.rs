@@ -219,16 +219,16 @@ pub(super) fn request_of(
 
 /// A listing as far as it was read.
 #[derive(Debug, Default)]
-struct Listing {
-    objects: Vec<Object>,
+pub(super) struct Listing {
+    pub(super) objects: Vec<Object>,
     is_torn: bool,
     is_done: bool,
     errno: Option<Errno>,
 }
 
 impl Listing {
-    fn read(&mut self, datagram: &[u8]) {
-        for Message { kind, flags, body } in messages(datagram) {
+    pub(super) fn read(&mut self, datagram: &[u8]) {
+        for Message { kind, flags, body, .. } in messages(datagram) {
             self.is_torn |= flags & DUMP_INTR != 0;
             match kind {
                 DONE | ERROR => {

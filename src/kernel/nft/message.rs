@@ -2,7 +2,7 @@
 
 use netlink_packet_core::{
     DecodeError, DefaultNla, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR,
-    NetlinkMessage, NetlinkPayload, Nla, NlasIterator,
+    Nla,
 };
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
@@ -16,12 +16,12 @@ use super::NftError;
 use super::sets::{Family, Field, Set, SetElement, TABLE};
 use super::transaction::Step;
 use crate::kernel::netfilter::{
-    NFNETLINK_V0, NetfilterSocket, append, attribute, attributes, messages,
+    Message, NFNETLINK_V0, NetfilterSocket, append, attribute, attributes, messages,
 };
 
 // include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const NFT_MSG_NEWSETELEM: u16 = 12;
+const NEW_ELEMENTS: u16 = NFNL_SUBSYS_NFTABLES << 8 | 12; // NFT_MSG_NEWSETELEM
 const NFT_MSG_DESTROYSETELEM: u8 = 30;
 const NFGENMSG: usize = 4;
 const SET_ELEM_LIST_ELEMENTS: u16 = 3;
@@ -36,7 +36,11 @@ pub(super) const NFT_GOTO: i32 = -4;
 
 // include/uapi/linux/netlink.h
 const NLMSG_HEADER: usize = 16;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const NLMSGERR_ATTR_MSG: u16 = 1;
+/// The length of an error number.
+const CODE: usize = 4;
 
 /// What is done with an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,45 +187,41 @@ pub(super) struct Refused {
 }
 
 impl Answer {
-    /// Reads one more datagram of the answer.
+    /// Reads one more datagram of the answer. What is neither an element nor the end of a request is passed
+    /// over: the crate would read it, and of some rules it panics.
     pub(super) fn read(&mut self, mut datagram: &[u8]) -> Result<(), DecodeError> {
         while !datagram.is_empty() {
-            // The crate describes each list to itself while it reads it, for an error that there may be:
-            // that is quadratic, and seconds for the elements of a thousand endpoints.
-            if let Some(message) = messages(datagram).next()
-                && message.kind == NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM
-            {
-                self.torn |= message.flags & NLM_F_DUMP_INTR != 0;
-                self.elements.extend(elements(message.body));
-                let length = (NLMSG_HEADER + message.body.len()).next_multiple_of(4);
-                datagram = datagram.get(length..).unwrap_or_default();
-                continue;
+            let Some(message) = messages(datagram).next() else {
+                return Err("a message that is cut off".into());
+            };
+            self.torn |= message.flags & NLM_F_DUMP_INTR != 0;
+            match message.kind {
+                NEW_ELEMENTS => self.elements.extend(elements(message.body)),
+                // An error repeats the header of its request before it explains.
+                NLMSG_ERROR => self.take(&message, CODE + NLMSG_HEADER)?,
+                NLMSG_DONE => self.take(&message, CODE)?,
+                _ => {}
             }
-            let message = NetlinkMessage::<NetfilterMessage>::deserialize(datagram)?;
-            let length = (message.header.length as usize).next_multiple_of(4);
+            let length = (NLMSG_HEADER + message.body.len()).next_multiple_of(4);
             datagram = datagram.get(length..).unwrap_or_default();
-            self.take(message);
         }
         Ok(())
     }
 
-    fn take(&mut self, message: NetlinkMessage<NetfilterMessage>) {
-        let (number, flags) = (message.header.sequence_number, message.header.flags);
-        self.torn |= flags & NLM_F_DUMP_INTR != 0;
-        let extended = flags & NLM_F_ACK_TLVS != 0;
-        let (code, attributes) = match message.payload {
-            // An error repeats the header of its request before it explains.
-            NetlinkPayload::Error(e) => (e.raw_code(), e.header.get(NLMSG_HEADER..).map(Vec::from)),
-            NetlinkPayload::Done(done) => (done.code, Some(done.extended_ack)),
-            _ => return,
+    fn take(&mut self, message: &Message<'_>, explained: usize) -> Result<(), DecodeError> {
+        let (number, body) = (message.number, message.body);
+        let Some(code) = body.first_chunk::<CODE>().map(|code| i32::from_ne_bytes(*code)) else {
+            return Err("an end without its error number".into());
         };
         if code == 0 {
             self.done = Some(number);
         } else {
-            let explanation = attributes.filter(|_| extended).and_then(|a| explanation(&a));
+            let extended = body.get(explained..).filter(|_| message.flags & NLM_F_ACK_TLVS != 0);
+            let explanation = extended.and_then(explanation);
             let errno = Errno::from_raw(code.saturating_neg());
             self.refused.get_or_insert(Refused { number, errno, explanation });
         }
+        Ok(())
     }
 }
 
@@ -252,15 +252,14 @@ pub(super) fn chain(verdict: &[u8]) -> &[u8] {
 }
 
 fn explanation(extended: &[u8]) -> Option<String> {
-    let attribute =
-        NlasIterator::new(extended).flatten().find(|nla| nla.kind() == NLMSGERR_ATTR_MSG)?;
-    let text = String::from_utf8_lossy(attribute.value());
+    let text = String::from_utf8_lossy(attribute(extended, NLMSGERR_ATTR_MSG)?);
     Some(text.trim_end_matches('\0').to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::netfilter::written;
 
     /// An `NLMSG_ERROR` as the kernel sends it with `NETLINK_CAP_ACK`.
     fn error(number: u32, code: i32, attributes: &[u8]) -> Vec<u8> {
@@ -294,8 +293,27 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_is_passed_over_whatever_is_in_it() {
+        // An expression that compares with a value which is said to be longer than it is.
+        let data = written(2, &written(3, &[0x14, 1, 0, 0]));
+        let expression = written(LIST_ELEM, &[written(1, b"cmp\0"), data].concat());
+        let body = [vec![1, 0, 0, 0], written(4, &expression)].concat();
+        let mut rule = ((NLMSG_HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+        rule.extend((NFNL_SUBSYS_NFTABLES << 8 | 6).to_ne_bytes());
+        rule.extend([0; 10]);
+        rule.extend(body);
+        let mut answer = Answer::default();
+        answer.read(&[rule, error(7, i32::MIN, &[])].concat()).expect("an answer");
+        assert_eq!(answer.refused.map(|refused| refused.number), Some(7));
+    }
+
+    #[test]
     fn what_is_no_answer_is_an_error() {
         assert!(Answer::default().read(&[1, 2, 3]).is_err());
         assert!(Answer::default().read(&error(1, 0, &[])[..20]).is_err());
+        // The end of a request without its error number.
+        let mut short = error(1, 0, &[])[..16].to_vec();
+        short[..4].copy_from_slice(&16_u32.to_ne_bytes());
+        assert!(Answer::default().read(&short).is_err());
     }
 }

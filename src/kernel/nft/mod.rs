@@ -16,6 +16,9 @@ mod doors;
 mod elements;
 mod error;
 mod foreign;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod govern;
 mod heal;
 mod listing;

@@ -120,7 +120,7 @@ impl Print {
 }
 
 /// The elements of a list: the ends of intervals, and which of the two each is.
-fn ends(list: &Object) -> Vec<Vec<u8>> {
+pub(super) fn ends(list: &Object) -> Vec<Vec<u8>> {
     let all = attributes(list.get(element::LIST)).filter(|(kind, _)| *kind == LIST_ELEM);
     let end = |one| {
         [element::FLAGS, element::KEY].map(|kind| attribute(one, kind).unwrap_or_default()).concat()
@@ -128,7 +128,7 @@ fn ends(list: &Object) -> Vec<Vec<u8>> {
     all.map(|(_, one)| end(one)).collect()
 }
 
-fn kind_of(chain: &Object) -> Vec<u8> {
+pub(super) fn kind_of(chain: &Object) -> Vec<u8> {
     let kept = [chain::HOOK, chain::POLICY, chain::TYPE, chain::FLAGS];
     let parts = chain.attributes().filter(|(kind, _)| kept.contains(kind));
     parts.flat_map(|(kind, value)| [&kind.to_ne_bytes(), value].concat()).collect()
@@ -142,7 +142,7 @@ pub(super) fn expressions(list: &[u8]) -> impl Iterator<Item = (String, &[u8])> 
     })
 }
 
-fn essence(list: &[u8]) -> Vec<u8> {
+pub(super) fn essence(list: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(list.len());
     for (name, data) in expressions(list) {
         bytes.extend(name.as_bytes());

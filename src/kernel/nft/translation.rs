@@ -170,7 +170,7 @@ fn lookup(expression: &[u8]) -> Option<&[u8]> {
 }
 
 /// The expressions of a rule; those that look something up in an anonymous set name it by its number.
-fn expressions(list: &[u8], anonymous: &HashMap<String, u32>) -> Vec<u8> {
+pub(super) fn expressions(list: &[u8], anonymous: &HashMap<String, u32>) -> Vec<u8> {
     let mut made = Vec::with_capacity(list.len());
     for (kind, one) in attributes(list) {
         let sought = lookup(one).and_then(|data| {

@@ -265,7 +265,7 @@ pub(super) fn read_address(message: &AddressMessage) -> Option<IpNetwork> {
     IpNetwork::new(ip, message.header.prefix_len).ok()
 }
 
-fn read_route(message: &RouteMessage, index: LinkIndex) -> Vec<RouteSeen> {
+pub(super) fn read_route(message: &RouteMessage, index: LinkIndex) -> Vec<RouteSeen> {
     if message.header.kind != RouteType::Unicast {
         return Vec::new();
     }

@@ -31,6 +31,9 @@ mod detach;
 mod duplicate;
 mod filters;
 mod forward;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod gateway;
 mod gone;
 pub(super) mod look;

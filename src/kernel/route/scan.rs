@@ -69,7 +69,7 @@ impl Host {
     }
 }
 
-fn owned(link: Link, bridge: Option<IfName>) -> Option<OwnedLink> {
+pub(super) fn owned(link: Link, bridge: Option<IfName>) -> Option<OwnedLink> {
     let Link { index, name, alias, group, up, is_veth, is_ifb, .. } = link;
     let is_shaper = is_ifb && naming::is_our_shaper(&name, index, group, &alias);
     let ours = is_shaper || is_veth && naming::is_ours(&name, index, group, &alias);

@@ -203,7 +203,7 @@ fn redirect(from: LinkIndex, to: LinkIndex) -> RouteNetlinkMessage {
     RouteNetlinkMessage::NewTrafficFilter(message)
 }
 
-fn read_bucket(found: &TcMessage) -> Option<BucketSeen> {
+pub(super) fn read_bucket(found: &TcMessage) -> Option<BucketSeen> {
     let is_bucket = |a: &TcAttribute| matches!(a, TcAttribute::Kind(kind) if kind == "tbf");
     found.attributes.iter().find(|a| is_bucket(a))?;
     let options = found.attributes.iter().find_map(|a| match a {
@@ -233,7 +233,7 @@ fn read_bucket(found: &TcMessage) -> Option<BucketSeen> {
     seen.map(|seen| BucketSeen { rate: rate64.unwrap_or(seen.rate), ..seen })
 }
 
-fn read_redirect(filter: &TcMessage) -> Option<LinkIndex> {
+pub(super) fn read_redirect(filter: &TcMessage) -> Option<LinkIndex> {
     let options = filter.attributes.iter().find_map(|a| match a {
         TcAttribute::Options(options) => Some(options),
         _ => None,

@@ -56,7 +56,7 @@ impl AsFd for RouteSocket {
 }
 
 /// Why an exchange came to no answer: an error number and what else is known.
-type Failure = (i32, String);
+pub(super) type Failure = (i32, String);
 
 impl RouteSocket {
     /// Opens a socket in the network namespace of the calling thread.
@@ -233,18 +233,8 @@ impl RouteSocket {
 
     /// Receives one datagram and shows each message in it. Any failure spends the socket.
     fn receive(&mut self, mut each: impl FnMut(&NetlinkHeader, &[u8])) -> Result<(), Failure> {
-        let result = self.receive_datagram().and_then(|()| {
-            let mut rest = self.received.as_slice();
-            while !rest.is_empty() {
-                let unreadable = |e| (libc::EBADMSG, format!("unreadable answer: {e}"));
-                let message = NetlinkBuffer::new_checked(rest).map_err(unreadable)?;
-                let header = NetlinkHeader::parse(&message).map_err(unreadable)?;
-                each(&header, message.payload());
-                let length = (header.length as usize).next_multiple_of(4).min(rest.len());
-                rest = &rest[length..];
-            }
-            Ok(())
-        });
+        let received = self.receive_datagram();
+        let result = received.and_then(|()| show_each(&self.received, &mut each));
         self.spent |= result.is_err();
         result
     }
@@ -267,6 +257,23 @@ impl RouteSocket {
     }
 }
 
+/// Shows each message of a datagram.
+pub(super) fn show_each(
+    datagram: &[u8],
+    mut each: impl FnMut(&NetlinkHeader, &[u8]),
+) -> Result<(), Failure> {
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let unreadable = |e| (libc::EBADMSG, format!("unreadable answer: {e}"));
+        let message = NetlinkBuffer::new_checked(rest).map_err(unreadable)?;
+        let header = NetlinkHeader::parse(&message).map_err(unreadable)?;
+        each(&header, message.payload());
+        let length = (header.length as usize).next_multiple_of(4).min(rest.len());
+        rest = &rest[length..];
+    }
+    Ok(())
+}
+
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -284,7 +291,7 @@ fn errno_of(error: &io::Error) -> i32 {
 ///
 /// The payload is the negative error number, for `NLMSG_ERROR` the header of the request (which is
 /// all of the request that a capped answer repeats), and then attributes: one is a string.
-fn read_error(header: &NetlinkHeader, payload: &[u8]) -> (i32, String) {
+pub(super) fn read_error(header: &NetlinkHeader, payload: &[u8]) -> (i32, String) {
     let Some((code, rest)) = payload.split_first_chunk::<4>() else {
         return (0, String::new()); // an old NLMSG_DONE has no payload
     };

@@ -50,7 +50,7 @@ impl Host {
     }
 }
 
-fn links_of(route: &RouteMessage) -> Vec<LinkIndex> {
+pub(super) fn links_of(route: &RouteMessage) -> Vec<LinkIndex> {
     let of = |attribute: &RouteAttribute| match attribute {
         RouteAttribute::Oif(index) => vec![LinkIndex(*index)],
         RouteAttribute::MultiPath(hops) => {

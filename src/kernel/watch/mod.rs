@@ -12,6 +12,9 @@
 //! what is lost there counts as anything.
 
 mod filter;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 
 use std::collections::HashSet;
 use std::io;

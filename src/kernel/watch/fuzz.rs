@@ -1,0 +1,13 @@
+//! What must hold of what others change, whatever is told.
+
+use super::{Heard, read as heard_of};
+
+/// Reads a datagram.
+pub fn read(datagram: &[u8]) {
+    let mut heard = Heard::default();
+    heard_of(datagram, &mut heard);
+    assert!(heard.addresses.len() <= datagram.len() / 16, "each has a message of its own");
+    let mut again = heard.clone();
+    heard_of(datagram, &mut again);
+    assert_eq!(again, heard, "hearing it twice tells nothing new");
+}
