@@ -89,4 +89,5 @@ mod walls_frame_address;
 mod walls_from_host;
 mod walls_icmp;
 mod walls_icmp_errors;
+mod walls_random;
 mod walls_remembered;

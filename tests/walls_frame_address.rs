@@ -184,6 +184,8 @@ fn frames_are_for_whom_the_packet_is(town: &Town, rules: Rules, name: &str, repo
         ("the gateway", x.gateway.mac),
         ("db", db.me.mac),
         ("the neighbour", other.me.mac),
+        // A bridge floods what is for a hardware address that it does not know.
+        ("nobody", [2, 0x66, 0x66, 0x66, 0x66, 0x66]),
         ("everybody", EVERYBODY),
         ("a group", [0x01, 0, 0x5e, 1, 2, 3]),
         ("a group", [0x33, 0x33, 0, 0, 0, 1]),
