@@ -32,7 +32,7 @@ fn town(world: World, way: Way, number: u8) -> Town {
 /// Sends it all from x; it is looked for at db, and at the host.
 fn fire(town: &Town, wall: &str, volley: &Volley, report: &mut Report) {
     let (x, db) = (town.place("x"), town.place("db"));
-    let watches = &mut [Watch::link(&db), Watch::host_link(&town.world.host, "shop0")];
+    let watches = &mut [Watch::link(&db), Watch::bridge(&town.world.host, "shop0", &x)];
     volley.fire(&format!("{wall}, {:?}", town.way), &x, watches, report);
 }
 

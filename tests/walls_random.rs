@@ -69,13 +69,17 @@ fn read(frame: &[u8], me: Side) -> Word {
             if form && own && known { Word::Arp } else { Word::Forged }
         }
         [8, 0] => {
-            let own = at(26, 30) == me.v4.octets();
+            if at(26, 30) != me.v4.octets() {
+                return Word::Forged;
+            }
             let first = at(20, 22).iter().zip([0x1f, 0xff]).all(|(byte, mask)| byte & mask == 0);
             let head = 14 + usize::from(frame.get(14).unwrap_or(&0) & 15) * 4;
             let server = first && at(23, 24) == [17] && at(head, head + 2) == 67_u16.to_be_bytes();
             let redirect = first && at(23, 24) == [1] && at(head, head + 1) == [5];
+            let length = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
             match <[u8; 4]>::try_from(at(30, 34)) {
-                _ if !own || server || redirect => Word::Forged,
+                _ if length + 14 > frame.len() => Word::Packet4(Ipv4Addr::UNSPECIFIED),
+                _ if server || redirect => Word::Forged,
                 Ok(to) if frame[14] >> 4 == 4 => Word::Packet4(to.into()),
                 // Of its sender, and for nobody.
                 _ => Word::Packet4(Ipv4Addr::UNSPECIFIED),
@@ -93,6 +97,11 @@ fn read6(frame: &[u8], me: Side) -> Word {
     let to = address(38).unwrap_or(Ipv6Addr::UNSPECIFIED);
     let genuine = [me.v6, link_local(me.mac)].contains(&from);
     let (left, mut next, mut place) = (frame[21], frame[20], 54);
+    // What is cut off is read by nobody, and is for nobody.
+    let cut = usize::from(u16::from_be_bytes([frame[18], frame[19]])) + 54 > frame.len();
+    if (cut || frame[14] >> 4 != 6) && genuine {
+        return Word::Packet6(Ipv6Addr::UNSPECIFIED);
+    }
     // Behind which headers the message is, and whether it is in a later fragment.
     let mut later = false;
     let mut fragment = false;
@@ -105,7 +114,6 @@ fn read6(frame: &[u8], me: Side) -> Word {
                 later |= at(place + 2, place + 4).iter().zip([0xff, 0xf8]).any(|(b, m)| b & m != 0);
                 8
             }
-            51 => 8 + length * 4,
             _ => break,
         };
         next = *frame.get(place).unwrap_or(&59);
@@ -113,13 +121,14 @@ fn read6(frame: &[u8], me: Side) -> Word {
     }
     let kind = *frame.get(place).unwrap_or(&0);
     let message = next == 58 && !later;
-    let listener = message && [130, 131, 132, 143].contains(&kind) && left == 1;
-    let listener = listener && to.is_multicast() && from != me.v6;
+    let listens = message && [130, 131, 132, 143].contains(&kind);
+    let listener = listens && left == 1 && to.is_multicast() && from != me.v6;
     let discovery = message && [133, 135, 136].contains(&kind) && left == 255 && !fragment;
     if message && [134, 137].contains(&kind) || !genuine && !from.is_unspecified() {
         return Word::Forged;
     }
-    if from.is_unspecified() && !(discovery && kind == 135 || listener) {
+    // Who asks whether its address is free has none yet, and listens to groups.
+    if from.is_unspecified() && !(discovery && kind == 135 || listens) {
         return Word::Forged;
     }
     if message && kind == 136 && at(place + 8, place + 24) != from.octets() {
@@ -221,7 +230,7 @@ fn round(town: &Town, sender: &'static str, seed: u64, report: &mut Report) {
     }
     let mut watches: Vec<Watch> = places.iter().map(Watch::link).collect();
     let bridge = if zero { "zero0" } else { "shop0" };
-    watches.push(Watch::host_link(&town.world.host, bridge));
+    watches.push(Watch::bridge(&town.world.host, bridge, &me));
     let wall = format!("{sender} in {:?}, seed {seed}", town.way);
     volley.fire(&wall, &me, &mut watches, report);
 }

@@ -85,7 +85,12 @@ pub(crate) fn frame(chance: &mut Chance, cast: &Cast, mark: Mark) -> Vec<u8> {
     let mut frame = [&head[..], &kind.to_be_bytes(), &payload].concat();
     if chance.in_hundred(5) {
         let at = chance.below(frame.len() - 14) + 14;
-        frame[at] ^= 1 << chance.below(8);
+        let bit = 1 << chance.below(8);
+        frame[at] ^= bit;
+        // Its mark stays: another's would say that the other one came.
+        if frame.windows(6).all(|window| window != mark) {
+            frame[at] ^= bit;
+        }
     }
     if chance.in_hundred(3) {
         frame.truncate(14 + chance.below(frame.len() - 14));
