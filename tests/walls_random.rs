@@ -14,7 +14,7 @@ use crate::support::forged::Side;
 use crate::support::frames::{IP4, frame, ip4, link_local, mark, protocol, udp};
 use crate::support::random::{self, Cast, Chance};
 use crate::support::town::{Place, Town, Way};
-use crate::support::walls::{Expect, Report, Volley, Watch};
+use crate::support::walls::{Expect, Report, Volley, Watch, hex};
 use crate::support::world::{HOST, World};
 
 const SEED: u64 = 20_261_201;
@@ -216,7 +216,6 @@ fn round(town: &Town, sender: &'static str, seed: u64, report: &mut Report) {
         let mut expect: Vec<Expect> =
             places.iter().map(|place| allow(may(word, town.way, zero, place))).collect();
         expect.push(allow(word != Word::Forged));
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let kind = match word {
             Word::Packet4(to) if to.is_multicast() || to.is_broadcast() || to == cast.broadcast => {
                 "a packet to many".to_owned()
@@ -226,7 +225,7 @@ fn round(town: &Town, sender: &'static str, seed: u64, report: &mut Report) {
             Word::Packet6(_) => "a packet of IPv6".to_owned(),
             word => format!("{word:?}"),
         };
-        volley.add(kind, hex, vec![bytes], expect);
+        volley.add(kind, hex(&bytes), vec![bytes], expect);
     }
     let mut watches: Vec<Watch> = places.iter().map(Watch::link).collect();
     let bridge = if zero { "zero0" } else { "shop0" };

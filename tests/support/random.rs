@@ -128,7 +128,9 @@ fn load(chance: &mut Chance, protocol: u8, mark: Mark) -> Vec<u8> {
         17 => [&from[..], &to, &[0, 34, 0, 0], &mark, &[0; 20]].concat(),
         1 => {
             let kind = chance.of(&[8, 0, 3, 5, 11, 12, 13, 17, 9, 10]);
-            [&[kind, chance.byte() & 3, 0, 0][..], &chance.bytes(4), &mark, &[0; 20]].concat()
+            // An answer has its time behind the first of the three times of a question for the time.
+            [&[kind, chance.byte() & 3, 0, 0][..], &chance.bytes(4), &[0; 12], &mark, &[0; 8]]
+                .concat()
         }
         58 => {
             let kind = chance

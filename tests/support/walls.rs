@@ -8,7 +8,7 @@
 //! were sent from, whose queue all links share, so that it comes behind them; as often as a probe may take
 //! longer ways than the question.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -57,7 +57,8 @@ pub(crate) struct Probe {
 pub(crate) struct Watch {
     name: String,
     by: By,
-    came: HashSet<u16>,
+    /// The marks that came, each with what it came in first.
+    came: HashMap<u16, Vec<u8>>,
     /// What came without a mark, as it is.
     plain: HashSet<Vec<u8>>,
 }
@@ -73,7 +74,7 @@ enum By {
 
 impl Watch {
     fn new(name: &str, by: By) -> Self {
-        Self { name: name.to_owned(), by, came: HashSet::new(), plain: HashSet::new() }
+        Self { name: name.to_owned(), by, came: HashMap::new(), plain: HashSet::new() }
     }
 
     /// Everything that comes in by the link.
@@ -121,7 +122,8 @@ impl Watch {
         let mut scan = |bytes: &[u8]| {
             let mut marked = false;
             for window in bytes.windows(6).filter(|w| &w[..4] == begin) {
-                self.came.insert(u16::from_be_bytes([window[4], window[5]]));
+                let number = u16::from_be_bytes([window[4], window[5]]);
+                self.came.entry(number).or_insert_with(|| bytes.to_vec());
                 marked = true;
             }
             if !marked {
@@ -155,7 +157,8 @@ impl Watch {
 
     /// Whether a probe came: by its mark, or as it was sent.
     fn has(&self, number: u16, probe: &Probe) -> bool {
-        self.came.contains(&number) || probe.frames.iter().any(|frame| self.plain.contains(frame))
+        self.came.contains_key(&number)
+            || probe.frames.iter().any(|frame| self.plain.contains(frame))
     }
 }
 
@@ -246,12 +249,20 @@ impl Volley {
                     _ => continue,
                 };
                 let key = format!("{wall}: {} {what} {}", probe.kind, watch.name);
-                report.wrongs.entry(key).or_default().push(probe.what.clone());
+                let all = report.wrongs.entry(key).or_default();
+                all.push(match watch.came.get(&number) {
+                    Some(bytes) if all.is_empty() => format!("{}, as {}", probe.what, hex(bytes)),
+                    _ => probe.what.clone(),
+                });
             }
             let must = probe.expect.iter().filter(|e| **e == Expect::Must);
             report.controls += must.count();
         }
     }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What was sent, and what of it was wrong.
