@@ -13,7 +13,7 @@ use crate::support::frames::{
     EVERYBODY, IP4, IP6, Mac, frame, hops, icmp4, icmp6, ip4, ip6, link_local, mark, option,
     protocol, udp,
 };
-use crate::support::town::{Place, Town, Way};
+use crate::support::town::{Town, Way};
 use crate::support::walls::{Expect, Report, Volley, Watch};
 use crate::support::world::UPLINK;
 

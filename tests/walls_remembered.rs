@@ -2,7 +2,7 @@
 //! path: to the host and then to a neighbour, to everybody, to groups, in every order. Whom policy or posture
 //! does not let receive it does not receive it the second time either.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
 
 use serde_json::json;
 

@@ -275,17 +275,6 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Notes something that is wrong and was seen in another way.
-    pub(crate) fn note(&mut self, kind: String, what: String) {
-        self.wrongs.entry(kind).or_default().push(what);
-    }
-
-    /// Something was looked at in another way, and this many arrivals were demanded of it.
-    pub(crate) fn count(&mut self, sent: usize, controls: usize) {
-        self.sent += sent;
-        self.controls += controls;
-    }
-
     /// Fails if anything is wrong, with a line for each kind: how often, and the first of them.
     #[track_caller]
     pub(crate) fn is_clean(&self) {
