@@ -247,12 +247,12 @@ fn discovery_in_frames_to_one(town: &Town, name: &str, report: &mut Report) {
     volley.fire(name, &x, &mut [Watch::link(&db)], report);
 }
 
-fn holds(worlds: [World; 3], way: Way, number: u8) {
+fn holds(worlds: [World; 4], way: Way, number: u8) {
     let mut report = Report::default();
-    let shapes = [("isolated", true), ("zero-trust", false), ("isolated", false)];
+    let shapes = [("isolated", true), ("zero-trust", false), ("isolated", false), ("open", true)];
     for ((world, (posture, closed)), number) in worlds.into_iter().zip(shapes).zip(number..) {
         let town = town(world, way, number, posture, closed);
-        let open = posture == "isolated";
+        let open = posture != "zero-trust";
         let rules = Rules { way, db: open && !closed, other: open };
         let name = format!("{posture}{}, {way:?}", if closed { ", db closed" } else { "" });
         frames_are_for_whom_the_packet_is(&town, rules, &name, &mut report);
@@ -273,10 +273,10 @@ fn holds(worlds: [World; 3], way: Way, number: u8) {
 
 #[test]
 fn a_frame_to_a_port_is_for_an_address_of_that_port() {
-    holds([world!(), world!(), world!()], Way::Bridged, 40);
+    holds([world!(), world!(), world!(), world!()], Way::Bridged, 40);
 }
 
 #[test]
 fn where_the_host_routes_it_decides_whom_a_packet_is_for() {
-    holds([world!(), world!(), world!()], Way::Routed, 43);
+    holds([world!(), world!(), world!(), world!()], Way::Routed, 44);
 }
