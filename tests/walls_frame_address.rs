@@ -14,9 +14,9 @@ use crate::support::frames::{
     ARP, EVERYBODY, IP4, IP6, Mac, arp, frame, icmp6, ip4, ip6, link_local, mark, option, protocol,
     udp,
 };
-use crate::support::town::{Place, Town, Way};
-use crate::support::walls::{Expect, Report, Volley, Watch};
 use crate::support::world::{OUTSIDE, World};
+use crate::walls_probes::{Expect, Report, Volley, Watch};
+use crate::walls_town::{Place, Town, Way};
 
 /// The port of the sockets that listen at every address.
 const AT: u16 = 7514;

@@ -13,9 +13,9 @@ use crate::support::ctl::apply;
 use crate::support::forged::Side;
 use crate::support::frames::{IP4, frame, ip4, link_local, mark, protocol, udp};
 use crate::support::random::{self, Cast, Chance};
-use crate::support::town::{Place, Town, Way};
-use crate::support::walls::{Expect, Report, Volley, Watch, hex};
 use crate::support::world::{HOST, World};
+use crate::walls_probes::{Expect, Report, Volley, Watch, hex};
+use crate::walls_town::{Place, Town, Way};
 
 const SEED: u64 = 20_261_201;
 /// How many frames are sent between two looks, and how often, where no time is given.

@@ -15,9 +15,9 @@ use crate::support::frames::{
     EVERYBODY, IP4, IP6, Mac, frame, icmp4, icmp6, ip, link_local, mark, protocol, tcp, udp,
 };
 use crate::support::netns::Netns;
-use crate::support::town::{Place, Town, Way};
-use crate::support::walls::{Expect, Report, Volley, Watch};
 use crate::support::world::{HOST, OUTSIDE, World};
+use crate::walls_probes::{Expect, Report, Volley, Watch};
+use crate::walls_town::{Place, Town, Way};
 
 const AT: u16 = 7300;
 /// So often the same is sent.

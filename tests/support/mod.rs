@@ -22,9 +22,7 @@ pub(crate) mod plugin;
 pub(crate) mod ports;
 pub(crate) mod probe;
 pub(crate) mod random;
-pub(crate) mod town;
 pub(crate) mod traffic;
-pub(crate) mod walls;
 pub(crate) mod wire;
 pub(crate) mod world;
 

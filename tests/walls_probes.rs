@@ -15,12 +15,12 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use nix::libc;
 use nix::sys::socket::{MsgFlags, recv};
 
-use super::eventually::eventually;
-use super::forged::Side;
-use super::frames::{Mac, Wire, link_local, mark};
-use super::netns::Netns;
-use super::probe::Pinned;
-use super::town::Place;
+use crate::support::eventually::eventually;
+use crate::support::forged::Side;
+use crate::support::frames::{Mac, Wire, link_local, mark};
+use crate::support::netns::Netns;
+use crate::support::probe::Pinned;
+use crate::walls_town::Place;
 
 /// How often the fence goes round.
 const FENCES: usize = 4;
