@@ -97,4 +97,8 @@ mod walls_frame_address;
 mod walls_from_host;
 mod walls_icmp;
 mod walls_icmp_errors;
+mod walls_probes;
+mod walls_published;
+mod walls_random;
 mod walls_remembered;
+mod walls_town;

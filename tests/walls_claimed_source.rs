@@ -14,9 +14,9 @@ use crate::support::frames::{
     IP4, IP6, frame, icmp4, icmp6, ip, ip4_fragments, ip6_fragments, link_local, mark, protocol,
     tcp, udp,
 };
-use crate::support::town::{Place, Town, Way};
-use crate::support::walls::{Expect, Report, Volley, Watch};
 use crate::support::world::{HOST, World};
+use crate::walls_probes::{Expect, Report, Volley, Watch};
+use crate::walls_town::{Place, Town, Way};
 
 const AT: u16 = 7600;
 const PORT: u16 = 7601;

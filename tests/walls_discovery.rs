@@ -9,9 +9,9 @@ use crate::support::forged::{ALL_NODES, ANSWERS, ASKS, Side};
 use crate::support::frames::{
     ARP, EVERYBODY, IP6, Mac, arp, frame, icmp6, ip6, link_local, mark, protocol,
 };
-use crate::support::town::{Place, Town, Way};
-use crate::support::walls::{Expect, Report, Volley, Watch};
 use crate::support::world::World;
+use crate::walls_probes::{Expect, Report, Volley, Watch};
+use crate::walls_town::{Place, Town, Way};
 
 const ROUTERS: u8 = 133;
 /// Types of options: whose hardware address it is that sends, and whose that is asked for; a number that is used
@@ -32,7 +32,7 @@ fn town(world: World, way: Way, number: u8) -> Town {
 /// Sends it all from x; it is looked for at db, and at the host.
 fn fire(town: &Town, wall: &str, volley: &Volley, report: &mut Report) {
     let (x, db) = (town.place("x"), town.place("db"));
-    let watches = &mut [Watch::link(&db), Watch::host_link(&town.world.host, "shop0")];
+    let watches = &mut [Watch::link(&db), Watch::bridge(&town.world.host, "shop0", &x)];
     volley.fire(&format!("{wall}, {:?}", town.way), &x, watches, report);
 }
 

@@ -14,9 +14,9 @@ use crate::support::frames::{
     ARP, EVERYBODY, IP4, IP6, Mac, arp, frame, icmp6, ip4, ip6, link_local, mark, option, protocol,
     udp,
 };
-use crate::support::town::{Place, Town, Way};
-use crate::support::walls::{Expect, Report, Volley, Watch};
 use crate::support::world::{OUTSIDE, World};
+use crate::walls_probes::{Expect, Report, Volley, Watch};
+use crate::walls_town::{Place, Town, Way};
 
 /// The port of the sockets that listen at every address.
 const AT: u16 = 7514;
@@ -184,6 +184,8 @@ fn frames_are_for_whom_the_packet_is(town: &Town, rules: Rules, name: &str, repo
         ("the gateway", x.gateway.mac),
         ("db", db.me.mac),
         ("the neighbour", other.me.mac),
+        // A bridge floods what is for a hardware address that it does not know.
+        ("nobody", [2, 0x66, 0x66, 0x66, 0x66, 0x66]),
         ("everybody", EVERYBODY),
         ("a group", [0x01, 0, 0x5e, 1, 2, 3]),
         ("a group", [0x33, 0x33, 0, 0, 0, 1]),
@@ -245,12 +247,12 @@ fn discovery_in_frames_to_one(town: &Town, name: &str, report: &mut Report) {
     volley.fire(name, &x, &mut [Watch::link(&db)], report);
 }
 
-fn holds(worlds: [World; 3], way: Way, number: u8) {
+fn holds(worlds: [World; 4], way: Way, number: u8) {
     let mut report = Report::default();
-    let shapes = [("isolated", true), ("zero-trust", false), ("isolated", false)];
+    let shapes = [("isolated", true), ("zero-trust", false), ("isolated", false), ("open", true)];
     for ((world, (posture, closed)), number) in worlds.into_iter().zip(shapes).zip(number..) {
         let town = town(world, way, number, posture, closed);
-        let open = posture == "isolated";
+        let open = posture != "zero-trust";
         let rules = Rules { way, db: open && !closed, other: open };
         let name = format!("{posture}{}, {way:?}", if closed { ", db closed" } else { "" });
         frames_are_for_whom_the_packet_is(&town, rules, &name, &mut report);
@@ -271,10 +273,10 @@ fn holds(worlds: [World; 3], way: Way, number: u8) {
 
 #[test]
 fn a_frame_to_a_port_is_for_an_address_of_that_port() {
-    holds([world!(), world!(), world!()], Way::Bridged, 40);
+    holds([world!(), world!(), world!(), world!()], Way::Bridged, 40);
 }
 
 #[test]
 fn where_the_host_routes_it_decides_whom_a_packet_is_for() {
-    holds([world!(), world!(), world!()], Way::Routed, 43);
+    holds([world!(), world!(), world!(), world!()], Way::Routed, 44);
 }

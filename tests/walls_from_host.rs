@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::support::ctl::apply;
 use crate::support::frames::mark;
-use crate::support::town::{Place, Town, Way};
-use crate::support::walls::{Expect, Report, Volley, Watch};
 use crate::support::world::World;
+use crate::walls_probes::{Expect, Report, Volley, Watch};
 use crate::walls_remembered::{all_groups, socket, to};
+use crate::walls_town::{Place, Town, Way};
 
 /// So often the same is sent.
 const TIMES: usize = 3;

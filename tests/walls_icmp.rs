@@ -13,9 +13,9 @@ use crate::support::frames::{
     EVERYBODY, IP4, IP6, Mac, frame, hops, icmp4, icmp6, ip4, ip6, link_local, mark, option,
     protocol, udp,
 };
-use crate::support::town::{Place, Town, Way};
-use crate::support::walls::{Expect, Report, Volley, Watch};
 use crate::support::world::UPLINK;
+use crate::walls_probes::{Expect, Report, Volley, Watch};
+use crate::walls_town::{Town, Way};
 
 const HOPS: [u8; 3] = [1, 64, 255];
 const ECHO4: u8 = 8;

@@ -12,10 +12,10 @@ use crate::support::ctl::apply;
 use crate::support::forged::Side;
 use crate::support::frames::{IP4, IP6, frame, icmp4, icmp6, ip, mark, protocol, tcp, udp};
 use crate::support::netns::Netns;
-use crate::support::town::{Place, Town, Way};
 use crate::support::traffic::{Echo, PATIENCE, PORT};
-use crate::support::walls::{Expect, Report, Volley, Watch};
 use crate::support::world::{HOST, World};
+use crate::walls_probes::{Expect, Report, Volley, Watch};
+use crate::walls_town::{Place, Town, Way};
 
 const SYN: u8 = 2;
 const VICTIMS: [&str; 3] = ["a", "b", "masked"];

@@ -2,7 +2,7 @@
 //! path: to the host and then to a neighbour, to everybody, to groups, in every order. Whom policy or posture
 //! does not let receive it does not receive it the second time either.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
 
 use serde_json::json;
 
@@ -15,9 +15,9 @@ use crate::support::frames::{
     EVERYBODY, IP4, IP6, Mac, frame, icmp4, icmp6, ip, link_local, mark, protocol, tcp, udp,
 };
 use crate::support::netns::Netns;
-use crate::support::town::{Place, Town, Way};
-use crate::support::walls::{Expect, Report, Volley, Watch};
 use crate::support::world::{HOST, OUTSIDE, World};
+use crate::walls_probes::{Expect, Report, Volley, Watch};
+use crate::walls_town::{Place, Town, Way};
 
 const AT: u16 = 7300;
 /// So often the same is sent.
@@ -50,6 +50,15 @@ fn town(world: World, way: Way, number: u8, posture: &str) -> Town {
     match posture {
         "isolated" => apply(&town.world, &network_policy("closed", closed)),
         _ => apply(&town.world, &network_policy("sends", sends)),
+    }
+    town
+}
+
+/// The same of zero-trust without any policy: there only the host speaks, to see who lives.
+fn probed(world: World, way: Way, number: u8) -> Town {
+    let mut town = Town::new(world, way, &[]);
+    for name in ["x", "db"] {
+        town.add(name, ("shop", number), json!({ "policy": { "posture": "zero-trust" } }));
     }
     town
 }
@@ -219,6 +228,45 @@ fn by_frames(town: &Town, report: &mut Report) {
     }
 }
 
+/// What x may say to the host only, because the host has asked: in frames to the host, to db, to everybody and to
+/// a group, in every order.
+fn by_answers(town: &Town, report: &mut Report) {
+    let (x, db) = (town.place("x"), town.place("db"));
+    let mut port = 10_000;
+    for (own, host, kind) in [
+        (IpAddr::V4(x.me.v4), IpAddr::V4(x.gateway.v4), IP4),
+        (x.me.v6.into(), x.gateway.v6.into(), IP6),
+    ] {
+        let asks = town.world.host.run(|| UdpSocket::bind((host, AT)).expect("a socket"));
+        let group = if host.is_ipv4() { [1, 0, 0x5e, 0, 0, 1] } else { [0x33, 0x33, 0, 0, 0, 1] };
+        let whom = [
+            ("the gateway", x.gateway.mac),
+            ("db", db.me.mac),
+            ("everybody", EVERYBODY),
+            ("a group", group),
+        ];
+        let mut volley = Volley::default();
+        for order in orders(&whom) {
+            port += 1;
+            asks.send_to(b"a question", (own, port)).expect("sent");
+            for (whom, mac) in order {
+                let packet = packet(Load::Udp, own, host, port, volley.next());
+                let answered = if whom == "the gateway" { Expect::Must } else { Expect::May };
+                let frames = vec![frame(mac, x.me.mac, kind, &packet)];
+                let what = format!("from {own} port {port}");
+                volley.add(
+                    format!("an answer in a frame to {whom}"),
+                    what,
+                    frames,
+                    vec![Expect::Never, answered],
+                );
+            }
+        }
+        let watches = &mut [Watch::link(&db), Watch::of("the host's socket", vec![asks])];
+        volley.fire(&format!("x in {:?}", town.way), &x, watches, report);
+    }
+}
+
 fn name_of(receiver: IpAddr, x: &Place<'_>, db: &Side, other: &Side) -> String {
     let is = |side: &Side| {
         [IpAddr::V4(side.v4), side.v6.into(), link_local(side.mac).into()].contains(&receiver)
@@ -278,4 +326,13 @@ fn who_receives_from_nobody_receives_nothing_where_the_host_routes() {
 #[test]
 fn in_zero_trust_no_neighbour_receives_it_where_the_host_routes() {
     nothing_is_remembered_for_another(&town(world!(), Way::Routed, 56, "zero-trust"));
+}
+
+#[test]
+fn what_the_host_has_asked_for_no_neighbour_receives() {
+    for (way, number) in [(Way::Bridged, 58), (Way::Routed, 59)] {
+        let mut report = Report::default();
+        by_answers(&probed(world!(), way, number), &mut report);
+        report.is_clean();
+    }
 }

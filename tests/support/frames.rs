@@ -8,7 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, recv, send, setsockopt, socket, sockopt,
+};
 
 use super::eventually::eventually;
 use super::netns::Netns;
@@ -296,6 +298,8 @@ impl Wire {
         let done =
             unsafe { libc::setsockopt(socket, libc::SOL_PACKET, IGNORE_OUTGOING, value, length) };
         assert_eq!(done, 0, "PACKET_IGNORE_OUTGOING: {}", std::io::Error::last_os_error());
+        // As much as is sent between two looks; where that is refused, it holds less.
+        let _ = setsockopt(&wire.socket, sockopt::RcvBufForce, &(8 << 20));
         wire
     }
 

@@ -22,7 +22,7 @@ pub(crate) mod ping;
 pub(crate) mod plugin;
 pub(crate) mod ports;
 pub(crate) mod probe;
-pub(crate) mod town;
+pub(crate) mod random;
 pub(crate) mod traffic;
 pub(crate) mod unit;
 pub(crate) mod user;

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::conf::with;
-use super::daemon::Daemon;
-use super::forged::Side;
-use super::frames::{ARP, EVERYBODY, Mac, Wire, arp, frame, link_local, mac, mark};
-use super::netns::Netns;
-use super::world::{HOST, OUTSIDE, UPLINK, World};
 use crate::network_isolation::{Attached, HOST6, OUTSIDE6, connect, dual, v4, v6};
 use crate::network_routed::without_br_netfilter;
 use crate::policy_live::pod;
+use crate::support::conf::with;
+use crate::support::daemon::Daemon;
+use crate::support::forged::Side;
+use crate::support::frames::{ARP, EVERYBODY, Mac, Wire, arp, frame, link_local, mac, mark};
+use crate::support::netns::Netns;
+use crate::support::world::{HOST, OUTSIDE, UPLINK, World};
 
 /// How packets from one container to another come before the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,24 +8,24 @@
 //! were sent from, whose queue all links share, so that it comes behind them; as often as a probe may take
 //! longer ways than the question.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::libc;
 use nix::sys::socket::{MsgFlags, recv};
 
-use super::eventually::eventually;
-use super::forged::Side;
-use super::frames::{Wire, link_local, mark};
-use super::netns::Netns;
-use super::probe::Pinned;
-use super::town::Place;
+use crate::support::eventually::eventually;
+use crate::support::forged::Side;
+use crate::support::frames::{Mac, Wire, link_local, mark};
+use crate::support::netns::Netns;
+use crate::support::probe::Pinned;
+use crate::walls_town::Place;
 
 /// How often the fence goes round.
 const FENCES: usize = 4;
-/// After so many probes what came is taken in, before a socket holds too much of it.
-const BATCH: usize = 50;
+/// After so many probes a fence goes round and what came is taken in, before queues are full.
+const BATCH: usize = 100;
 
 /// Whether a probe arrives somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,8 @@ pub(crate) struct Probe {
 pub(crate) struct Watch {
     name: String,
     by: By,
-    came: HashSet<u16>,
+    /// The marks that came, each with what it came in first.
+    came: HashMap<u16, Vec<u8>>,
     /// What came without a mark, as it is.
     plain: HashSet<Vec<u8>>,
 }
@@ -65,23 +66,26 @@ pub(crate) struct Watch {
 #[derive(Debug)]
 enum By {
     /// A link, and the host on it: what it says of a packet that it could not deliver is not that packet.
-    Link(Wire, Option<Side>),
+    Link(Wire, Side),
+    /// A bridge of the host, and who sends: the same goes for what others there say.
+    Bridge(Wire, Mac),
     Sockets(Vec<OwnedFd>),
 }
 
 impl Watch {
     fn new(name: &str, by: By) -> Self {
-        Self { name: name.to_owned(), by, came: HashSet::new(), plain: HashSet::new() }
+        Self { name: name.to_owned(), by, came: HashMap::new(), plain: HashSet::new() }
     }
 
     /// Everything that comes in by the link.
     pub(crate) fn link(place: &Place<'_>) -> Self {
-        Self::new(place.name, By::Link(place.watch(), Some(place.gateway)))
+        Self::new(place.name, By::Link(place.watch(), place.gateway))
     }
 
-    /// What comes in by a link of the host.
-    pub(crate) fn host_link(host: &Netns, link: &str) -> Self {
-        Self::new(&format!("the host's {link}"), By::Link(Wire::arriving(host, link), None))
+    /// What a bridge gives to the host, when this one sends.
+    pub(crate) fn bridge(host: &Netns, name: &str, sender: &Place<'_>) -> Self {
+        let by = By::Bridge(Wire::arriving(host, name), sender.me.mac);
+        Self::new(&format!("the host's {name}"), by)
     }
 
     /// What the host gives to its processes, of these protocols of both families.
@@ -118,7 +122,8 @@ impl Watch {
         let mut scan = |bytes: &[u8]| {
             let mut marked = false;
             for window in bytes.windows(6).filter(|w| &w[..4] == begin) {
-                self.came.insert(u16::from_be_bytes([window[4], window[5]]));
+                let number = u16::from_be_bytes([window[4], window[5]]);
+                self.came.entry(number).or_insert_with(|| bytes.to_vec());
                 marked = true;
             }
             if !marked {
@@ -128,7 +133,14 @@ impl Watch {
         match &self.by {
             By::Link(wire, host) => {
                 while let Some(frame) = wire.next(&mut buffer) {
-                    if host.is_none_or(|host| !is_error_of(host, frame)) {
+                    if !(is_error(frame) && is_from(*host, frame)) {
+                        scan(frame);
+                    }
+                }
+            }
+            By::Bridge(wire, sender) => {
+                while let Some(frame) = wire.next(&mut buffer) {
+                    if !is_error(frame) || frame[6..12] == *sender {
                         scan(frame);
                     }
                 }
@@ -145,26 +157,27 @@ impl Watch {
 
     /// Whether a probe came: by its mark, or as it was sent.
     fn has(&self, number: u16, probe: &Probe) -> bool {
-        self.came.contains(&number) || probe.frames.iter().any(|frame| self.plain.contains(frame))
+        self.came.contains_key(&number)
+            || probe.frames.iter().any(|frame| self.plain.contains(frame))
     }
 }
 
-/// Whether a frame is an error of ICMP that the host sends itself.
-fn is_error_of(host: Side, frame: &[u8]) -> bool {
+/// Whether a frame is an error of ICMP, which has in it what it is about.
+fn is_error(frame: &[u8]) -> bool {
     let at = |from: usize, to: usize| frame.get(from..to).unwrap_or_default();
     match at(12, 14) {
-        [0x08, 0x00] => {
-            let from_it = at(26, 30) == host.v4.octets();
-            from_it
-                && at(23, 24) == [1]
-                && [3, 4, 5, 11, 12].contains(at(34, 35).first().unwrap_or(&0))
-        }
-        [0x86, 0xdd] => {
-            let local = link_local(host.mac).octets();
-            let from_it = at(22, 38) == host.v6.octets() || at(22, 38) == local;
-            from_it && at(20, 21) == [58] && matches!(at(54, 55), [1..=4 | 137])
-        }
+        [0x08, 0x00] => at(23, 24) == [1] && matches!(at(34, 35), [3 | 4 | 5 | 11 | 12]),
+        [0x86, 0xdd] => at(20, 21) == [58] && matches!(at(54, 55), [1..=4 | 137]),
         _ => false,
+    }
+}
+
+/// Whether a frame is of this address.
+fn is_from(side: Side, frame: &[u8]) -> bool {
+    let at = |from: usize, to: usize| frame.get(from..to).unwrap_or_default();
+    match at(12, 14) {
+        [0x08, 0x00] => at(26, 30) == side.v4.octets(),
+        _ => [side.v6, link_local(side.mac)].iter().any(|own| at(22, 38) == own.octets()),
     }
 }
 
@@ -221,12 +234,11 @@ impl Volley {
         let _here = Pinned::here();
         for n in 0..self.probes.len() {
             send(n);
-            if n % BATCH == BATCH - 1 {
+            if n % BATCH == BATCH - 1 || n + 1 == self.probes.len() {
+                fence(fences);
                 watches.iter_mut().for_each(Watch::take);
             }
         }
-        fence(fences);
-        watches.iter_mut().for_each(Watch::take);
         report.sent += self.probes.len();
         for (number, probe) in (0..).zip(&self.probes) {
             for (expect, watch) in probe.expect.iter().zip(watches.iter()) {
@@ -237,12 +249,20 @@ impl Volley {
                     _ => continue,
                 };
                 let key = format!("{wall}: {} {what} {}", probe.kind, watch.name);
-                report.wrongs.entry(key).or_default().push(probe.what.clone());
+                let all = report.wrongs.entry(key).or_default();
+                all.push(match watch.came.get(&number) {
+                    Some(bytes) if all.is_empty() => format!("{}, as {}", probe.what, hex(bytes)),
+                    _ => probe.what.clone(),
+                });
             }
             let must = probe.expect.iter().filter(|e| **e == Expect::Must);
             report.controls += must.count();
         }
     }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What was sent, and what of it was wrong.
@@ -255,17 +275,6 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Notes something that is wrong and was seen in another way.
-    pub(crate) fn note(&mut self, kind: String, what: String) {
-        self.wrongs.entry(kind).or_default().push(what);
-    }
-
-    /// Something was looked at in another way, and this many arrivals were demanded of it.
-    pub(crate) fn count(&mut self, sent: usize, controls: usize) {
-        self.sent += sent;
-        self.controls += controls;
-    }
-
     /// Fails if anything is wrong, with a line for each kind: how often, and the first of them.
     #[track_caller]
     pub(crate) fn is_clean(&self) {
