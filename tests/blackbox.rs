@@ -73,6 +73,7 @@ mod policy_files;
 mod policy_flows;
 mod policy_groups;
 mod policy_icmp;
+mod policy_labels;
 mod policy_left;
 mod policy_live;
 mod policy_ports;

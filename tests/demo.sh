@@ -46,6 +46,8 @@ fi
 bin=$3
 plugin=$4
 work=/run/demo
+# The daemon uses no folder that others can write to.
+umask 022
 bridge_conf=$root/config/samples/net.d/10-quantum-bridge.conf
 http_port=9641
 

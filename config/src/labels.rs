@@ -6,6 +6,10 @@ use std::collections::BTreeMap;
 /// The labels of a namespace or an endpoint.
 pub type Labels = BTreeMap<String, String>;
 
+/// What an operator says of an endpoint's labels: it has those with a value, and has not those without,
+/// whoever else gave them.
+pub type OperatorLabels = BTreeMap<String, Option<String>>;
+
 /// A label's key: a name of up to 63 characters, behind a DNS name and a slash if it likes.
 pub fn is_label_key(text: &str) -> bool {
     let (prefix, name) = match text.split_once('/') {

@@ -3,16 +3,16 @@
 use std::net::IpAddr;
 
 use quantum_config::cni::MODE_LABEL;
-use quantum_config::policy::Labels;
+use quantum_config::policy::OperatorLabels;
 
 use super::{Record, naming};
 use crate::policy::Endpoint;
 
-/// The endpoint that a record is of. `operator` are the labels that the operator has given it since.
+/// The endpoint that a record is of. `operator` is what the operator has said of its labels since.
 ///
 /// One of whom nothing is known ([`Identity::is_known`](quantum_config::cni::Identity::is_known)) has no
 /// namespace, and no labels but the daemon's own: it is marked as unknown.
-pub fn endpoint(record: &Record, operator: &Labels) -> Endpoint {
+pub fn endpoint(record: &Record, operator: &OperatorLabels) -> Endpoint {
     let identity = &record.identity;
     let labels = identity.all_labels(&record.key, operator);
     let audit = match labels.get(MODE_LABEL) {
@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn an_endpoint_is_what_its_record_says() {
         let record = sample(r#","vlan":7,"policy":{"labels":{"app":"db"}}"#).record;
-        let endpoint = endpoint(&record, &Labels::new());
+        let endpoint = endpoint(&record, &OperatorLabels::new());
         assert_eq!((&endpoint.key, endpoint.bridge.as_str()), (&record.key, "br0.7"));
         assert_eq!(endpoint.link_local, Some(naming::link_local(record.mac)));
         assert_eq!(endpoint.addresses, [record.addresses[0].address.ip()]);
@@ -60,7 +60,7 @@ mod tests {
     fn the_operators_labels_win_but_for_what_the_daemon_knows() {
         let record = sample(r#","policy":{"labels":{"app":"db"}}"#).record;
         let said = [("app", "web"), (NETWORK_LABEL, "another")];
-        let operator = said.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let operator = said.map(|(key, value)| (key.to_owned(), Some(value.to_owned()))).into();
         let labels = endpoint(&record, &operator).labels;
         assert_eq!(labels.get("app").map(String::as_str), Some("web"));
         assert_eq!(labels.get(NETWORK_LABEL).map(String::as_str), Some("net"));
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn audit_is_the_networks_unless_the_operator_says_otherwise() {
         let audit = |keys: &str, mode: Option<&str>| {
-            let operator = mode.map(|mode| (MODE_LABEL.to_owned(), mode.to_owned()));
+            let operator = mode.map(|mode| (MODE_LABEL.to_owned(), Some(mode.to_owned())));
             endpoint(&sample(keys).record, &operator.into_iter().collect()).audit
         };
         let network = r#","policy":{"mode":"audit"}"#;
@@ -90,7 +90,7 @@ mod tests {
     fn of_an_unknown_one_nothing_is_made_up() {
         let mut record = sample("").record;
         record.identity = Identity::unknown();
-        let endpoint = endpoint(&record, &Labels::new());
+        let endpoint = endpoint(&record, &OperatorLabels::new());
         assert!(endpoint.namespace.is_empty() && endpoint.name.is_empty());
         assert_eq!(endpoint.labels.len(), 2, "{:?}", endpoint.labels);
     }

@@ -115,6 +115,7 @@ fn endpoint_of(world: &World, endpoint: &Endpoint) -> ShownEndpoint {
         network: endpoint.network.clone(),
         addresses: endpoint.addresses.clone(),
         labels: endpoint.labels.iter().map(label).collect(),
+        removed: BTreeMap::new(),
         policies: Selecting::of(world, endpoint, View::WithStaged).names(),
         audit: endpoint.audit,
     }

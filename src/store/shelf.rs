@@ -177,7 +177,8 @@ mod tests {
         let labels = [("app".to_owned(), "web".to_owned())].into();
         let catalog = shelf.reload(&shelf.restore());
         let (catalog, _) = catalog.apply(&GOOD.replace("name: a", "name: b")).expect("applied");
-        let catalog = catalog.label(&key, &labels, &[]).expect("labelled");
+        let catalog =
+            catalog.label(&key, &labels, &["role".to_owned()], |_| true).expect("labelled");
         shelf.save(&catalog).expect("saved");
         let saved = fs::metadata(dir.path().join("policy.json")).expect("there");
         assert_eq!(saved.permissions().mode() & 0o777, 0o600);
@@ -186,7 +187,8 @@ mod tests {
         let again = shelf.reload(&shelf.restore());
         assert_eq!(again.documents(), catalog.documents());
         assert_eq!(again.documents().len(), 2);
-        assert_eq!(again.labels(&key), Some(&labels));
+        let said = [("app".to_owned(), Some("web".to_owned())), ("role".to_owned(), None)].into();
+        assert_eq!(again.labels(&key), Some(&said));
         assert_eq!(again.problems().len(), 1);
         shelf.save(&again).expect("saved");
         assert_eq!(shelf.restore().documents(), catalog.documents(), "still the last good");

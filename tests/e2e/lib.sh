@@ -13,6 +13,8 @@
 #
 # QUANTUM_BIN_DIR and QUANTUM_PLUGIN name what was built; `make e2e` sets them.
 set -uo pipefail
+# The daemon uses no folder that others can write to.
+umask 022
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 self=$(basename "$0" .sh)

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{getegid, geteuid};
 
 static ENTERED: OnceLock<Result<Entered, String>> = OnceLock::new();
@@ -33,6 +34,8 @@ extern "C" fn before_main() {
 
 fn enter() -> Result<Entered, String> {
     let (uid, gid) = (geteuid(), getegid());
+    // The daemon uses no folder that others can write to, and whoever runs the tests may make such.
+    umask(Mode::from_bits_truncate(0o022));
     let private = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;
     let how = if uid.is_root() {
         unshare(private).map_err(|e| format!("unshare as root: {e}"))?;

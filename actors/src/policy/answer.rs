@@ -12,9 +12,9 @@ use quantum_cni::policy::{
 use quantum_config::ask::{
     Applied, Ask, Changed, Denied, DeniedFlow, Label, Labelled, OfMatrix, Outcome, ShownLabel,
 };
-use quantum_config::cni::{CniError, Code, LabelSource};
+use quantum_config::cni::{CniError, Code, Label as GivenLabel};
 use quantum_config::ids::AttachmentKey;
-use quantum_config::policy::{Document, DocumentKey, Labels};
+use quantum_config::policy::{Document, DocumentKey, OperatorLabels};
 use serde::Serialize;
 
 use super::Policy;
@@ -107,12 +107,15 @@ impl Policy {
             Err(error) => return ready::<()>(Err(error)),
         };
         let removed: Vec<String> = asked.remove.iter().cloned().collect();
-        let catalog = match self.catalog.label(&key, &asked.set, &removed) {
+        let record = self.records.get(&key);
+        let came_with =
+            |name: &str| record.is_some_and(|record| record.identity.labels.contains_key(name));
+        let catalog = match self.catalog.label(&key, &asked.set, &removed, came_with) {
             Ok(catalog) => catalog,
             Err(error) => return ready::<()>(Err(refused(&error))),
         };
-        let labels = self.shown_labels(&key, catalog.labels(&key));
-        let labelled = Labelled { key: key.to_string(), labels };
+        let (labels, removed) = self.shown_labels(&key, catalog.labels(&key));
+        let labelled = Labelled { key: key.to_string(), labels, removed };
         let made = self.change(catalog, ctx);
         Box::pin(async move {
             made.await.unwrap_or_else(|_| Err(dropped()))?;
@@ -157,7 +160,8 @@ impl Policy {
         }
         for endpoint in &mut shown.endpoints {
             if let Ok(key) = endpoint.key.parse() {
-                endpoint.labels = self.shown_labels(&key, self.catalog.labels(&key));
+                (endpoint.labels, endpoint.removed) =
+                    self.shown_labels(&key, self.catalog.labels(&key));
             }
         }
         let problems = self.catalog.problems().into_iter();
@@ -165,20 +169,20 @@ impl Policy {
         shown
     }
 
+    /// The labels of an endpoint, and those that operators have taken away from it.
     fn shown_labels(
         &self,
         key: &AttachmentKey,
-        operator: Option<&Labels>,
-    ) -> BTreeMap<String, ShownLabel> {
-        let Some(record) = self.records.get(key) else { return BTreeMap::new() };
-        let none = Labels::new();
-        let labels = record.identity.all_labels(key, operator.unwrap_or(&none)).into_iter();
-        let source = |source: LabelSource| source.to_string();
-        labels
-            .map(|(name, label)| {
-                (name, ShownLabel { value: label.value, source: source(label.source) })
-            })
-            .collect()
+        operator: Option<&OperatorLabels>,
+    ) -> (BTreeMap<String, ShownLabel>, BTreeMap<String, ShownLabel>) {
+        let Some(record) = self.records.get(key) else { return Default::default() };
+        let none = OperatorLabels::new();
+        let operator = operator.unwrap_or(&none);
+        let (identity, shown) = (&record.identity, |(name, label): (String, GivenLabel)| {
+            (name, ShownLabel { value: label.value, source: label.source.to_string() })
+        });
+        let labels = identity.all_labels(key, operator).into_iter().map(shown).collect();
+        (labels, identity.removed_labels(operator).into_iter().map(shown).collect())
     }
 
     fn tell_denied(&mut self) -> Denied {

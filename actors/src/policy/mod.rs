@@ -26,7 +26,7 @@ use quantum_cni::policy::{Catalog, DeniedFlows, Documents, Registry, Standing, W
 use quantum_cni::store::Shelf;
 use quantum_config::cni::CniError;
 use quantum_config::ids::AttachmentKey;
-use quantum_config::policy::Labels;
+use quantum_config::policy::OperatorLabels;
 use slog::{Logger, warn};
 use tokio::sync::{oneshot, watch};
 
@@ -109,7 +109,7 @@ impl Policy {
 
     /// An endpoint comes, or is another than it was.
     fn place(&mut self, record: Record) {
-        let none = Labels::new();
+        let none = OperatorLabels::new();
         let labels = self.catalog.labels(&record.key).unwrap_or(&none);
         self.registry.judge(endpoint(&record, labels), Standing::from(&record.posture));
         self.records.insert(record.key.clone(), record);

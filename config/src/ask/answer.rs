@@ -186,6 +186,8 @@ pub struct ShownEndpoint {
     pub addresses: Vec<IpAddr>,
     /// Its labels.
     pub labels: BTreeMap<String, ShownLabel>,
+    /// Labels that it came with, and that operators have taken away.
+    pub removed: BTreeMap<String, ShownLabel>,
     /// The policies that select it, as [`ShownPolicy::name`].
     pub policies: Vec<String>,
     /// What would be denied is only told.
@@ -210,6 +212,8 @@ pub struct Labelled {
     pub key: String,
     /// Its labels.
     pub labels: BTreeMap<String, ShownLabel>,
+    /// Labels that it came with, and that operators have taken away.
+    pub removed: BTreeMap<String, ShownLabel>,
 }
 
 /// What was denied of late.

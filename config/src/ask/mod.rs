@@ -72,7 +72,7 @@ pub struct Label {
     pub endpoint: String,
     /// These it gets.
     pub set: BTreeMap<String, String>,
-    /// These it loses, as far as they were given by this question; what the runtime told comes back.
+    /// These it loses, whoever gave them, until they are given again.
     pub remove: BTreeSet<String>,
 }
 

@@ -6,7 +6,7 @@
 //! | the network's `policy.labels`                              | yes, but for `cni.quantum` |
 //! | `args.cni.labels`                                          | no                         |
 //! | the pod's annotation `policy.quantum/labels`               | no                         |
-//! | the operator, while the container runs                     | yes, but for `cni.quantum` |
+//! | the operator, while the container runs, who takes labels away, too | yes, but for `cni.quantum` |
 //! | the daemon: `cni.quantum/network`, `cni.quantum/ifname`    | it alone                   |
 //!
 //! What may not be is refused, and the container is not attached. A label that was left out instead would
@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::netconf::invalid;
 use super::{Call, CniError, Definition, Environment, NetConf, Transport};
 use crate::ids::AttachmentKey;
-use crate::labels::{Labels, is_label_key, is_label_value, is_port_name};
+use crate::labels::{Labels, OperatorLabels, is_label_key, is_label_value, is_port_name};
 
 /// The label by which the operator has one container's denials noted only, or not.
 pub const MODE_LABEL: &str = "policy.quantum/mode";
@@ -116,9 +116,15 @@ impl Identity {
 
     /// All its labels. What the operator says now wins over what was said when it was made, and nothing
     /// over what the daemon knows by itself.
-    pub fn all_labels(&self, key: &AttachmentKey, operator: &Labels) -> BTreeMap<String, Label> {
+    pub fn all_labels(
+        &self,
+        key: &AttachmentKey,
+        operator: &OperatorLabels,
+    ) -> BTreeMap<String, Label> {
         let mut all = self.labels.clone();
-        add(&mut all, LabelSource::Operator, operator.clone());
+        all.retain(|key, _| !is_removed(key, operator));
+        let given = operator.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
+        add(&mut all, LabelSource::Operator, given);
         let own = [
             (NETWORK_LABEL.to_owned(), key.network.to_string()),
             (IFNAME_LABEL.to_owned(), key.ifname.to_string()),
@@ -126,6 +132,17 @@ impl Identity {
         add(&mut all, LabelSource::Daemon, own);
         all
     }
+
+    /// The labels that it came with and that the operator has taken away.
+    pub fn removed_labels(&self, operator: &OperatorLabels) -> BTreeMap<String, Label> {
+        let mut removed = self.labels.clone();
+        removed.retain(|key, _| is_removed(key, operator));
+        removed
+    }
+}
+
+fn is_removed(key: &str, operator: &OperatorLabels) -> bool {
+    operator.get(key).is_some_and(Option::is_none)
 }
 
 impl Call {
@@ -176,6 +193,19 @@ pub(super) fn network_labels(conf: &NetConf) -> Result<Labels, CniError> {
 /// Whether the operator may give a container this label; if not, why.
 pub fn operators_label(key: &str, value: &str) -> Result<(), CniError> {
     check(LabelSource::Operator, key, value)
+}
+
+/// Whether the operator may take this label away from a container; if not, why.
+pub fn operators_removal(key: &str) -> Result<(), CniError> {
+    let source = LabelSource::Operator;
+    let refuse = |why: &str| Err(invalid(format!("{source}: label {key:?} {why}")));
+    if !is_label_key(key) {
+        return refuse("is not the key of a label");
+    }
+    match reserved_for(key) {
+        Some(LabelSource::Daemon) => refuse("is the daemon's, and cannot be taken away"),
+        _ => Ok(()),
+    }
 }
 
 fn check_all(source: LabelSource, labels: &[(String, String)]) -> Result<(), CniError> {

@@ -57,6 +57,7 @@ fn the_later_source_wins_and_every_label_remembers_its_own() {
     });
     let identity = identity(conf, "").expect("valid");
     let operator = labels(&[("d", "4"), (NETWORK_LABEL, "forged"), (MODE_LABEL, "audit")]);
+    let operator = operator.into_iter().map(|(key, value)| (key, Some(value))).collect();
     let expected = [
         "a=1 (policy.labels)",
         "b=2 (args.cni.labels)",
@@ -68,6 +69,15 @@ fn the_later_source_wins_and_every_label_remembers_its_own() {
         "policy.quantum/zone=x (policy.labels)",
     ];
     assert_eq!(shown(&identity.all_labels(&key(), &operator)), expected);
+    assert!(identity.removed_labels(&operator).is_empty());
+    // What the operator takes away is away, whoever gave it, but for what the daemon knows.
+    let away = ["a", "b", "c", "d", "never-there", NETWORK_LABEL];
+    let operator = away.map(|key| (key.to_owned(), None)).into();
+    let all = identity.all_labels(&key(), &operator);
+    assert!(all.contains_key(NETWORK_LABEL) && all.contains_key("policy.quantum/zone"));
+    assert!(!away[..5].iter().any(|key| all.contains_key(*key)), "{all:?}");
+    let removed: Vec<_> = identity.removed_labels(&operator).into_keys().collect();
+    assert_eq!(removed, ["a", "b", "c", "d"]);
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub use error::{CniError, Code};
 #[cfg(feature = "netconf")]
 pub use identity::{
     IFNAME_LABEL, Identity, Label, LabelSource, MODE_LABEL, NETWORK_LABEL, NamedPort,
-    operators_label,
+    operators_label, operators_removal,
 };
 #[cfg(feature = "netconf")]
 pub use ipam_result::IpamResult;

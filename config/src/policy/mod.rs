@@ -39,4 +39,4 @@ pub use ordered::{Action, OrderedPolicy, OrderedRule, OrderedTier, Reach, Subjec
 pub use rule::{Among, Block, Direction, Entity, Peer, Ports, Scope};
 pub use selector::Selector;
 
-pub use crate::labels::Labels;
+pub use crate::labels::{Labels, OperatorLabels};

@@ -5,6 +5,7 @@ use std::fs;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
 
 use crate::failure::{Doing, Failure, Result};
@@ -16,6 +17,8 @@ pub(crate) const LOOPBACK: u32 = 1;
 /// Moves the process into a mount and a network namespace of its own; without root, into a user
 /// namespace too. Must come before the first thread: a user namespace is entered alone.
 pub(crate) fn enter() -> Result<()> {
+    // The daemon uses no folder that others can write to, and whoever runs this may make such.
+    umask(Mode::from_bits_truncate(0o022));
     let (uid, gid) = (Uid::effective(), Gid::effective());
     let mut kinds = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;
     if !uid.is_root() {

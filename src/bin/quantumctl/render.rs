@@ -30,6 +30,9 @@ pub(crate) fn labelled(answer: &Labelled) -> String {
         let line = format!("  {pair:<width$}  {}", label.source, width = width.unwrap_or(0));
         let _ = writeln!(text, "{}", line.trim_end());
     }
+    for (key, label) in &answer.removed {
+        let _ = writeln!(text, "  {key}-  taken away; {} says {:?}", label.source, label.value);
+    }
     text
 }
 

@@ -104,6 +104,7 @@ pub(crate) fn shown(answer: &Shown) -> String {
         let audit = if endpoint.audit { " (audit)" } else { "" };
         let addresses = endpoint.addresses.iter().map(ToString::to_string);
         let labels = endpoint.labels.iter().map(|(key, label)| format!("{key}={}", label.value));
+        let labels = labels.chain(endpoint.removed.keys().map(|key| format!("{key}-")));
         let policies =
             if endpoint.policies.is_empty() { "-".to_owned() } else { endpoint.policies.join(",") };
         vec![

@@ -40,7 +40,9 @@ pub enum CatalogError {
         most: usize,
     },
     /// An endpoint would have too many labels.
-    #[error("{endpoint} would have more than {most} labels given by operators: remove some")]
+    #[error(
+        "operators would have said more of the labels of {endpoint} than there is room for ({most}): give fewer"
+    )]
     TooManyLabels {
         /// The endpoint.
         endpoint: AttachmentKey,

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use quantum_config::cni::operators_label;
+use quantum_config::cni::{CniError, operators_label, operators_removal};
 use quantum_config::ids::AttachmentKey;
 use quantum_config::policy::{
-    Document, DocumentKey, Format, Labels, OrderedPolicy, PolicyError, Reach, documents, read,
+    Document, DocumentKey, Format, Labels, OperatorLabels, OrderedPolicy, PolicyError, Reach,
+    documents, read,
 };
 use serde_json::Value;
 
@@ -97,20 +98,28 @@ impl Catalog {
         Ok(Self { given: Arc::new(given), ..self.clone() })
     }
 
-    /// Gives an endpoint labels, and takes away such that operators gave it: first away, then given. A
-    /// label that is not there is taken away, too.
+    /// Takes labels away from an endpoint, and then gives it others. One that it `came_with` stays away,
+    /// whoever gave it, until it is given again; that one is not there is no error.
     pub fn label(
         &self,
         endpoint: &AttachmentKey,
         set: &Labels,
         removed: &[String],
+        came_with: impl Fn(&str) -> bool,
     ) -> Result<Self, CatalogError> {
         self.check_not_lost()?;
+        let refused = |e: CniError| CatalogError::Label(e.to_string());
         let mut own = self.labels(endpoint).cloned().unwrap_or_default();
-        own.retain(|key, _| !removed.contains(key));
+        for key in removed {
+            operators_removal(key).map_err(refused)?;
+            match came_with(key) {
+                true => own.insert(key.clone(), None),
+                false => own.remove(key),
+            };
+        }
         for (key, value) in set {
-            operators_label(key, value).map_err(|e| CatalogError::Label(e.to_string()))?;
-            own.insert(key.clone(), value.clone());
+            operators_label(key, value).map_err(refused)?;
+            own.insert(key.clone(), Some(value.clone()));
         }
         if own.len() > MOST_LABELS {
             let endpoint = endpoint.clone();
@@ -124,10 +133,10 @@ impl Catalog {
         if self.labels(endpoint).is_none() {
             return self.clone();
         }
-        self.with_labels(endpoint, Labels::new())
+        self.with_labels(endpoint, OperatorLabels::new())
     }
 
-    fn with_labels(&self, endpoint: &AttachmentKey, own: Labels) -> Self {
+    fn with_labels(&self, endpoint: &AttachmentKey, own: OperatorLabels) -> Self {
         let mut labels = (*self.labels).clone();
         if own.is_empty() {
             labels.remove(endpoint);

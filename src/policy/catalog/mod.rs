@@ -1,4 +1,5 @@
-//! All documents that are known, where each comes from, and the labels that operators gave at run time.
+//! All documents that are known, where each comes from, and the labels that operators gave and took away at run
+//! time.
 //! A catalog is a value: what is asked of it makes another one, and whoever asked commits that or drops
 //! it.
 //!
@@ -25,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quantum_config::ids::AttachmentKey;
-use quantum_config::policy::{Document, DocumentKey, Labels, OrderedPolicy, Reach};
+use quantum_config::policy::{Document, DocumentKey, OperatorLabels, OrderedPolicy, Reach};
 
 pub use error::CatalogError;
 
@@ -41,7 +42,7 @@ pub type FilesRead = Result<Vec<(String, Result<Vec<u8>, String>)>, String>;
 pub struct Catalog {
     files: Arc<BTreeMap<String, PolicyFile>>,
     given: Arc<BTreeMap<DocumentKey, Given>>,
-    labels: Arc<BTreeMap<AttachmentKey, Labels>>,
+    labels: Arc<BTreeMap<AttachmentKey, OperatorLabels>>,
     /// Why the directory could not be read.
     unread: Option<Problem>,
     /// Why what was saved could not be read, and what stands in for it.
@@ -126,14 +127,9 @@ impl Catalog {
         lost.chain(of_files).chain(given)
     }
 
-    /// The labels that operators gave an endpoint; none if they gave none.
-    pub fn labels(&self, key: &AttachmentKey) -> Option<&Labels> {
+    /// What operators said of an endpoint's labels; none if they said nothing.
+    pub fn labels(&self, key: &AttachmentKey) -> Option<&OperatorLabels> {
         self.labels.get(key)
-    }
-
-    /// All endpoints to which operators gave labels.
-    pub fn labelled(&self) -> impl Iterator<Item = (&AttachmentKey, &Labels)> {
-        self.labels.iter()
     }
 
     /// What will not do.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quantum_config::ids::AttachmentKey;
-use quantum_config::policy::Labels;
+use quantum_config::policy::OperatorLabels;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -24,8 +24,8 @@ struct Saved {
     files: BTreeMap<String, String>,
     /// The documents that operators gave, as they were written.
     documents: Vec<Value>,
-    /// The labels that they gave, by endpoint.
-    labels: BTreeMap<String, Labels>,
+    /// The labels that they gave, by endpoint; null where they took away what it came with.
+    labels: BTreeMap<String, OperatorLabels>,
 }
 
 impl Catalog {
@@ -66,7 +66,7 @@ fn restore(bytes: &[u8]) -> Result<Catalog, String> {
     let given = saved.documents.into_iter().map(|value| {
         Given::restored(value).ok_or_else(|| "holds a document of no known kind".to_owned())
     });
-    let label = |(key, labels): (String, Labels)| {
+    let label = |(key, labels): (String, OperatorLabels)| {
         let key: AttachmentKey = key.parse().map_err(|e| format!("has labels of nobody: {e}"))?;
         Ok((key, labels))
     };

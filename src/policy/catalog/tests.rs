@@ -183,9 +183,29 @@ fn labels_are_given_and_taken_and_some_are_the_daemons() {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     };
     let empty = Catalog::default();
-    let given = empty.label(&key, &labels(&[("a", "1"), ("b", "2")]), &[]).expect("given");
-    let changed = given.label(&key, &labels(&[("b", "3")]), &["a".to_owned()]).expect("changed");
-    assert_eq!(changed.labels(&key), Some(&labels(&[("b", "3")])));
+    let came_with = |key: &str| key == "role";
+    let label = |catalog: &Catalog, set: &[(&str, &str)], removed: &[&str]| {
+        let removed: Vec<String> = removed.iter().map(|key| (*key).to_owned()).collect();
+        catalog.label(&key, &labels(set), &removed, came_with)
+    };
+    let said = |pairs: &[(&str, Option<&str>)]| -> OperatorLabels {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), v.map(str::to_owned))).collect()
+    };
+    let given = label(&empty, &[("a", "1"), ("b", "2")], &[]).expect("given");
+    let changed = label(&given, &[("b", "3")], &["a", "none"]).expect("changed");
+    assert_eq!(changed.labels(&key), Some(&said(&[("b", Some("3"))])));
+    // What it came with stays away until it is given again, also by a daemon that was started since.
+    let removed = label(&changed, &[], &["role"]).expect("taken away");
+    assert_eq!(removed.labels(&key), Some(&said(&[("b", Some("3")), ("role", None)])));
+    let saved = removed.to_saved().expect("written").expect("not lost");
+    let restored = Catalog::from_saved("policy.json", &saved);
+    assert_eq!(restored.labels(&key), removed.labels(&key));
+    let again = label(&restored, &[("role", "web")], &[]).expect("given again");
+    assert_eq!(again.labels(&key), Some(&said(&[("b", Some("3")), ("role", Some("web"))])));
+    for (bad, word) in [("cni.quantum/network", "daemon's"), ("a b", "not the key")] {
+        let error = label(&given, &[], &[bad]).expect_err(bad).to_string();
+        assert!(error.contains(word), "{error}");
+    }
     assert_eq!(given.forget(&key).labels(&key), None);
     for (name, value, word) in [
         ("cni.quantum/network", "n", "reserved"),
@@ -194,11 +214,14 @@ fn labels_are_given_and_taken_and_some_are_the_daemons() {
         ("a", "n n", "has the value"),
         ("policy.quantum/mode", "dry", "not enforce or audit"),
     ] {
-        let error = given.label(&key, &labels(&[(name, value)]), &[]).expect_err(name).to_string();
+        let error = label(&given, &[(name, value)], &[]).expect_err(name).to_string();
         assert!(error.contains(word), "{error}");
     }
     let many: Labels = (0..65).map(|n| (format!("k{n}"), String::new())).collect();
-    assert!(matches!(empty.label(&key, &many, &[]), Err(CatalogError::TooManyLabels { .. })));
+    assert!(matches!(
+        empty.label(&key, &many, &[], |_| false),
+        Err(CatalogError::TooManyLabels { .. })
+    ));
 }
 
 #[test]
