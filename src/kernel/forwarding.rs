@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::{fmt, fs, io};
 
-use nix::net::if_::if_nametoindex;
 use quantum_config::cni::Family;
 use quantum_config::ids::IfName;
 
@@ -232,11 +231,18 @@ impl Forwarding {
                     continue;
                 }
             }
-            if ours.gateways.iter().any(is_there) {
-                if family == Family::V6 {
-                    self.raise(&mut changes, true);
+            match self.host.has_any(&ours.gateways) {
+                Ok(false) => {}
+                Ok(true) => {
+                    if family == Family::V6 {
+                        self.raise(&mut changes, true);
+                    }
+                    continue;
                 }
-                continue;
+                Err(error) => {
+                    changes.push(failed("look for our gateways", &error));
+                    continue;
+                }
             }
             match self.relied_on(family, &ours.gateways) {
                 Ok(links) if links.is_empty() => self.turn_off(family, &ours, &mut changes),
@@ -315,10 +321,6 @@ fn lower(raised: &BTreeSet<IfName>, changes: &mut Vec<Change>) {
             changes.push(failed(&format!("restore {setting}"), &error));
         }
     }
-}
-
-fn is_there(link: &IfName) -> bool {
-    if_nametoindex(link.as_str()).is_ok()
 }
 
 fn for_all(family: Family) -> Setting<'static> {

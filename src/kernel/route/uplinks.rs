@@ -26,6 +26,19 @@ impl Host {
         Ok(links.into_iter().filter_map(read).collect())
     }
 
+    /// Whether one of these links is there. The kernel answers when whoever deletes a link is done with it.
+    pub fn has_any<'n>(
+        &mut self,
+        names: impl IntoIterator<Item = &'n IfName>,
+    ) -> Result<bool, StepError> {
+        for name in names {
+            if look::link_by_name(self.socket()?, name)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether a link has an address of a family that others can reach.
     pub fn is_reached(&mut self, link: LinkIndex, family: Family) -> Result<bool, StepError> {
         let is_one = |ip: IpAddr| match ip {
