@@ -26,7 +26,6 @@ pub(crate) mod random;
 pub(crate) mod traffic;
 pub(crate) mod unit;
 pub(crate) mod user;
-pub(crate) mod walls;
 pub(crate) mod wire;
 pub(crate) mod world;
 

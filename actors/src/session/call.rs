@@ -58,7 +58,7 @@ pub(super) async fn serve(house: &House, connection: &mut Connection, call: Call
     if !matches!(&outcome, Ok(done) if done.waits_for_addresses) {
         house.meters.operation(&command, begun.elapsed(), outcome.as_ref().err().map(|e| e.code));
     }
-    report(&log, peer.uid == 0, begun.elapsed(), &outcome);
+    report(&log, connection.peer().uid == 0, begun.elapsed(), &outcome);
     let (reply, undo) = answer(outcome, &command, delegate, &seen.version);
     let heard = !caller.has_left() && connection.deliver(&reply.encode(), &log).await;
     if let (false, Some(undo)) = (heard, undo) {
