@@ -98,6 +98,7 @@ mod walls_frame_address;
 mod walls_from_host;
 mod walls_icmp;
 mod walls_icmp_errors;
+mod walls_link_local;
 mod walls_probes;
 mod walls_published;
 mod walls_random;

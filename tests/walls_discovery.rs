@@ -103,8 +103,8 @@ fn address_option(kind: u8, of: Mac) -> Vec<u8> {
     [&[kind, 1][..], &of].concat()
 }
 
-/// What may follow a message of neighbour discovery, and whether it may arrive. Of what is only superfluous it is
-/// not said.
+/// What may follow a message of neighbour discovery, and whether it may arrive: what is needed does, and what is
+/// not does not.
 fn tails(kind: u8, x: &Place<'_>, db: Side) -> Vec<(&'static str, Vec<u8>, Expect)> {
     let (right, other) = if kind == ANSWERS { (TARGET, SOURCE) } else { (SOURCE, TARGET) };
     let own = address_option(right, x.me.mac);
@@ -130,14 +130,14 @@ fn tails(kind: u8, x: &Place<'_>, db: Side) -> Vec<(&'static str, Vec<u8>, Expec
         ("a nonce and then another's", both(&nonce, &of_db), Expect::Never),
         ("something and then another's", both(&unknown, &of_db), Expect::Never),
         ("its own and then a nonce", both(&own, &nonce), Expect::May),
-        ("something", unknown, Expect::May),
+        ("something", unknown, Expect::Never),
         ("an option of no length", [&[right, 0][..], &x.me.mac].concat(), Expect::Never),
         (
             "an option of no length, and another's",
             [&[right, 0][..], &db.mac, &of_db].concat(),
             Expect::Never,
         ),
-        ("a long option of its own", long(x.me.mac), Expect::May),
+        ("a long option of its own", long(x.me.mac), Expect::Never),
         ("a long option of another's", long(db.mac), Expect::Never),
         ("half an option", own[..4].to_vec(), Expect::Never),
         (
@@ -145,8 +145,8 @@ fn tails(kind: u8, x: &Place<'_>, db: Side) -> Vec<(&'static str, Vec<u8>, Expec
             [&[right, 9][..], &x.me.mac].concat(),
             Expect::Never,
         ),
-        // Between those who may not speak this is a way to: it is noted, not demanded.
-        ("800 bytes of payload", payload, Expect::May),
+        // Those who may not speak would have a way to; what stays are the six bytes of a nonce.
+        ("800 bytes of payload", payload, Expect::Never),
     ]
 }
 

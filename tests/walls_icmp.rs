@@ -279,6 +279,10 @@ fn town(world: crate::support::world::World, way: Way, number: u8) -> Town {
     for name in ["zero", "zest"] {
         town.add(name, ("zero", number + 2), zero.clone());
     }
+    let alone = json!({ "ipMasq": false, "ingressPolicy": "isolated" });
+    for name in ["hermit", "recluse"] {
+        town.add(name, ("alone", number + 4), alone.clone());
+    }
     let who = |app: &str| json!({ "matchLabels": { "app": app } });
     let deaf = json!({ "podSelector": who("deaf"), "policyTypes": ["Ingress"], "ingress": [] });
     let mute = json!({ "podSelector": who("mute"), "policyTypes": ["Egress"], "egress": [] });
@@ -312,6 +316,7 @@ fn nothing_crosses_a_wall(town: &Town) {
         ("mute", "outside", Wall::Apart),
         ("web", "outside", Wall::World),
         ("web", "friend", within(town.way, Wall::Open)),
+        ("hermit", "recluse", here),
         ("web", "direct", Wall::Apart),
         ("direct", "zero", Wall::Apart),
         ("outside", "direct", Wall::World),
@@ -321,18 +326,23 @@ fn nothing_crosses_a_wall(town: &Town) {
     report.is_clean();
 }
 
-/// What a container of zero-trust sends to the host, at its gateway and at another address.
+/// What a container of zero-trust, and one that policy lets send nothing, sends to the host: at its gateway and at
+/// another address.
 fn nothing_reaches_a_host_that_is_denied(town: &Town) {
-    let (zero, web) = (town.place("zero"), town.place("web"));
-    let uplink = Side { mac: zero.gateway.mac, ..town.place("outside").gateway };
+    let web = town.place("web");
+    let uplink = town.place("outside").gateway;
     let watch = || Watch::sockets(&town.world.host, "the host's sockets", &HEARD);
     let mut report = Report::default();
-    for (host, name) in [(zero.gateway, "its gateway"), (uplink, UPLINK)] {
-        let wall = format!("zero to the host, {name}");
-        let six = volley6(zero.me, host, host.mac, Wall::Host, true);
-        six.fire(&wall, &zero, &mut [watch()], &mut report);
-        let four = volley4(zero.me, host, host.mac, town.broadcast("zero"), Wall::Host, true);
-        four.fire(&wall, &zero, &mut [watch()], &mut report);
+    for who in ["zero", "mute"] {
+        let me = town.place(who);
+        let (gateway, whom) = (me.gateway, me.gateway.mac);
+        for (host, name) in [(gateway, "its gateway"), (Side { mac: whom, ..uplink }, UPLINK)] {
+            let wall = format!("{who} to the host, {name}");
+            let six = volley6(me.me, host, whom, Wall::Host, true);
+            six.fire(&wall, &me, &mut [watch()], &mut report);
+            let four = volley4(me.me, host, whom, town.broadcast(who), Wall::Host, true);
+            four.fire(&wall, &me, &mut [watch()], &mut report);
+        }
     }
     let four =
         volley4(web.me, web.gateway, web.gateway.mac, town.broadcast("web"), Wall::Open, true);
@@ -349,15 +359,15 @@ fn no_type_of_icmp_crosses_a_wall() {
 
 #[test]
 fn no_type_of_icmp_crosses_a_wall_where_the_host_routes() {
-    nothing_crosses_a_wall(&town(world!(), Way::Routed, 24));
+    nothing_crosses_a_wall(&town(world!(), Way::Routed, 25));
 }
 
 #[test]
 fn no_type_of_icmp_reaches_a_host_that_is_denied() {
-    nothing_reaches_a_host_that_is_denied(&town(world!(), Way::Bridged, 28));
+    nothing_reaches_a_host_that_is_denied(&town(world!(), Way::Bridged, 160));
 }
 
 #[test]
 fn no_type_of_icmp_reaches_a_host_that_is_denied_where_it_routes() {
-    nothing_reaches_a_host_that_is_denied(&town(world!(), Way::Routed, 32));
+    nothing_reaches_a_host_that_is_denied(&town(world!(), Way::Routed, 165));
 }

@@ -26,7 +26,7 @@ const BESIDE: [&str; 2] = ["192.0.2.77", "2001:db8:ffff::77"];
 fn town(world: World, way: Way, number: u8) -> Town {
     let mut town = Town::new(world, way, &[number, number + 1, number + 2]);
     let plain = json!({ "ipMasq": false });
-    for name in ["a", "b", "near", "mute"] {
+    for name in ["a", "b", "near", "mute", "deaf"] {
         town.add(name, ("shop", number), plain.clone());
     }
     town.add("far", ("other", number + 1), plain);
@@ -36,6 +36,9 @@ fn town(world: World, way: Way, number: u8) -> Town {
     let mute = json!({ "podSelector": { "matchLabels": { "app": "mute" } },
         "policyTypes": ["Egress"], "egress": [] });
     apply(&town.world, &network_policy("mute", mute));
+    let deaf = json!({ "podSelector": { "matchLabels": { "app": "deaf" } },
+        "policyTypes": ["Ingress"], "ingress": [] });
+    apply(&town.world, &network_policy("deaf", deaf));
     town
 }
 
@@ -215,6 +218,42 @@ fn volley(
     volley
 }
 
+/// An end of a connection speaks of it to the other end, and to nobody else: what it sends to another is a packet
+/// of its own. b may not send to any of these.
+fn errors_to_others(town: &Town, flows: &[Flow<'_>], report: &mut Report) {
+    let b = town.place("b");
+    let others = ["deaf", "far", "zero"].map(|name| town.place(name));
+    let mut volley = Volley::default();
+    for flow in flows.iter().filter(|flow| flow.name == "a to b") {
+        for other in &others {
+            let (own, there, kind) = match flow.ends[0] {
+                IpAddr::V4(_) => (IpAddr::V4(b.me.v4), IpAddr::V4(other.me.v4), IP4),
+                IpAddr::V6(_) => (IpAddr::V6(b.me.v6), IpAddr::V6(other.me.v6), IP6),
+            };
+            let direct = town.way == Way::Bridged && other.name == "deaf";
+            let whom = if direct { other.me.mac } else { b.gateway.mac };
+            for load in [Load::Udp, Load::Tcp] {
+                let [from, to] = flow.quoted(load);
+                for which in errors(own.is_ipv4()) {
+                    let about = packet(load, from, to, volley.next());
+                    let packet = error(own, there, which, &about);
+                    let what = format!("{load:?}, type {}, code {}", which.0, which.1);
+                    let at = vec![Expect::Never; others.len()];
+                    let frames = vec![frame(whom, b.me.mac, kind, &packet)];
+                    volley.add(
+                        format!("an error about a to b, for {}", other.name),
+                        what,
+                        frames,
+                        at,
+                    );
+                }
+            }
+        }
+    }
+    let mut watches = others.each_ref().map(Watch::link);
+    volley.fire(&format!("b in {:?}", town.way), &b, &mut watches, report);
+}
+
 fn errors_come_from_an_end(town: &Town) {
     let mut served = Vec::new();
     let mut lives = Vec::new();
@@ -258,6 +297,7 @@ fn errors_come_from_an_end(town: &Town) {
         let wall = format!("{} in {:?}", sender.0, town.way);
         volley(town, &flows, sender).fire(&wall, sender.1, &mut watches, &mut report);
     }
+    errors_to_others(town, &flows, &mut report);
     report.is_clean();
 }
 
