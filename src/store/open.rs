@@ -12,7 +12,8 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use rusqlite::config::DbConfig;
@@ -22,6 +23,9 @@ use super::{Store, StoreError, schema};
 
 /// How long a commit waits for an operator's `sqlite3` to end its transaction.
 const BUSY: Duration = Duration::from_secs(1);
+/// How long a lock is waited for that may just have been given back, and how often it is tried.
+const PATIENCE: Duration = Duration::from_secs(1);
+const STEP: Duration = Duration::from_millis(10);
 
 /// What was found on opening.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +133,8 @@ impl Store {
 }
 
 /// Takes the lock, or says who cannot have it. The file stays: removing it would let two daemons each
-/// lock a file of that name.
+/// lock a file of that name. A lock that was just given back is waited for: a process that was being started
+/// holds it until it runs its program.
 fn lock(path: &Path) -> Result<File, StoreError> {
     let file = OpenOptions::new()
         .create(true)
@@ -139,10 +144,16 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         .custom_flags(OFlag::O_NOFOLLOW.bits())
         .open(path)
         .map_err(StoreError::of_file("open the lock", path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(e)) => Err(StoreError::of_file("lock", path)(e)),
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => thread::sleep(STEP),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Locked { path: path.to_owned() });
+            }
+            Err(TryLockError::Error(e)) => return Err(StoreError::of_file("lock", path)(e)),
+        }
     }
 }
 
