@@ -71,7 +71,8 @@ fn all_that_it_does_it_does_under_the_unit() {
     let world = world!();
     let unit = Unit::read();
     let dockerd = Dockerd::beside(&world);
-    let options = Options::default().args(&dockerd.flag());
+    // Anybody may flush them, so that they have to be put right.
+    let options = Options::without_own_tables().args(&dockerd.flag());
     let daemon = confined(&world, &options, &unit);
     let _outside = Echo::serve(&world.outside, OUTSIDE);
 

@@ -13,7 +13,7 @@ use crate::support::frames::{
     IP4, IP6, Wire, frame, icmp4, icmp6, ip4, ip6, mac, mark, protocol, udp,
 };
 use crate::support::netns::Netns;
-use crate::support::traffic::SILENCE;
+use crate::support::traffic::{SILENCE, bound};
 use crate::support::world::{OUTSIDE, UPLINK, World};
 
 /// How long it may take until all parts of one datagram have come: each try is lost as a whole when
@@ -23,7 +23,7 @@ const LONG: Duration = Duration::from_secs(20);
 /// Whether a datagram of 3000 bytes, which is three fragments, comes from one to the other.
 fn carries(from: &Netns, netns: &Netns, to: &str, within: Duration) -> bool {
     let at = SocketAddr::new(to.parse().expect("an address"), 7200);
-    let receiver = netns.run(|| UdpSocket::bind(at).expect("a socket"));
+    let receiver = netns.run(|| bound("a socket", || UdpSocket::bind(at)));
     let any = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let sender = from.run(|| UdpSocket::bind(any).expect("a socket"));
     receiver.set_read_timeout(Some(Duration::from_millis(100))).expect("a bound");

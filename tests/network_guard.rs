@@ -74,7 +74,7 @@ fn check_notices_a_guard_that_is_gone() {
 #[test]
 fn a_guard_survives_a_flush_and_a_daemon() {
     let world = world!();
-    let daemon = world.daemon();
+    let daemon = world.daemon_without_own_tables();
     let conf = guarded("stay", "10.72.0.0/24");
     let (old, new) = (world.container(), world.container());
     let result = world.call(Call::add("old", &old).conf(&conf)).succeeded();
@@ -83,7 +83,7 @@ fn a_guard_survives_a_flush_and_a_daemon() {
     assert!(table(&world).contains(port(&result)), "with the next ADD");
     world.host.output("nft", "delete table bridge quantum");
     drop(daemon);
-    let _daemon = world.daemon();
+    let _daemon = world.daemon_without_own_tables();
     assert!(table(&world).contains(port(&result)), "with the next daemon");
     become_known_as(&old, "02:66:66:66:66:66");
     assert!(!ping(&old, "10.72.0.1", SILENCE), "forged");

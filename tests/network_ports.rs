@@ -212,6 +212,10 @@ fn a_port_of_one_address_is_of_no_other() {
 #[test]
 fn what_only_passes_by_is_left_alone() {
     let world = with_ipv6(world!());
+    // The host is a router already.
+    for path in ["ipv4.ip_forward", "ipv6.conf.all.forwarding"] {
+        world.host.output("sysctl", &format!("-qw net.{path}=1"));
+    }
     let _daemon = world.daemon();
     // Somebody beyond another link of the host, and a client of an open network.
     let beyond = world.container();

@@ -83,7 +83,8 @@ fn what_is_routed_keeps_its_address_and_the_next_daemon_has_a_list_of_its_own() 
 fn what_somebody_takes_out_of_the_list_comes_back() {
     let world = world!();
     cluster(&world, 132);
-    let _daemon = daemon(&world, "198.51.100.0/24,2001:db8:a::/48");
+    let blocks = "--non-masquerade-cidrs 198.51.100.0/24,2001:db8:a::/48";
+    let _daemon = world.daemon_with(Options::without_own_tables().args(blocks));
     let container = attach(&world, "c1", &dual("healed", 132, serde_json::json!({})));
     let lists = || {
         ["unmasq4", "unmasq6"]

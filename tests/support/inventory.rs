@@ -73,48 +73,35 @@ pub(crate) fn nft_elements(host: &Netns) -> BTreeSet<String> {
     nft_lines(host).into_iter().filter(|line| line.starts_with("element ")).collect()
 }
 
-/// The ruleset without what changes by itself: handles, counters, the positions of rules.
+/// The ruleset without what changes by itself: counters, whose the tables are, the mark of what was judged.
+/// It is read as text: `nft` 1.0.6 cannot print every table as JSON.
 fn nft_lines(netns: &Netns) -> Vec<String> {
-    let text_of_all = netns.output("nft", "-j list ruleset");
-    let all: Value = serde_json::from_str(&text_of_all).expect("JSON from nft");
-    let mut lines = Vec::new();
-    for object in all["nftables"].as_array().into_iter().flatten() {
-        let Some((kind, body)) = object.as_object().and_then(|o| o.iter().next()) else { continue };
-        if kind == "metainfo" {
-            continue;
-        }
-        let mut body = body.clone();
-        let elements = body.as_object_mut().and_then(|o| o.remove("elem")).unwrap_or_default();
-        strip(&mut body);
-        lines.push(format!("nft {kind} {body}"));
-        if ["epoch", "stamp"].contains(&text(&body["name"]).as_str()) {
-            continue; // the mark of what was judged, which changes when something else does
-        }
-        for mut element in elements.as_array().cloned().unwrap_or_default() {
-            strip(&mut element);
-            lines.push(format!(
-                "element of {} {} {}: {element}",
-                text(&body["family"]),
-                text(&body["table"]),
-                text(&body["name"])
-            ));
+    let all = netns.output("nft", "-s list ruleset");
+    let (mut lines, mut place) = (Vec::new(), [String::new(), String::new()]);
+    let mut rest = all.lines().map(str::trim);
+    while let Some(line) = rest.next() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["table", family, table, ..] => place[0] = format!("{family} {table}"),
+            ["chain" | "set" | "map", name, "{"] => place[1] = name.to_owned(),
+            ["elements", "=", "{", ..] => {
+                let mut list = line.to_owned();
+                while !list.ends_with('}') {
+                    list.push_str(&format!(" {}", rest.next().expect("the end of the elements")));
+                }
+                // The mark changes when something else does.
+                if ["epoch", "stamp"].contains(&place[1].as_str()) {
+                    continue;
+                }
+                let list = list.trim_start_matches("elements = {").trim_end_matches('}');
+                let of = place.join(" ");
+                lines.extend(list.split(',').map(|one| format!("element of {of}: {}", one.trim())));
+            }
+            ["flags"] | ["flags", "owner"] | ["}"] | [] => {}
+            _ => lines.push(format!("nft {}: {line}", place.join(" "))),
         }
     }
     lines
-}
-
-fn strip(value: &mut Value) {
-    match value {
-        Value::Object(object) => {
-            object.retain(|key, _| {
-                !["handle", "index", "counter", "packets", "bytes", "expires"]
-                    .contains(&key.as_str())
-            });
-            object.values_mut().for_each(strip);
-        }
-        Value::Array(list) => list.iter_mut().for_each(strip),
-        _ => {}
-    }
 }
 
 fn text(value: &Value) -> String {

@@ -29,7 +29,7 @@ pub(crate) struct Echo {
 
 /// A socket whose address may still be another's for a moment: a process that some other test starts has all
 /// descriptors of this one until it runs its program, those that were closed meanwhile, too.
-fn bound<S>(what: &str, bind: impl Fn() -> io::Result<S>) -> S {
+pub(crate) fn bound<S>(what: &str, bind: impl Fn() -> io::Result<S>) -> S {
     eventually(what, || match bind() {
         Err(e) if e.kind() == io::ErrorKind::AddrInUse => None,
         other => Some(other.expect(what)),

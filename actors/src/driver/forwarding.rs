@@ -21,7 +21,7 @@ pub(super) async fn hold(
     // Before it forwards: nothing of others is to come through in between.
     let of = gateway.clone();
     let apart = lanes.forwarding(move |forwarding| forwarding.apart(Some((&of, wanted)))).await??;
-    keep_apart(lanes, apart).await?;
+    keep_apart(lanes, apart, false).await?;
     let changes = lanes.forwarding(move |forwarding| forwarding.hold(&gateway, wanted)).await??;
     say(&changes, log);
     Ok(())
@@ -29,22 +29,25 @@ pub(super) async fn hold(
 
 /// Looks whether it is still needed. It is tried again with the next look.
 pub(super) async fn settle(lanes: &Lanes, log: &Logger) {
-    match lanes.forwarding(|forwarding| forwarding.settle()).await {
-        Ok(changes) => say(&changes, log),
-        Err(error) => warn!(log, "cannot see to the host's forwarding"; "error" => %error),
-    }
     let settled = async {
+        let changes = lanes.forwarding(|forwarding| forwarding.settle()).await?;
+        say(&changes, log);
         let apart = lanes.forwarding(|forwarding| forwarding.apart(None)).await??;
-        keep_apart(lanes, apart).await
+        // If the note was lost, the rules have what was in it.
+        keep_apart(lanes, apart, !changes.is_empty()).await
     };
     if let Err(error) = settled.await {
-        warn!(log, "cannot see to what the host forwards"; "error" => %error);
+        warn!(log, "cannot see to the host's forwarding"; "error" => %error);
     }
 }
 
-async fn keep_apart(lanes: &Lanes, apart: Vec<Element>) -> Result<(), KernelError> {
-    let apart = if lanes.forwards_between_links { Vec::new() } else { apart };
-    Ok(lanes.netfilter(move |table| table.keep_apart(&apart)).await??)
+/// The rules have these links apart; if they are `all`, no others.
+async fn keep_apart(lanes: &Lanes, apart: Vec<Element>, all: bool) -> Result<(), KernelError> {
+    let (apart, all) = match lanes.forwards_between_links {
+        true => (Vec::new(), true),
+        false => (apart, all),
+    };
+    Ok(lanes.netfilter(move |table| table.keep_apart(&apart, all)).await??)
 }
 
 fn say(changes: &[Change], log: &Logger) {

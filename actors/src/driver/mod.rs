@@ -33,8 +33,9 @@ use std::rc::Rc;
 
 use actix::{Actor, Context, Handler, ResponseFuture};
 use quantum_cni::attach::{Bound, Stances};
+use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::nflog::Hearing;
-use slog::{Logger, debug};
+use slog::{Logger, debug, warn};
 use tokio::sync::Mutex;
 
 pub(crate) use self::lanes::Lanes;
@@ -119,6 +120,12 @@ impl Handler<Drain> for Driver {
     /// the process.
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
         debug!(self.log, "lanes are idle"; "waiting" => ?self.lanes.waiting());
-        Box::pin(async {})
+        let (lanes, log) = (self.lanes.clone(), self.log.clone());
+        Box::pin(async move {
+            let left = lanes.netfilter(|table| table.leave().map_err(KernelError::from)).await;
+            if let Err(error) = left.flatten() {
+                warn!(log, "our nftables tables are left as they are"; "error" => %error);
+            }
+        })
     }
 }

@@ -4,8 +4,8 @@ use super::{NftError, Table};
 use crate::attach::Element;
 
 impl Table {
-    /// These links are apart, and no others.
-    pub fn keep_apart(&mut self, wanted: &[Element]) -> Result<(), NftError> {
+    /// These links are apart; if they are `all`, no others.
+    pub fn keep_apart(&mut self, wanted: &[Element], all: bool) -> Result<(), NftError> {
         let coming: Vec<Element> =
             wanted.iter().filter(|element| !self.keeps(element)).cloned().collect();
         let is_old = |e: &&Element| matches!(e, Element::Apart { .. }) && !wanted.contains(*e);
@@ -13,7 +13,7 @@ impl Table {
         if !coming.is_empty() {
             self.add(&coming)?;
         }
-        if !going.is_empty() {
+        if all && !going.is_empty() {
             self.remove(&going)?;
         }
         Ok(())

@@ -61,7 +61,8 @@ impl Table {
             holding.rules = rules;
         });
         let translated = self.translate()?;
-        let there = Print::take(&mut self.socket)?;
+        // Whose the tables are makes no difference to what they do.
+        let there = Print::take(&mut self.socket)?.with_flags(self.flags());
         let present = self.found()?.into_iter().collect();
         let mut differs = self.differing(&present);
         if differs != Difference::default() || !translated.1.differing(&there).is_empty() {

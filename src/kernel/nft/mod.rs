@@ -1,14 +1,16 @@
-//! Our nftables table: its constant part as text, its elements by netlink.
+//! Our nftables tables: their constant part as text, their elements by netlink.
 //!
 //! ```text
-//!   config/nft/skeleton.nft ──► nft -f - ──►  table inet quantum     once, and after somebody flushed it
-//!                                               sets, chains, rules
-//!   Element ──► Table::add, remove  ───────►    elements of the sets  for every container, about 10 us
+//!   config/nft/*.nft ──► nft, in a namespace of our own ──► Translation ──┐   at a start, and when something
+//!   Rules of policy ───────────────────────────────────────────────────────┤   is not as it should be
+//!                                                                          ▼
+//!   Element ──► Table::add, remove ───────────────────────────────────► the host's tables
+//!                                              for every container, about 10 us
 //! ```
 //!
-//! Every call is one transaction of the kernel: all of it or nothing. No generation id is sent, as
-//! then every commit of any other program would void ours. The namespace is that of the thread which
-//! opens the [`Table`], for good, and of the thread which calls [`skeleton::apply`].
+//! Everything is written over one socket, which the tables belong to where the kernel has that. Every call is one
+//! transaction: all of it or nothing. No generation id is sent, as then every commit of any other program would
+//! void ours. The namespace is that of the thread which opens the [`Table`], for good.
 
 mod apart;
 mod crowd;

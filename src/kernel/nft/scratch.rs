@@ -27,6 +27,16 @@ use crate::policy::{ChainName, Rules};
 const OWNER: u32 = 2;
 const PERSIST: u32 = 4;
 
+/// How our tables belong to us.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Ownership {
+    /// Their flags.
+    pub(super) flags: u32,
+    /// They may keep them when we end. An `nft` before 1.0.9 uses freed memory when it prints a table with one
+    /// flag as JSON, and everybody's listing with it.
+    pub(super) is_left: bool,
+}
+
 /// See the module. It has no elements but those that the text has.
 #[derive(Debug)]
 pub(super) struct Scratch {
@@ -57,18 +67,21 @@ impl Scratch {
         self.tables
     }
 
-    /// The flags by which a table belongs to its socket and outlives it, if the kernel has them (Linux 6.9).
-    pub(super) fn ownership(&mut self) -> u32 {
+    /// Whether a table can belong to its socket and outlive it (Linux 6.9), and how one that has outlived it is
+    /// printed. It is found by having one.
+    pub(super) fn ownership(&mut self) -> Result<Ownership, NftError> {
         let flags = OWNER | PERSIST;
-        let owned = Step::make_table_with(family::INET, flags);
-        let steps = [
-            Step::make_table(family::INET),
-            Step::delete_table(family::INET),
-            owned,
-            Step::delete_table(family::INET),
-        ];
         self.rules = None;
-        if commit(&mut self.socket, &steps).is_ok() { flags } else { 0 }
+        let clear = [Step::make_table(family::INET), Step::delete_table(family::INET)];
+        commit(&mut self.socket, &clear)?;
+        let mut owner = self.visit(|| Ok(NetfilterSocket::open()?))?;
+        if commit(&mut owner, &[Step::make_table_with(family::INET, flags)]).is_err() {
+            return Ok(Ownership::default());
+        }
+        drop(owner);
+        let is_printed = self.visit(|| Ok(skeleton::prints_flags()))?;
+        commit(&mut self.socket, &clear[1..])?;
+        Ok(Ownership { flags, is_left: is_printed })
     }
 
     /// All that the text of our tables makes, with the chains and sets of policy and with `more` text.
@@ -102,7 +115,7 @@ impl Scratch {
             self.translate(before, more)?;
         }
         self.rules = None;
-        self.visit(|| skeleton::run_text(&new.creation_text()))?;
+        self.visit(|| skeleton::run_text(&new.text()))?;
         let all = Translation::read(&mut self.socket, &[family::INET], Some(new))?;
         let mut there = Rules::clone(before);
         there.extend(new.clone());

@@ -1,11 +1,9 @@
 //! The constant part of our tables, applied by the `nft` of the host.
 
-use std::collections::VecDeque;
 use std::env;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 
 use ipnetwork::IpNetwork;
 use quantum_config::prefixes::Prefixes;
@@ -96,20 +94,15 @@ pub fn lacks(rules: &str) -> bool {
     matches!(program().and_then(run), Err(NftError::Refused { stderr }) if is_missing(&stderr))
 }
 
-/// The processes that we ran last, as the commits of each are ours.
-static RAN: Mutex<VecDeque<u32>> = Mutex::new(VecDeque::new());
-/// Long before a number is given to another process, so many of ours have come after it.
-const REMEMBERED: usize = 8;
-
-fn remember(process: u32) {
-    let mut ran = RAN.lock().unwrap_or_else(PoisonError::into_inner);
-    ran.push_front(process);
-    ran.truncate(REMEMBERED);
-}
-
-/// Whether this process is an `nft` that we ran a short while ago.
-pub fn ran(process: u32) -> bool {
-    RAN.lock().unwrap_or_else(PoisonError::into_inner).contains(&process)
+/// Whether the host's `nft` prints, as JSON, the flags of the tables of the calling thread's network namespace.
+pub(super) fn prints_flags() -> bool {
+    let output = program().ok().and_then(|program| {
+        Command::new(program).args(["-j", "list", "tables"]).stderr(Stdio::null()).output().ok()
+    });
+    let Some(output) = output.filter(|output| output.status.success()) else { return false };
+    let text = String::from_utf8_lossy(&output.stdout);
+    // It may not know the flag, and say so.
+    ["persist", "unknown"].iter().any(|word| text.contains(&format!("\"{word}\"")))
 }
 
 /// An element of a set that does not exist.
@@ -157,8 +150,6 @@ fn run_with(program: &Path, args: &[&str], text: &str) -> Result<(), NftError> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    // Before it has anything to commit.
-    remember(child.id());
     if let Some(mut stdin) = child.stdin.take() {
         match stdin.write_all(text.as_bytes()) {
             // It gave up before it had read everything, and says why on stderr.

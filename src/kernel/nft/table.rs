@@ -12,7 +12,7 @@ use super::elements::{collect, expand, is_told};
 use super::govern::sets_of;
 use super::message::{self, Answer, Verb};
 use super::print::Print;
-use super::scratch::Scratch;
+use super::scratch::{Ownership, Scratch};
 use super::sets::{Family, Set, SetElement, known};
 use super::skeleton::{self, Tables};
 use super::transaction::Step;
@@ -84,8 +84,8 @@ pub struct Table {
     pub(super) tables: Tables,
     /// Where the text of our rules is translated; made when it is first needed.
     pub(super) scratch: Option<Scratch>,
-    /// The flags of our tables; none before it is known what the kernel has.
-    pub(super) flags: Option<u32>,
+    /// How our tables belong to us; none before it is known what the kernel has.
+    pub(super) ownership: Option<Ownership>,
     /// What our rules look like here; none before they were applied.
     pub(super) print: Option<Print>,
 }
@@ -96,7 +96,7 @@ impl Table {
     pub fn open(kept: Kept) -> Result<Self, NftError> {
         let (socket, removal, tables) = (NetfilterSocket::open()?, Verb::Destroy, Tables::Both);
         let mut table =
-            Self { socket, removal, kept, tables, scratch: None, flags: None, print: None };
+            Self { socket, removal, kept, tables, scratch: None, ownership: None, print: None };
         table.removal = table.probe()?;
         Ok(table)
     }
@@ -105,6 +105,11 @@ impl Table {
     /// the tables were made.
     pub fn sees_frames(&self) -> bool {
         self.tables == Tables::Both
+    }
+
+    /// The flags of our tables, as far as they are known.
+    pub(super) fn flags(&self) -> u32 {
+        self.ownership.unwrap_or_default().flags
     }
 
     /// Adds elements, all or none. One that is there already is no error. If the tables, or one of

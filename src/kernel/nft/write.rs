@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::elements::is_stamp;
 use super::listing::family;
 use super::print::Print;
-use super::scratch::Scratch;
+use super::scratch::{Ownership, Scratch};
 use super::sets::SetElement;
 use super::table::{Difference, sort};
 use super::transaction::{self, Step, commit};
@@ -35,7 +35,7 @@ impl Table {
     pub fn heal(&mut self) -> Result<(), NftError> {
         let (translation, print) = self.translate()?;
         between_steps();
-        let flags = self.flags.unwrap_or_default();
+        let flags = self.flags();
         let mut steps = Vec::new();
         for &of in families(self.tables) {
             // To delete what is not there is an error, and to make what is there is none.
@@ -50,6 +50,17 @@ impl Table {
         Ok(())
     }
 
+    /// We are about to end: the tables are left so that everybody can list them.
+    pub fn leave(&mut self) -> Result<(), NftError> {
+        match self.ownership {
+            Some(Ownership { flags, is_left: false }) if flags != 0 => {
+                self.ownership = Some(Ownership::default());
+                self.heal()
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What our tables are to be, but for the elements that come and go, and what that looks like.
     pub(super) fn translate(&mut self) -> Result<(Translation, Print), NftError> {
         let (rules, unmasked, is_owner) =
@@ -59,16 +70,16 @@ impl Table {
             Some(scratch) => scratch,
             None => Scratch::open()?,
         };
-        let flags = match self.flags {
-            Some(flags) => flags,
-            None if is_owner => scratch.ownership(),
-            None => 0,
+        let ownership = match self.ownership {
+            Some(known) => known,
+            None if is_owner => scratch.ownership()?,
+            None => Ownership::default(),
         };
         let (translation, print) = scratch.translate(&rules, &unmasked)?;
         self.tables = scratch.tables();
-        self.flags = Some(flags);
+        self.ownership = Some(ownership);
         self.scratch = Some(scratch);
-        Ok((translation, print.with_flags(flags)))
+        Ok((translation, print.with_flags(ownership.flags)))
     }
 
     /// Writes the tables where they are there as we or an earlier daemon had them.
@@ -77,7 +88,7 @@ impl Table {
         (translation, print): &(Translation, Print),
         differs: &Difference,
     ) -> Result<(), NftError> {
-        let flags = self.flags.unwrap_or_default();
+        let flags = self.flags();
         let tables = families(self.tables).iter().map(|of| Step::make_table_with(*of, flags));
         let mut steps: Vec<Step> = tables.collect();
         let objects = translation.sets.iter().chain(&translation.chains);
@@ -105,7 +116,7 @@ impl Table {
     /// Removes what an earlier daemon had in our tables and we have not. In tables that do not belong to our
     /// socket, what is not of policy may be somebody else's.
     fn leave_nothing_behind(&mut self, ours: &Translation) -> Result<(), NftError> {
-        let is_owner = self.flags.is_some_and(|flags| flags != 0);
+        let is_owner = self.flags() != 0;
         for &of in families(self.tables) {
             let (chains, sets) = removal::there(&mut self.socket, of)?;
             let is_left = |name: &String, ours: &[(u8, String, Step)]| {

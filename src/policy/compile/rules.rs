@@ -98,41 +98,13 @@ impl Rules {
         self.sets.extend(other.sets);
     }
 
-    /// The text for `nft -f -` that makes all this. What is there already stays as it is, with the
-    /// elements of its sets: applied twice it does the same as once.
+    /// The text for `nft -f -` that makes all this where none of it is there yet, and makes nothing if a chain
+    /// is.
     pub fn text(&self) -> String {
-        self.text_but_for(&BTreeMap::new())
-    }
-
-    /// The same, but for where the doors in `moved` lead, which stays as it is.
-    pub fn text_but_for(&self, moved: &BTreeMap<ChainName, ChainName>) -> String {
         let mut text = String::new();
         if self.is_empty() {
             return text;
         }
-        self.declare(&mut text);
-        let is_led = |door: &&ChainName| !moved.contains_key(*door);
-        flush(&mut text, self.chains.keys().chain(self.doors.keys().filter(is_led)));
-        text.push_str("table inet quantum {\n");
-        for (name, chain) in &self.chains {
-            line(&mut text, format_args!("\tchain {name} {{"));
-            for rule in chain.iter() {
-                line(&mut text, format_args!("\t\t{rule}"));
-            }
-            text.push_str("\t}\n");
-        }
-        for (door, chain) in self.doors.iter().filter(|(door, _)| is_led(door)) {
-            line(&mut text, format_args!("\tchain {door} {{ goto {chain}; }}"));
-        }
-        text.push_str("}\n");
-        text
-    }
-
-    /// The text that makes all this where none of it is there yet, and makes nothing if a chain is. The kernel
-    /// has nothing to clean up behind it: where it has, an `nft` does not end before that is done, which
-    /// takes longer than all the rest.
-    pub fn creation_text(&self) -> String {
-        let mut text = String::new();
         // To create a set is to create it without its elements.
         text.push_str("table inet quantum {\n");
         for (name, kind) in &self.sets {
@@ -151,42 +123,6 @@ impl Rules {
             line(&mut text, format_args!("add rule inet quantum {door} goto {chain}"));
         }
         text
-    }
-
-    /// The text that removes all this, if nothing else refers to it any more. It names everything
-    /// before it removes it, so that what is gone already does not stop it.
-    pub fn removal_text(&self) -> String {
-        let mut text = String::new();
-        if self.is_empty() {
-            return text;
-        }
-        self.declare(&mut text);
-        // Without rules no chain refers to another, nor to a set, and the order does not matter.
-        flush(&mut text, self.names());
-        for name in self.names() {
-            line(&mut text, format_args!("delete chain inet quantum {name}"));
-        }
-        for name in self.sets.keys() {
-            line(&mut text, format_args!("delete set inet quantum {name}"));
-        }
-        text
-    }
-
-    fn declare(&self, text: &mut String) {
-        text.push_str("table inet quantum {\n");
-        for (name, kind) in &self.sets {
-            line(text, format_args!("\tset {name} {{ {kind} }}"));
-        }
-        for name in self.names() {
-            line(text, format_args!("\tchain {name} {{ }}"));
-        }
-        text.push_str("}\n");
-    }
-}
-
-fn flush<'n>(text: &mut String, chains: impl Iterator<Item = &'n ChainName>) {
-    for name in chains {
-        line(text, format_args!("flush chain inet quantum {name}"));
     }
 }
 
