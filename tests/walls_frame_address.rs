@@ -54,6 +54,7 @@ fn town(world: World, way: Way, number: u8, posture: &str, closed: bool) -> Town
 
 /// Addresses of packets by what they are, IPv4 and IPv6.
 fn addresses(
+    x: Side,
     db: Side,
     other: Side,
     gate: Side,
@@ -68,6 +69,7 @@ fn addresses(
         ("an address at db's lo", Some(v4(LOOPBACK[0])), Some(v6(LOOPBACK[1]))),
         ("db's 127.0.0.1", Some(Ipv4Addr::LOCALHOST), Some(Ipv6Addr::LOCALHOST)),
         ("the neighbour", Some(other.v4), Some(other.v6)),
+        ("itself", Some(x.v4), Some(x.v6)),
         ("the gateway", Some(gate.v4), Some(gate.v6)),
         ("the host", Some(v4("192.0.2.1")), Some(v6("2001:db8:ffff::1"))),
         ("the world", Some(v4(OUTSIDE)), Some(v6(OUTSIDE6))),
@@ -179,7 +181,7 @@ fn to_all(town: &Town) -> (Place<'_>, Place<'_>, Place<'_>) {
 /// Everything that x can send, to every hardware address.
 fn frames_are_for_whom_the_packet_is(town: &Town, rules: Rules, name: &str, report: &mut Report) {
     let (x, db, other) = to_all(town);
-    let of = addresses(db.me, other.me, x.gateway, town.broadcast("x"));
+    let of = addresses(x.me, db.me, other.me, x.gateway, town.broadcast("x"));
     let to = [
         ("the gateway", x.gateway.mac),
         ("db", db.me.mac),

@@ -10,7 +10,9 @@ use crate::network_isolation::{HOST6, v4, v6};
 use crate::policy_live::network_policy;
 use crate::support::ctl::apply;
 use crate::support::forged::Side;
-use crate::support::frames::{IP4, IP6, frame, icmp4, icmp6, ip, mark, protocol, tcp, udp};
+use crate::support::frames::{
+    IP4, IP6, Mac, frame, icmp4, icmp6, ip, link_local, mark, protocol, tcp, udp,
+};
 use crate::support::netns::Netns;
 use crate::support::traffic::{Echo, PATIENCE, PORT};
 use crate::support::world::{HOST, World};
@@ -18,13 +20,15 @@ use crate::walls_probes::{Expect, Report, Volley, Watch};
 use crate::walls_town::{Place, Town, Way};
 
 const SYN: u8 = 2;
-const VICTIMS: [&str; 3] = ["a", "b", "masked"];
-const SENDERS: [&str; 8] = ["outside", "a", "b", "near", "mute", "far", "zero", "masked"];
+const VICTIMS: [&str; 4] = ["a", "b", "masked", "open"];
+const SENDERS: [&str; 9] = ["outside", "a", "b", "near", "mute", "far", "zero", "masked", "guest"];
+/// Who is on one bridge.
+const BRIDGES: [&[&str]; 2] = [&["a", "b", "near", "mute", "deaf"], &["open", "other", "guest"]];
 /// A machine of the LAN that is no end of any connection.
 const BESIDE: [&str; 2] = ["192.0.2.77", "2001:db8:ffff::77"];
 
 fn town(world: World, way: Way, number: u8) -> Town {
-    let mut town = Town::new(world, way, &[number, number + 1, number + 2]);
+    let mut town = Town::new(world, way, &[number, number + 1, number + 2, number + 4]);
     let plain = json!({ "ipMasq": false });
     for name in ["a", "b", "near", "mute", "deaf"] {
         town.add(name, ("shop", number), plain.clone());
@@ -33,6 +37,10 @@ fn town(world: World, way: Way, number: u8) -> Town {
     let zero = json!({ "ipMasq": false, "policy": { "posture": "zero-trust" } });
     town.add("zero", ("zero", number + 2), zero);
     town.add("masked", ("masq", number + 3), json!({}));
+    for name in ["open", "other", "guest"] {
+        let keys = json!({ "ipMasq": false, "policy": { "posture": "open" } });
+        town.add(name, ("open", number + 4), keys);
+    }
     let mute = json!({ "podSelector": { "matchLabels": { "app": "mute" } },
         "policyTypes": ["Egress"], "egress": [] });
     apply(&town.world, &network_policy("mute", mute));
@@ -69,13 +77,27 @@ fn is_redirect(is_v4: bool, (kind, _): (u8, u8)) -> bool {
 enum Load {
     Udp,
     Tcp,
+    Echo,
 }
 
+const LOADS: [Load; 3] = [Load::Udp, Load::Tcp, Load::Echo];
+
+/// A packet of a connection; of an echo it is the answer if it comes from the port that is asked.
 fn packet(load: Load, from: (IpAddr, u16), to: (IpAddr, u16), number: u16) -> Vec<u8> {
-    match load {
-        Load::Udp => ip(from.0, to.0, protocol::UDP, &udp(from, to, &mark(number))),
-        Load::Tcp => ip(from.0, to.0, protocol::TCP, &tcp(from, to, SYN, &mark(number))),
-    }
+    let mark = mark(number);
+    let id = if from.1 == PORT { to.1 } else { from.1 };
+    let ([high, low], answers) = (id.to_be_bytes(), from.1 == PORT);
+    let rest = [high, low, 0, 1];
+    let (protocol, payload) = match (load, from.0, to.0) {
+        (Load::Udp, ..) => (protocol::UDP, udp(from, to, &mark)),
+        (Load::Tcp, ..) => (protocol::TCP, tcp(from, to, SYN, &mark)),
+        (Load::Echo, IpAddr::V6(own), IpAddr::V6(there)) => {
+            let kind = if answers { 129 } else { 128 };
+            (protocol::ICMP6, icmp6((own, there), kind, rest, &mark))
+        }
+        (Load::Echo, ..) => (protocol::ICMP4, icmp4(if answers { 0 } else { 8 }, 0, rest, &mark)),
+    };
+    ip(from.0, to.0, protocol, &payload)
 }
 
 /// An error of who is `from` to `to`, about this packet.
@@ -98,7 +120,7 @@ fn error(from: IpAddr, to: IpAddr, (kind, code): (u8, u8), about: &[u8]) -> Vec<
     }
 }
 
-/// Connections that live, of UDP and TCP, to one address.
+/// Connections that live, of UDP and TCP, to one address; and an echo, whose number is the port of the former.
 #[derive(Debug)]
 struct Live {
     udp: UdpSocket,
@@ -122,64 +144,92 @@ impl Live {
 
     fn port(&self, load: Load) -> u16 {
         let at = match load {
-            Load::Udp => self.udp.local_addr(),
+            Load::Udp | Load::Echo => self.udp.local_addr(),
             Load::Tcp => self.tcp.local_addr(),
         };
         at.expect("an address").port()
     }
+
+    fn ping(&self, from: &Place<'_>, to: IpAddr, whom: Mac) {
+        let (own, kind) = match to {
+            IpAddr::V4(_) => (from.me.v4.into(), IP4),
+            IpAddr::V6(_) => (from.me.v6.into(), IP6),
+        };
+        let packet = packet(Load::Echo, (own, self.port(Load::Echo)), (to, PORT), u16::MAX);
+        from.wire.send(&frame(whom, from.me.mac, kind, &packet));
+    }
+}
+
+/// Whose connection it is, and whom it is to.
+#[derive(Debug, Clone, Copy)]
+struct Route {
+    name: &'static str,
+    who: &'static str,
+    /// At whose link errors about it arrive, and who is at its other end.
+    victim: &'static str,
+    end: &'static str,
+    /// The sender and the receiver, as an error sees them.
+    ends: [Side; 2],
 }
 
 /// A connection, as an error about it would be sent.
 #[derive(Debug)]
 struct Flow<'l> {
-    name: &'static str,
-    /// At whose link errors about it arrive.
-    victim: &'static str,
-    /// The packet that the error is about, and whom the error is sent to; of the other direction if it is turned.
+    route: Route,
     ends: [IpAddr; 2],
-    turned: bool,
     live: &'l Live,
-    /// Who is at its other end.
-    end: &'static str,
 }
 
 impl Flow<'_> {
+    /// The packet that the error is about, and whom the error is sent to: also of the other direction.
     fn quoted(&self, load: Load) -> [(IpAddr, u16); 2] {
         let [from, to] = self.ends;
         let ends = [(from, self.live.port(load)), (to, PORT)];
-        if self.turned { [ends[1], ends[0]] } else { ends }
+        let turned = self.route.victim == "b";
+        if turned { [ends[1], ends[0]] } else { ends }
     }
 }
 
-/// Name, victim, whose connection it is, the sender and the receiver as an error sees them, and the end.
-fn routes(town: &Town) -> [(&'static str, &'static str, &'static str, [Side; 2], &'static str); 6] {
+fn routes(town: &Town) -> [Route; 9] {
     let side = |name| town.place(name).me;
-    let (a, b, world) = (side("a"), side("b"), side("outside"));
+    let (a, b, masked, world) = (side("a"), side("b"), side("masked"), side("outside"));
     let gate = town.place("a").gateway;
     let uplink = Side { v4: v4(HOST), v6: v6(HOST6), ..gate };
+    let masked = Side { mac: masked.mac, ..uplink };
+    let route = |name, who, victim, end, ends| Route { name, who, victim, end, ends };
     [
-        ("a to b", "a", "a", [a, b], "b"),
-        ("b's answers to a", "b", "a", [a, b], "a"),
-        ("a to its gateway", "a", "a", [a, gate], "host"),
-        ("a to the host", "a", "a", [a, uplink], "host"),
-        ("a to the world", "a", "a", [a, world], "outside"),
-        ("masked to the world", "masked", "masked", [uplink, world], "outside"),
+        route("a to b", "a", "a", "b", [a, b]),
+        route("b's answers to a", "a", "b", "a", [a, b]),
+        route("a to its gateway", "a", "a", "host", [a, gate]),
+        route("a to the host", "a", "a", "host", [a, uplink]),
+        route("a to the world", "a", "a", "outside", [a, world]),
+        route("masked to the world", "masked", "masked", "outside", [masked, world]),
+        route("open to other", "open", "open", "other", [side("open"), side("other")]),
+        route("the host to a", "host", "host", "a", [gate, a]),
+        route("the host to the world", "host", "host", "outside", [uplink, world]),
     ]
 }
 
 /// Whether an error about a flow may come from who sends it.
-fn expect(flow: &Flow<'_>, sender: &str, error: (u8, u8)) -> Expect {
+fn expect(flow: &Flow<'_>, load: Load, sender: &str, error: (u8, u8)) -> Expect {
     let is_v4 = flow.ends[0].is_ipv4();
     let from_world = ["outside", "beside"].contains(&sender);
+    let to_host = flow.route.victim == "host";
     match sender {
+        // What the world says to the host is not ours to judge, but that the host hears the truth.
+        _ if to_host && from_world && !is_refusal(is_v4, error) => Expect::May,
         _ if is_redirect(is_v4, error) => Expect::Never,
-        sender if sender == flow.end && is_refusal(is_v4, error) => Expect::Must,
-        sender if sender == flow.end => Expect::May,
+        sender if sender == flow.route.end && is_refusal(is_v4, error) => match load {
+            // An echo is soon forgotten.
+            Load::Echo => Expect::May,
+            _ => Expect::Must,
+        },
+        sender if sender == flow.route.end => Expect::May,
         _ if from_world && is_narrow(is_v4, error) => Expect::May,
         // Any router on the way may say that it goes no further.
-        _ if from_world && flow.end == "outside" => Expect::May,
+        _ if from_world && (flow.route.end == "outside" || to_host) => Expect::May,
         // Which addresses the host has besides its gateways' no rule knows.
-        _ if from_world && flow.name == "a to the host" => Expect::May,
+        _ if from_world && flow.route.name == "a to the host" => Expect::May,
         _ => Expect::Never,
     }
 }
@@ -191,26 +241,40 @@ fn volley(
     (sender, place, me): (&str, &Place<'_>, Side),
 ) -> Volley {
     let mut volley = Volley::default();
-    let shares = ["a", "b", "near", "mute"];
-    for flow in flows.iter().filter(|flow| flow.victim != sender) {
-        let victim = town.place(flow.victim);
+    let share = |one: &str, other: &str| {
+        BRIDGES.iter().any(|all| all.contains(&one) && all.contains(&other))
+    };
+    for flow in flows.iter().filter(|flow| flow.route.victim != sender) {
         let (kind, own, family) = match flow.ends[0] {
             IpAddr::V4(_) => (IP4, IpAddr::V4(me.v4), "ICMP"),
             IpAddr::V6(_) => (IP6, IpAddr::V6(me.v6), "ICMPv6"),
         };
-        let direct =
-            town.way == Way::Bridged && [sender, flow.victim].iter().all(|it| shares.contains(it));
-        let whom = if direct { victim.me.mac } else { place.gateway.mac };
-        for load in [Load::Udp, Load::Tcp] {
+        let direct = town.way == Way::Bridged && share(sender, flow.route.victim);
+        let whom = if direct { town.place(flow.route.victim).me.mac } else { place.gateway.mac };
+        for load in LOADS {
             let [from, to] = flow.quoted(load);
-            for which in errors(own.is_ipv4()) {
+            // The kernel looks for the socket by what is quoted, whichever of its addresses the error is for.
+            let gate =
+                if own.is_ipv4() { place.gateway.v4.into() } else { place.gateway.v6.into() };
+            let to_host = flow.route.victim == "host" && gate != from.0;
+            let local = (direct && own.is_ipv6()).then(|| link_local(whom).into());
+            let receivers = [Some(from.0), to_host.then_some(gate), local].into_iter().flatten();
+            for (receiver, which) in
+                receivers.flat_map(|it| errors(own.is_ipv4()).into_iter().map(move |e| (it, e)))
+            {
                 let about = packet(load, from, to, volley.next());
-                let packet = error(own, from.0, which, &about);
-                let what = format!("{load:?}, type {}, code {}, from {own}", which.0, which.1);
-                let expected = expect(flow, sender, which);
-                let at = |it: &str| if it == flow.victim { expected } else { Expect::Never };
-                let at = VICTIMS.iter().map(|it| at(it)).collect();
-                let kind_of = format!("{family} about {}", flow.name);
+                let packet = error(own, receiver, which, &about);
+                let what = format!(
+                    "{load:?}, type {}, code {}, from {own} to {receiver}",
+                    which.0, which.1
+                );
+                let expected = match expect(flow, load, sender, which) {
+                    Expect::Must if receiver != from.0 => Expect::May,
+                    expected => expected,
+                };
+                let at = |it: &str| if it == flow.route.victim { expected } else { Expect::Never };
+                let at = VICTIMS.iter().chain([&"host"]).map(|it| at(it)).collect();
+                let kind_of = format!("{family} about {}", flow.route.name);
                 volley.add(kind_of, what, vec![frame(whom, me.mac, kind, &packet)], at);
             }
         }
@@ -224,7 +288,7 @@ fn errors_to_others(town: &Town, flows: &[Flow<'_>], report: &mut Report) {
     let b = town.place("b");
     let others = ["deaf", "far", "zero"].map(|name| town.place(name));
     let mut volley = Volley::default();
-    for flow in flows.iter().filter(|flow| flow.name == "a to b") {
+    for flow in flows.iter().filter(|flow| flow.route.name == "a to b") {
         for other in &others {
             let (own, there, kind) = match flow.ends[0] {
                 IpAddr::V4(_) => (IpAddr::V4(b.me.v4), IpAddr::V4(other.me.v4), IP4),
@@ -232,7 +296,7 @@ fn errors_to_others(town: &Town, flows: &[Flow<'_>], report: &mut Report) {
             };
             let direct = town.way == Way::Bridged && other.name == "deaf";
             let whom = if direct { other.me.mac } else { b.gateway.mac };
-            for load in [Load::Udp, Load::Tcp] {
+            for load in LOADS {
                 let [from, to] = flow.quoted(load);
                 for which in errors(own.is_ipv4()) {
                     let about = packet(load, from, to, volley.next());
@@ -257,34 +321,30 @@ fn errors_to_others(town: &Town, flows: &[Flow<'_>], report: &mut Report) {
 fn errors_come_from_an_end(town: &Town) {
     let mut served = Vec::new();
     let mut lives = Vec::new();
-    for (_, _, who, [_, to], end) in routes(town) {
-        let from = town.place(who);
-        for to in [to.v4.into(), IpAddr::from(to.v6)] {
-            let at = if end == "host" {
-                &town.world.host
-            } else {
-                town.place(if end == "a" { "b" } else { end }).netns
-            };
-            if !served.iter().any(|(_, address)| *address == to) {
-                served.push((Echo::serve(at, &to.to_string()), to));
+    let host = &town.world.host;
+    for route in routes(town) {
+        let from = if route.who == "host" { host } else { town.place(route.who).netns };
+        let [_, to] = route.ends;
+        for address in [to.v4.into(), IpAddr::from(to.v6)] {
+            let end = if route.victim == "b" { "b" } else { route.end };
+            let at = if end == "host" { host } else { town.place(end).netns };
+            if !served.iter().any(|(_, served)| *served == address) {
+                served.push((Echo::serve(at, &address.to_string()), address));
             }
-            lives.push(Live::begin(from.netns, to));
+            let live = Live::begin(from, address);
+            if route.who != "host" {
+                let me = town.place(route.who);
+                let direct = town.way == Way::Bridged && ["b", "other"].contains(&end);
+                live.ping(&me, address, if direct { to.mac } else { me.gateway.mac });
+            }
+            lives.push(live);
         }
     }
-    let each = routes(town).into_iter().zip(lives.chunks(2)).flat_map(
-        |((name, victim, _, ends, end), lives)| {
-            let [from, to] = ends;
-            let both = [[from.v4.into(), to.v4.into()], [from.v6.into(), IpAddr::from(to.v6)]];
-            both.into_iter().zip(lives).map(move |(ends, live)| Flow {
-                name,
-                victim,
-                ends,
-                turned: end == "a",
-                live,
-                end,
-            })
-        },
-    );
+    let each = routes(town).into_iter().zip(lives.chunks(2)).flat_map(|(route, lives)| {
+        let [from, to] = route.ends;
+        let both = [[from.v4.into(), to.v4.into()], [from.v6.into(), IpAddr::from(to.v6)]];
+        both.into_iter().zip(lives).map(move |(ends, live)| Flow { route, ends, live })
+    });
     let flows: Vec<Flow<'_>> = each.collect();
     let places = SENDERS.map(|name| town.place(name));
     let outside = &places[0];
@@ -293,9 +353,21 @@ fn errors_come_from_an_end(town: &Town) {
     senders.push(("beside", outside, beside));
     let mut report = Report::default();
     for sender in senders {
-        let mut watches = VICTIMS.map(|name| Watch::link(&town.place(name)));
+        let mut watches: Vec<Watch> =
+            VICTIMS.iter().map(|name| Watch::link(&town.place(name))).collect();
+        watches.push(Watch::sockets(host, "the host's sockets", &[1, 58]));
         let wall = format!("{} in {:?}", sender.0, town.way);
+        let ends: Vec<&Flow<'_>> = flows.iter().filter(|flow| flow.route.who == "host").collect();
+        // What the true ends have said is taken off.
+        ends.iter().for_each(|flow| drop(flow.live.udp.take_error()));
         volley(town, &flows, sender).fire(&wall, sender.1, &mut watches, &mut report);
+        for flow in ends {
+            let broken = flow.live.udp.take_error().expect("its state");
+            let may = flow.route.end == sender.0 || ["outside", "beside"].contains(&sender.0);
+            if let (Some(e), false) = (broken, may) {
+                report.note(format!("{wall}: a socket of {}", flow.route.name), e.to_string());
+            }
+        }
     }
     errors_to_others(town, &flows, &mut report);
     report.is_clean();
@@ -308,5 +380,5 @@ fn errors_about_a_connection_come_from_an_end_of_it() {
 
 #[test]
 fn errors_about_a_connection_come_from_an_end_of_it_where_the_host_routes() {
-    errors_come_from_an_end(&town(world!(), Way::Routed, 84));
+    errors_come_from_an_end(&town(world!(), Way::Routed, 170));
 }

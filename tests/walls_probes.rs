@@ -275,6 +275,11 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// Notes something that is wrong and was seen in another way.
+    pub(crate) fn note(&mut self, kind: String, what: String) {
+        self.wrongs.entry(kind).or_default().push(what);
+    }
+
     /// Fails if anything is wrong, with a line for each kind: how often, and the first of them.
     #[track_caller]
     pub(crate) fn is_clean(&self) {

@@ -25,10 +25,17 @@ const ROUNDS: u64 = 3;
 const CONTROL: usize = 100;
 
 /// Isolated: `x`, `db` who is sent to by nobody, and `other`; another network; and two of zero-trust.
-fn town(world: World, way: Way, number: u8) -> Town {
+/// Where these are limited, their frames take other ways.
+fn town(world: World, way: Way, number: u8, limited: bool) -> Town {
+    let rate = 1_000_000_000_u64;
+    let keys = match limited {
+        true => json!({ "ipMasq": false, "ingressRate": rate, "ingressBurst": rate,
+            "egressRate": rate, "egressBurst": rate }),
+        false => json!({ "ipMasq": false }),
+    };
     let mut town = Town::new(world, way, &[number, number + 1, number + 2]);
     for name in ["x", "db", "other"] {
-        town.add(name, ("shop", number), json!({ "ipMasq": false }));
+        town.add(name, ("shop", number), keys.clone());
     }
     town.add("far", ("far", number + 1), json!({ "ipMasq": false }));
     let zero = json!({ "ipMasq": false, "policy": { "posture": "zero-trust" } });
@@ -251,10 +258,15 @@ fn no_frame_crosses_a_wall(town: &Town) {
 
 #[test]
 fn no_frame_by_chance_crosses_a_wall() {
-    no_frame_crosses_a_wall(&town(world!(), Way::Bridged, 140));
+    no_frame_crosses_a_wall(&town(world!(), Way::Bridged, 140, false));
 }
 
 #[test]
 fn no_frame_by_chance_crosses_a_wall_where_the_host_routes() {
-    no_frame_crosses_a_wall(&town(world!(), Way::Routed, 143));
+    no_frame_crosses_a_wall(&town(world!(), Way::Routed, 143, false));
+}
+
+#[test]
+fn no_frame_by_chance_crosses_a_wall_where_containers_are_limited() {
+    no_frame_crosses_a_wall(&town(world!(), Way::Bridged, 146, true));
 }
