@@ -268,7 +268,7 @@ fn a_daemon_that_may_not_enter_namespaces_says_so_and_lives() {
     let container = world.container();
     // Nor may it make the one that its rules are translated in.
     let error = world.call(Call::add("c1", &container).conf(&example())).failed();
-    assert!(error.to_string().contains("not permitted"), "{error}");
+    assert!(error.details.contains("not permitted"), "{error:?}");
     assert!(daemon.is_running(), "it died of it");
     world.call(Call::del("c1", &container).conf(&example())).succeeded();
     assert!(File::open(container.path()).is_ok() && container.link("eth0").is_none());

@@ -175,6 +175,8 @@ pub enum Trait {
     Closed,
     /// Nothing comes from an unknown address.
     Strict,
+    /// Its containers send only from their own addresses.
+    Guarded,
     /// Its containers reach each other.
     Inward,
     /// They are reached by their addresses.
@@ -186,10 +188,11 @@ pub enum Trait {
 }
 
 impl Trait {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Ours,
         Self::Closed,
         Self::Strict,
+        Self::Guarded,
         Self::Inward,
         Self::Direct,
         Self::Denied,
@@ -202,6 +205,7 @@ impl Trait {
             Self::Ours => true,
             Self::Closed => posture.is_closed(),
             Self::Strict => posture.is_strict(),
+            Self::Guarded => posture.genuine == Genuine::Addresses,
             Self::Inward => !posture.alone && !posture.is_zero_trust(),
             Self::Direct => posture.direct,
             Self::Denied => posture.is_zero_trust(),

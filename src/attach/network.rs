@@ -114,7 +114,7 @@ pub(super) fn home(network: &Definition) -> IfName {
 fn is_there(trait_: Trait, network: &Definition, beside: &[Posture]) -> bool {
     let mut all = beside.iter().chain([&network.posture]);
     match trait_ {
-        Trait::Inward | Trait::Direct => all.all(|posture| trait_.is_of(posture)),
+        Trait::Inward | Trait::Direct | Trait::Guarded => all.all(|posture| trait_.is_of(posture)),
         Trait::Ours | Trait::Closed | Trait::Strict | Trait::Denied | Trait::Unprobed => {
             all.any(|posture| trait_.is_of(posture))
         }

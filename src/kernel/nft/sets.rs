@@ -62,6 +62,7 @@ pub(super) mod known {
     pub(in super::super) static BRIDGES: Set = of_networks(Inet, "bridges", &[Name]);
     pub(in super::super) static CLOSED: Set = of_networks(Inet, "closed", &[Name]);
     pub(in super::super) static STRICT: Set = of_networks(Inet, "strict", &[Name]);
+    pub(in super::super) static GUARDED: Set = of_networks(Inet, "guarded", &[Name]);
     pub(in super::super) static INWARD: Set = of_networks(Inet, "inward", &[Name, Name]);
     pub(in super::super) static DIRECT: Set = of_networks(Inet, "direct", &[Name]);
     pub(in super::super) static ZERO: Set = of_networks(Inet, "zero", &[Name]);
@@ -121,7 +122,7 @@ pub(super) mod known {
     pub(in super::super) static NAMED4: Set = set(Inet, "named4", &[Ip4, Port]);
     pub(in super::super) static NAMED6: Set = set(Inet, "named6", &[Ip6, Port]);
 
-    pub(in super::super) static ALL: [&Set; 52] = [
+    pub(in super::super) static ALL: [&Set; 53] = [
         &POLICED,
         &SELECTIVE,
         &EGRESS4,
@@ -174,6 +175,7 @@ pub(super) mod known {
         &BROADCAST4,
         &HOSTSELECTIVE,
         &OPTION6,
+        &GUARDED,
     ];
 }
 
