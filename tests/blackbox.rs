@@ -14,6 +14,7 @@ mod crash_restart;
 mod crash_state;
 mod daemon_alone;
 mod daemon_config_dir;
+mod daemon_documents;
 mod daemon_frames;
 mod daemon_http;
 mod daemon_log;

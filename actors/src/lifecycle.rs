@@ -43,7 +43,7 @@ use crate::messages::publisher::Publish;
 use crate::messages::{Drain, ask};
 use crate::meters::Meters;
 use crate::policy_dir::PolicyDir;
-use crate::session::{House, Listener, Memory};
+use crate::session::{House, Listener, Memory, Readers};
 use crate::wiring::{self, DockerParts, Graph, Parts};
 
 /// The group whose members may use the socket, besides root.
@@ -119,6 +119,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         meters,
         log: log.clone(),
         memory: Memory::new(),
+        readers: Readers::new(),
         host,
         group,
         sysctls: settings.sysctl_allowlist.clone(),

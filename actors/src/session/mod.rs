@@ -9,6 +9,7 @@
 
 mod call;
 mod chain;
+mod conf;
 mod connection;
 mod control;
 mod lend;
@@ -31,12 +32,23 @@ use tokio::sync::watch;
 use self::connection::Connection;
 pub(crate) use self::listener::Listener;
 pub(crate) use self::memory::Memory;
+use self::shares::Shares;
 use crate::board::Board;
 use crate::messages::cache::{Find, Held};
 use crate::messages::driver::Loopback;
 use crate::messages::manager::{Admit, Died};
 use crate::messages::policy::Answer;
 use crate::meters::Meters;
+
+/// How many long configurations are read at a time.
+#[derive(Debug)]
+pub(crate) struct Readers(Shares);
+
+impl Readers {
+    pub(crate) fn new() -> Self {
+        Self(Shares::new(conf::READERS))
+    }
+}
 
 /// What every Session needs.
 #[derive(Debug)]
@@ -53,6 +65,8 @@ pub(crate) struct House {
     pub(crate) log: Logger,
     /// For requests that are being read.
     pub(crate) memory: Memory,
+    /// For configurations that are long.
+    pub(crate) readers: Readers,
     /// The network namespace the daemon works in.
     pub(crate) host: NetnsId,
     /// Members of this group may use the socket, besides root.
