@@ -15,6 +15,7 @@ mod crash_state;
 mod daemon_access;
 mod daemon_alone;
 mod daemon_config_dir;
+mod daemon_documents;
 mod daemon_folders;
 mod daemon_frames;
 mod daemon_http;

@@ -78,24 +78,26 @@ fn descriptors_that_cannot_be_closed_hold_up_nobody() {
     ];
     let (mut all, mut sure) = (Vec::new(), 0);
     for (what, count, [before, with, after]) in cases {
-        let mut sockets = Lingering::new(&world.host, count);
-        let mut files = sockets.raw();
-        if what == "one for the container" {
-            files.insert(0, host);
-        }
         let mut client = client(&world);
         client.send(before).expect("sent");
-        let _ = client.send_with(with, &files);
-        let left = sockets.leave();
         // These the daemon has until more comes. Others it may have closed before the test has.
-        if count < 3 && before.is_empty() {
-            left.join().expect("a thread");
-            sure += 1;
-        }
+        let has_them = count < 3 && before.is_empty();
+        let (peers, ()) = Lingering::give(&world.host, count, |sockets| {
+            let mut files = sockets.raw();
+            if what == "one for the container" {
+                files.insert(0, host);
+            }
+            let _ = client.send_with(with, &files);
+            let left = sockets.leave();
+            if has_them {
+                left.join().expect("a thread");
+            }
+        });
+        sure += usize::from(has_them);
         let _ = client.send(after);
         client.finish();
         client.answer();
-        all.push(sockets);
+        all.push(peers);
         eventually(what, || (closing(&daemon) >= sure).then_some(()));
         assert_answers(&world, &daemon, what);
     }
@@ -228,14 +230,15 @@ fn one_user_takes_no_place_of_another() {
     // What cannot be closed keeps its connection's place.
     let mut all = Vec::new();
     eventually("its places to be taken", || {
-        let mut sockets = Lingering::new(&world.host, 1);
-        let code = as_user(65534, || {
-            let mut client = client(&world);
-            let _ = client.send_with(b"QCNI", &sockets.raw());
-            sockets.leave();
-            code(&mut client)
+        let (peer, code) = Lingering::give(&world.host, 1, |sockets| {
+            as_user(65534, || {
+                let mut client = client(&world);
+                let _ = client.send_with(b"QCNI", &sockets.raw());
+                let _ = sockets.leave();
+                code(&mut client)
+            })
         });
-        all.push(sockets);
+        all.push(peer);
         (code == "11").then_some(())
     });
     assert!(closing(&daemon) >= EACH, "something else was refused");

@@ -93,9 +93,12 @@ async fn serve(
         .serve_connection(TokioIo::new(stream), service);
     let served = tokio::time::timeout(HEADER_TIMEOUT + TIME_TO_TAKE, served);
     tokio::select! {
-        Ok(Err(e)) = served => debug!(pages.log, "HTTP connection"; "error" => %e),
+        served = served => {
+            if let Ok(Err(e)) = served {
+                debug!(pages.log, "HTTP connection"; "error" => %e);
+            }
+        }
         _ = gives_way => {}
-        else => {}
     }
 }
 

@@ -45,7 +45,7 @@ use crate::messages::publisher::Publish;
 use crate::messages::{Drain, ask};
 use crate::meters::Meters;
 use crate::policy_dir::PolicyDir;
-use crate::session::{House, Listener, Memory};
+use crate::session::{House, Listener, Memory, Readers};
 use crate::wiring::{self, DockerParts, Graph, Parts};
 
 /// How long each rank has to finish when the daemon stops.
@@ -57,7 +57,7 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 /// Runs the daemon until it is told to stop.
 pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Failure> {
     let mut signals = Signals::take()?;
-    let readers = settings.reader_group.as_deref().map(readers).transpose()?;
+    let reader_group = settings.reader_group.as_deref().map(readers).transpose()?;
     folders::prepare(&settings, &log)?;
     let host_lock = HostLock::take()?;
     if let Some(file) = host_lock.file() {
@@ -83,7 +83,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     }
     let pages_listener = http::bind(settings.http_listen)
         .map_err(|e| format!("http_listen {}: {e}", settings.http_listen))?;
-    let listener = Listener::bind(Path::new(&settings.socket_path), readers)?;
+    let listener = Listener::bind(Path::new(&settings.socket_path), reader_group)?;
 
     let docker_door = settings.docker_socket.as_deref().map(Door::bind).transpose()?;
     let docker = match docker_door {
@@ -130,8 +130,9 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         meters,
         log: log.clone(),
         memory: Memory::new(),
+        readers: Readers::new(),
         host,
-        readers,
+        reader_group,
         refusals: RefCell::default(),
         sysctls: settings.sysctl_allowlist.clone(),
     });

@@ -62,7 +62,7 @@ mod world;
 
 pub use quantum_config::cni::NamedPort;
 
-pub use catalog::{Catalog, CatalogError, FilesRead, Origin, Problem};
+pub use catalog::{Catalog, CatalogError, FilesRead, Origin, Problem, Written};
 pub use compile::{
     Chain, Compiled, Compiler, End, Match, Placed, Rule, Rules, SetKind, Then, compile,
 };

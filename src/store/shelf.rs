@@ -124,9 +124,14 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+    use crate::policy::Written;
 
     const GOOD: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: a}}";
     const BAD: &str = "kind: [";
+
+    fn read(text: &str) -> Written {
+        Written::read(text).expect("documents")
+    }
 
     fn shelf() -> (tempfile::TempDir, Shelf) {
         let dir = tempfile::tempdir().expect("a directory");
@@ -176,7 +181,8 @@ mod tests {
         let key = "n/c/eth0".parse().expect("a key");
         let labels = [("app".to_owned(), "web".to_owned())].into();
         let catalog = shelf.reload(&shelf.restore());
-        let (catalog, _) = catalog.apply(&GOOD.replace("name: a", "name: b")).expect("applied");
+        let (catalog, _) =
+            catalog.apply(read(&GOOD.replace("name: a", "name: b"))).expect("applied");
         let catalog =
             catalog.label(&key, &labels, &["role".to_owned()], |_| true).expect("labelled");
         shelf.save(&catalog).expect("saved");
@@ -218,7 +224,7 @@ mod tests {
         fs::write(&saved, "{}").expect("written");
         let catalog = shelf.reload(&shelf.restore());
         assert_eq!((catalog.documents().len(), catalog.problems().len()), (1, 1));
-        assert!(catalog.apply(GOOD).is_err());
+        assert!(catalog.apply(read(GOOD)).is_err());
         shelf.save(&catalog).expect("nothing to do");
         assert_eq!(fs::read(&saved).expect("there"), b"{}");
     }

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::thread::JoinHandle;
 
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::stat::Mode;
 
@@ -18,55 +19,85 @@ use super::netns::Netns;
 /// Longer than any test waits.
 const LINGER: i32 = 3600;
 
-/// TCP sockets with SO_LINGER and data that nobody reads. Who closes one last waits until this is dropped.
+/// The other ends of TCP sockets with SO_LINGER and data that nobody reads. Who closes such a socket last
+/// waits until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Lingering {
-    sockets: Vec<OwnedFd>,
     peers: Vec<TcpStream>,
 }
 
+/// The sockets.
+#[derive(Debug)]
+pub(crate) struct Sockets(Vec<OwnedFd>);
+
 impl Lingering {
-    /// So many, on this host's loopback.
-    pub(crate) fn new(host: &Netns, count: usize) -> Self {
-        host.run(|| {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-            // Inherited by what is accepted. A little is enough.
-            setsockopt(&listener.as_fd(), sockopt::RcvBuf, &4096).expect("a small buffer");
-            let address = listener.local_addr().expect("its address");
-            let pairs = (0..count).map(|_| {
-                let mut socket = TcpStream::connect(address).expect("connected");
-                setsockopt(&socket.as_fd(), sockopt::SndBuf, &4096).expect("a small buffer");
-                let (peer, _) = listener.accept().expect("accepted");
-                socket.set_nonblocking(true).expect("set");
-                while socket.write(&[0; 4096]).is_ok() {}
-                // A close does not wait otherwise.
-                socket.set_nonblocking(false).expect("set");
-                let linger = nix::libc::linger { l_onoff: 1, l_linger: LINGER };
-                setsockopt(&socket.as_fd(), sockopt::Linger, &linger).expect("set");
-                (OwnedFd::from(socket), peer)
-            });
-            let (sockets, peers) = pairs.unzip();
-            Self { sockets, peers }
+    /// Makes so many on this host's loopback, and has them sent. That is done on a thread with a table of
+    /// descriptors of its own: a program that another test starts meanwhile would have them too, until its
+    /// `exec` closes them, and would wait there.
+    pub(crate) fn give<T: Send>(
+        host: &Netns,
+        count: usize,
+        send: impl FnOnce(&mut Sockets) -> T + Send,
+    ) -> (Self, T) {
+        let listener = host.run(|| TcpListener::bind("127.0.0.1:0").expect("a listener"));
+        // Inherited by what is accepted. A little is enough.
+        setsockopt(&listener.as_fd(), sockopt::RcvBuf, &4096).expect("a small buffer");
+        let address = listener.local_addr().expect("its address");
+        std::thread::scope(|scope| {
+            let make = || {
+                unshare(CloneFlags::CLONE_FILES).expect("a table of its own");
+                let sockets = host.run(|| (0..count).map(|_| lingering(address)).collect());
+                send(&mut Sockets(sockets))
+            };
+            let made = scope.spawn(make);
+            let accept = |_| listener.accept().expect("accepted").0;
+            let peers = (0..count).map(accept).collect();
+            (Self { peers }, made.join().expect("a thread"))
         })
     }
+}
 
+fn lingering(address: SocketAddr) -> OwnedFd {
+    let mut socket = TcpStream::connect(address).expect("connected");
+    setsockopt(&socket.as_fd(), sockopt::SndBuf, &4096).expect("a small buffer");
+    socket.set_nonblocking(true).expect("set");
+    while socket.write(&[0; 4096]).is_ok() {}
+    // A close does not wait otherwise.
+    socket.set_nonblocking(false).expect("set");
+    let linger = nix::libc::linger { l_onoff: 1, l_linger: LINGER };
+    setsockopt(&socket.as_fd(), sockopt::Linger, &linger).expect("set");
+    socket.into()
+}
+
+impl Sockets {
     pub(crate) fn raw(&self) -> Vec<RawFd> {
-        self.sockets.iter().map(AsRawFd::as_raw_fd).collect()
+        self.0.iter().map(AsRawFd::as_raw_fd).collect()
     }
 
-    /// Lets go of the sockets: whoever was sent them has the last descriptors now. Should that be nobody, it
-    /// is the thread that waits.
+    /// Lets go of them: whoever was sent them has the last descriptors now. Should that be nobody, it is the
+    /// thread that waits.
     pub(crate) fn leave(&mut self) -> JoinHandle<()> {
-        let sockets = std::mem::take(&mut self.sockets);
+        let sockets = std::mem::take(&mut self.0);
         std::thread::spawn(move || drop(sockets))
     }
 }
 
 impl Drop for Lingering {
+    /// Resets the connections, whoever else may have a descriptor of these ends.
     fn drop(&mut self) {
-        // This resets the connections, and every close ends.
-        self.peers.clear();
-        let _ = self.leave().join();
+        // SAFETY: plain data, for which all zeros is a valid value: the family is AF_UNSPEC.
+        let nowhere: nix::libc::sockaddr = unsafe { std::mem::zeroed() };
+        let length = size_of_val(&nowhere) as u32;
+        for peer in &self.peers {
+            // SAFETY: the descriptor is open, and the address lives and has this length.
+            unsafe { nix::libc::connect(peer.as_raw_fd(), &raw const nowhere, length) };
+        }
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        let _ = self.leave();
     }
 }
 

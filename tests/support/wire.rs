@@ -73,9 +73,18 @@ impl Client {
 
     /// Has the daemon closed its end? Bytes that it sent may still be there.
     pub(crate) fn is_closed(&self) -> bool {
-        let mut of = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
-        let polled = poll(&mut of, PollTimeout::ZERO).expect("polled");
-        polled > 0 && of[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
+        self.is(PollFlags::POLLHUP)
+    }
+
+    /// Has the daemon answered, or closed?
+    pub(crate) fn has_answer(&self) -> bool {
+        self.is(PollFlags::POLLIN)
+    }
+
+    fn is(&self, event: PollFlags) -> bool {
+        let mut of = [PollFd::new(self.0.as_fd(), event)];
+        poll(&mut of, PollTimeout::ZERO).expect("polled");
+        of[0].revents().is_some_and(|events| events.contains(event))
     }
 
     /// Reads the answer, within the bound.

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actix::{Context, Handler, ResponseFuture};
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use quantum_cni::errors;
 use quantum_cni::kernel::clock::boottime_ms;
+use quantum_cni::kernel::lane::LaneError;
 use quantum_cni::policy::{
-    self, Catalog, CatalogError, Documents, Origin, ResolveError, Who, World,
+    self, Catalog, CatalogError, Documents, Origin, ResolveError, Who, World, Written,
 };
+use quantum_cni::store::Shelf;
 use quantum_config::ask::{
     Applied, Ask, Changed, Denied, DeniedFlow, Label, Labelled, OfMatrix, Outcome, ShownLabel,
 };
@@ -16,8 +18,10 @@ use quantum_config::cni::{CniError, Code, Label as GivenLabel};
 use quantum_config::ids::AttachmentKey;
 use quantum_config::policy::{Document, DocumentKey, OperatorLabels};
 use serde::Serialize;
+use tokio::sync::oneshot;
 
 use super::Policy;
+use crate::lanes::on_lane;
 use crate::messages::driver::Flows;
 use crate::messages::policy::Answer;
 use crate::messages::{ask, dropped};
@@ -29,10 +33,10 @@ impl Handler<Answer> for Policy {
 
     fn handle(&mut self, Answer(asked): Answer, ctx: &mut Context<Self>) -> Self::Result {
         match asked {
-            Ask::Apply(text) => self.apply(&text, ctx),
+            Ask::Apply(text) => self.apply(text, ctx),
             Ask::Delete(asked) => self.delete(&asked, ctx),
             Ask::Label(asked) => self.label(&asked, ctx),
-            Ask::Simulate(text) => self.simulate(&text),
+            Ask::Simulate(text) => self.simulate(text, ctx),
             Ask::Explain(asked) => {
                 let world = self.world();
                 ready(policy::explain(&world, &asked).map_err(|e| unresolved(&e)))
@@ -52,11 +56,32 @@ impl Handler<Answer> for Policy {
 }
 
 impl Policy {
-    fn apply(&mut self, text: &str, ctx: &mut Context<Self>) -> ResponseFuture<Answered> {
-        match self.catalog.apply(text) {
-            Ok((catalog, keys)) => self.answer_change(catalog, &keys, ctx),
+    /// The documents are read where those of `policy_dir` are, and in that order.
+    fn apply(&mut self, text: String, ctx: &mut Context<Self>) -> ResponseFuture<Answered> {
+        let read = on_lane(self.shelf.clone(), move |_: &mut Shelf| Written::read(&text));
+        self.when_read(read, ctx, |policy, written, ctx| match policy.catalog.apply(written) {
+            Ok((catalog, keys)) => policy.answer_change(catalog, &keys, ctx),
             Err(error) => ready::<()>(Err(refused(&error))),
-        }
+        })
+    }
+
+    /// Goes on when documents have been read. Until then others are served.
+    fn when_read(
+        &mut self,
+        read: impl Future<Output = Result<Result<Written, CatalogError>, LaneError>> + 'static,
+        ctx: &mut Context<Self>,
+        go_on: fn(&mut Self, Written, &mut Context<Self>) -> ResponseFuture<Answered>,
+    ) -> ResponseFuture<Answered> {
+        let (tell, told) = oneshot::channel();
+        ctx.spawn(read.into_actor(self).map(move |read, policy, ctx| {
+            let answer = match read {
+                Ok(Ok(written)) => go_on(policy, written, ctx),
+                Ok(Err(error)) => ready::<()>(Err(refused(&error))),
+                Err(error) => ready::<()>(Err(errors::kernel(error.into()))),
+            };
+            actix_rt::spawn(async move { _ = tell.send(answer.await) });
+        }));
+        Box::pin(async move { told.await.unwrap_or_else(|_| Err(dropped())) })
     }
 
     fn delete(
@@ -123,17 +148,22 @@ impl Policy {
         })
     }
 
-    fn simulate(&mut self, text: &str) -> ResponseFuture<Answered> {
-        let catalog = match self.catalog.apply(text) {
-            Ok((catalog, _)) => catalog,
-            Err(error) => return ready::<()>(Err(refused(&error))),
-        };
-        let now = self.world();
-        let then = self.registry.world_under(Arc::new(Documents::new(catalog.documents())));
-        let flows = self.hands.flows.clone();
-        Box::pin(async move {
-            let flows = ask(&flows, Flows).await?.map_err(errors::kernel)?;
-            aside(move || Ok(policy::simulate(&now, &then, &flows))).await
+    /// A question changes nothing and needs no order, so no change waits for one.
+    fn simulate(&mut self, text: String, ctx: &mut Context<Self>) -> ResponseFuture<Answered> {
+        let read = tokio::task::spawn_blocking(move || Written::read(&text));
+        let read = async move { read.await.map_err(|_| LaneError::panicked()) };
+        self.when_read(read, ctx, |policy, written, _| {
+            let catalog = match policy.catalog.apply(written) {
+                Ok((catalog, _)) => catalog,
+                Err(error) => return ready::<()>(Err(refused(&error))),
+            };
+            let now = policy.world();
+            let then = policy.registry.world_under(Arc::new(Documents::new(catalog.documents())));
+            let flows = policy.hands.flows.clone();
+            Box::pin(async move {
+                let flows = ask(&flows, Flows).await?.map_err(errors::kernel)?;
+                aside(move || Ok(policy::simulate(&now, &then, &flows))).await
+            })
         })
     }
 

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::peer::{Credentials, Sent};
-use quantum_config::cni::{self, CniError, Code, Command, Role};
+use quantum_config::cni::{self, CniError, Code, Command};
 use quantum_config::ids::PluginName;
 use quantum_config::wire::{Call, Descriptor, Reply};
 use slog::{Logger, debug, error, info, o};
 
+use super::conf::{self, Conf};
 use super::verbs::{self, Done, Undo};
 use super::{Connection, House, refuse};
 use crate::caller::Caller;
@@ -35,9 +36,9 @@ pub(super) struct Checked {
 
 /// Serves a call; whatever happens, there is an answer. If it is not heard, what was made is taken
 /// back.
-pub(super) async fn serve(house: &House, connection: &mut Connection, call: Call) {
+pub(super) async fn serve(house: &House, connection: &mut Connection, mut call: Call) {
     let begun = Instant::now();
-    let seen = cni::peek(&call.stdin);
+    let Conf { seen, all } = conf::read(house, connection.peer().uid, &mut call).await;
     let log = logger(house, connection.peer(), &call, seen.name);
     let command = call.env.command.clone();
     debug!(log, "request"; "traceparent" => call.traceparent.clone());
@@ -46,7 +47,8 @@ pub(super) async fn serve(house: &House, connection: &mut Connection, call: Call
         said => Duration::from_millis(said),
     };
     let caller = Caller::new(patience);
-    let (outcome, delegate) = match check(house, call, connection.take_sent(), caller.clone()) {
+    let (outcome, delegate) = match check(house, call, all, connection.take_sent(), caller.clone())
+    {
         Ok(checked) => {
             let delegate = checked.delegate.clone();
             let work = verbs::carry_out(house, checked);
@@ -114,19 +116,16 @@ async fn watched<T>(
     work.await
 }
 
-fn check(house: &House, call: Call, sent: Sent, caller: Caller) -> Result<Checked, CniError> {
+fn check(
+    house: &House,
+    call: Call,
+    conf: Result<cni::Call, CniError>,
+    sent: Sent,
+    caller: Caller,
+) -> Result<Checked, CniError> {
     let command = call.env.validate()?;
     let namespaces = namespaces(house, command, &call, sent)?;
-    let conf = match command {
-        Command::Del => cni::Call::parse_for_del(&call.stdin)?,
-        _ => cni::Call::parse(&call.stdin)?,
-    };
-    let conf = match Role::of(&call.called_as) {
-        Role::Pair => conf.as_pair(),
-        // A DEL needs the key only.
-        Role::Addresses if command != Command::Del => conf.as_lender()?,
-        _ => conf,
-    };
+    let conf = conf?;
     conf.version.require(command)?;
     // A GC without a list is refused, and nobody is to take it for an empty one.
     let has_list = command != Command::Gc || conf.conf.valid_attachments.is_some();

@@ -52,7 +52,8 @@ async fn answer(house: &House, peer: &Credentials, question: Question) -> Result
         Question::Unknown(_) => Asked::Unknown,
     };
     let changes = asked.needs() == Right::Change;
-    access::decide(peer, house.readers, asked).inspect_err(|forbidden| forbid(house, forbidden))?;
+    access::decide(peer, house.reader_group, asked)
+        .inspect_err(|forbidden| forbid(house, forbidden))?;
     match question {
         Question::Status => serde_json::to_string(&*house.board.borrow())
             .map_err(|e| CniError::new(Code::Internal, e.to_string())),

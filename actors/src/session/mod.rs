@@ -9,6 +9,7 @@
 
 mod call;
 mod chain;
+mod conf;
 mod connection;
 mod control;
 mod lend;
@@ -36,12 +37,23 @@ use self::connection::Connection;
 pub(crate) use self::listener::Listener;
 pub(crate) use self::memory::Memory;
 use self::read::ReadError;
+use self::shares::Shares;
 use crate::board::Board;
 use crate::messages::cache::{Find, Held};
 use crate::messages::driver::Loopback;
 use crate::messages::manager::{Admit, Died};
 use crate::messages::policy::Answer;
 use crate::meters::Meters;
+
+/// How many long configurations are read at a time.
+#[derive(Debug)]
+pub(crate) struct Readers(Shares);
+
+impl Readers {
+    pub(crate) fn new() -> Self {
+        Self(Shares::new(conf::READERS))
+    }
+}
 
 /// What every Session needs.
 #[derive(Debug)]
@@ -58,10 +70,12 @@ pub(crate) struct House {
     pub(crate) log: Logger,
     /// For requests that are being read.
     pub(crate) memory: Memory,
+    /// For configurations that are long.
+    pub(crate) readers: Readers,
     /// The network namespace the daemon works in.
     pub(crate) host: NetnsId,
     /// The number of `reader_group`, if one is set.
-    pub(crate) readers: Option<u32>,
+    pub(crate) reader_group: Option<u32>,
     /// Which refusals are logged.
     pub(crate) refusals: RefCell<Refusals>,
     /// The kernel's settings that networks may set in their containers.
@@ -94,10 +108,10 @@ impl Actor for Session {
 
 /// One request and its answer.
 async fn serve(house: Rc<House>, mut connection: Connection) {
-    match read::request(&mut connection, house.readers, &house.memory).await {
+    match read::request(&mut connection, house.reader_group, &house.memory).await {
         Ok(Request::Call(call)) => {
             let asked = Asked::Call(Command::parse(&call.env.command).ok());
-            match access::decide(connection.peer(), house.readers, asked) {
+            match access::decide(connection.peer(), house.reader_group, asked) {
                 Ok(()) => call::serve(&house, &mut connection, *call).await,
                 Err(forbidden) => {
                     forbid(&house, &forbidden);

@@ -1,11 +1,13 @@
 //! Where a network's addresses come from: the `ipam` object, checked.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use super::bounds::bounded;
 use super::netconf::{Ipam, RawRange, invalid};
 use super::ranges::{first_of, validate_sets};
 use super::{Call, CniError, Code, Environment, Range, RangeSet, delegate};
@@ -55,7 +57,7 @@ pub struct Reservation {
 }
 
 /// Whom an address is kept for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Holder {
     /// The container of this `CNI_CONTAINERID`.
@@ -64,16 +66,15 @@ pub enum Holder {
     Pod(String),
 }
 
-impl Holder {
-    /// True if the call with these variables is the holder's.
-    pub fn is(&self, env: &Environment) -> bool {
-        match self {
-            Self::Container(name) => name.as_str() == env.container,
-            Self::Pod(pod) => {
-                let name = env.arg("K8S_POD_NAMESPACE").zip(env.arg("K8S_POD_NAME"));
-                pod.split_once('/') == name
-            }
-        }
+impl Pools {
+    /// The addresses that are kept for the call with these variables.
+    pub(super) fn reserved_for(&self, env: &Environment) -> Vec<IpAddr> {
+        let pod = env.arg("K8S_POD_NAMESPACE").zip(env.arg("K8S_POD_NAME"));
+        let is_for = |holder: &Holder| match holder {
+            Holder::Container(name) => name.as_str() == env.container,
+            Holder::Pod(name) => pod.is_some_and(|pod| name.split_once('/') == Some(pod)),
+        };
+        self.reservations.iter().filter(|r| is_for(&r.holder)).map(|r| r.address).collect()
     }
 }
 
@@ -109,6 +110,7 @@ impl Addressing {
                 Ok(Self::HostLocal(Pools { sets, reservations }))
             }
             "static" => {
+                bounded("the list of static addresses", ipam.addresses.len())?;
                 let one = |raw: &RawAddress| static_address(&raw.address, &raw.gateway);
                 ipam.addresses.iter().map(one).collect::<Result<_, _>>().map(Self::Static)
             }
@@ -190,6 +192,9 @@ pub(super) fn static_address(address: &str, gateway: &str) -> Result<StaticAddre
 
 fn reservations(ipam: &Ipam, sets: &[RangeSet]) -> Result<Vec<Reservation>, CniError> {
     let mut found: Vec<Reservation> = Vec::new();
+    let (mut of_address, mut of_holder) = (HashMap::new(), HashMap::new());
+    let gateways: HashSet<IpAddr> =
+        sets.iter().flat_map(|set| &set.0).map(|range| range.gateway).collect();
     for raw in &ipam.reservations {
         let bad = |why: &str| invalid(format!("ipam reservation of {:?} {why}", raw.address));
         let address: IpAddr = raw.address.parse().map_err(|_| bad("is not of an address"))?;
@@ -209,17 +214,15 @@ fn reservations(ipam: &Ipam, sets: &[RangeSet]) -> Result<Vec<Reservation>, CniE
         };
         let set_of = |ip| sets.iter().position(|s| s.range_of(ip).is_some());
         let Some(set) = set_of(address) else { return Err(bad("lies in no range of the network")) };
-        if sets.iter().flat_map(|s| &s.0).any(|r| r.gateway == address) {
+        if gateways.contains(&address) {
             return Err(bad("is of a gateway"));
         }
-        if let Some(other) = found.iter().find(|o| o.address == address) {
-            return Err(bad(&format!("is there twice, for {} and for {holder}", other.holder)));
+        if let Some(other) = of_address.insert(address, holder.clone()) {
+            return Err(bad(&format!("is there twice, for {other} and for {holder}")));
         }
-        let is_second = |o: &&Reservation| o.holder == holder && set_of(o.address) == Some(set);
-        if let Some(other) = found.iter().find(is_second) {
+        if let Some(other) = of_holder.insert((holder.clone(), set), address) {
             return Err(bad(&format!(
-                "is the second one of {holder} in a range set, after {}: a container gets one address of each",
-                other.address
+                "is the second one of {holder} in a range set, after {other}: a container gets one address of each"
             )));
         }
         found.push(Reservation { address, holder });
@@ -272,9 +275,14 @@ mod tests {
             args: "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=db-0".into(),
             ..Environment::default()
         };
-        assert!(Holder::Pod("shop/db-0".into()).is(&env));
-        assert!(!Holder::Pod("shop/db-1".into()).is(&env));
-        assert!(Holder::Container(ContainerId::new("c1").expect("a name")).is(&env));
-        assert!(!Holder::Pod("shop/db-0".into()).is(&Environment::default()));
+        let is = |holder: Holder, env: &Environment| {
+            let address = IpAddr::from([10, 0, 0, 9]);
+            let reservations = vec![Reservation { address, holder }];
+            Pools { reservations, ..Pools::default() }.reserved_for(env) == [address]
+        };
+        assert!(is(Holder::Pod("shop/db-0".into()), &env));
+        assert!(!is(Holder::Pod("shop/db-1".into()), &env));
+        assert!(is(Holder::Container(ContainerId::new("c1").expect("a name")), &env));
+        assert!(!is(Holder::Pod("shop/db-0".into()), &Environment::default()));
     }
 }

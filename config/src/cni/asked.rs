@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::addressing::{range_sets, static_address};
 use super::bandwidth::RawShaping;
+use super::bounds::bounded;
 use super::netconf::{RawRange, invalid};
 use super::ports::RawMapping;
 use super::ranges::validate_sets;
@@ -126,13 +127,10 @@ impl Call {
             Addressing::None | Addressing::Delegated(_) => Wanted::default(),
             // The IPAM plugin has read for itself what the call asks for.
             Addressing::Static(said) if self.delegate().is_some() => Wanted::Given(said.clone()),
-            Addressing::HostLocal(pools) => {
-                let own = pools.reservations.iter().filter(|r| r.holder.is(env));
-                Wanted::Leased {
-                    requested: self.requested(env)?,
-                    reserved: own.map(|r| r.address).collect(),
-                }
-            }
+            Addressing::HostLocal(pools) => Wanted::Leased {
+                requested: self.requested(env)?,
+                reserved: pools.reserved_for(env),
+            },
             Addressing::Static(configured) => {
                 let mut given = self.given(configured, env)?;
                 if network.gateway {
@@ -159,6 +157,7 @@ impl Call {
                 invalid(format!("requested address {text:?} in {place} is not an address"))
             })?;
             if !found.contains(&ip) {
+                bounded("the list of requested addresses", found.len() + 1)?;
                 found.push(ip);
             }
         }
@@ -184,6 +183,7 @@ impl Call {
         for text in list(env, "IP") {
             given.push(static_address(text, "")?);
         }
+        bounded("the list of static addresses", given.len())?;
         for text in list(env, "GATEWAY") {
             let gateway: IpAddr = text
                 .parse()
@@ -198,6 +198,7 @@ impl Call {
                 given = each.collect::<Result<_, _>>()?;
             }
         }
+        bounded("the list of static addresses", given.len())?;
         let mut seen: Vec<IpAddr> = Vec::new();
         for one in &given {
             if seen.contains(&one.address.ip()) {

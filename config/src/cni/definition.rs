@@ -4,6 +4,7 @@
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use super::bounds::bounded_routes;
 use super::identity::network_labels;
 use super::netconf::{self, Ipam};
 use super::{
@@ -230,6 +231,7 @@ fn vlan_end(bridge: &IfName, vlan: u16) -> Result<IfName, InvalidId> {
 }
 
 fn routes(call: &Call, ipam: &Ipam) -> Result<Vec<Route>, CniError> {
+    bounded_routes(ipam.routes.len()).map_err(|e| of_network(call, e))?;
     let checked = ipam.routes.iter().map(|raw| raw.check().map_err(|e| invalid(call, &e)));
     checked.collect()
 }

@@ -23,21 +23,19 @@ impl<'de> IntoDeserializer<'de, Error> for Go {
     }
 }
 
-/// The members of `map` under the names that `fields` gives them, without the nulls.
+/// The members of `map` that are `fields`, under the names that those have, without the nulls. There are no
+/// more than fields, however many `map` has.
 fn members(map: serde_json::Map<String, Value>, fields: &[&'static str]) -> Vec<(String, Value)> {
     let mut found: Vec<(String, Value)> = Vec::new();
     for (key, value) in map {
-        let name = fields
-            .iter()
-            .find(|f| **f == key)
-            .or_else(|| fields.iter().find(|f| f.eq_ignore_ascii_case(&key)))
-            .map_or(key, |f| (*f).to_owned());
+        let same = || fields.iter().find(|f| f.eq_ignore_ascii_case(&key));
+        let Some(name) = fields.iter().find(|f| **f == key).or_else(same) else { continue };
         // Go leaves a field as it was when it meets null, so a null does not undo an earlier key.
         if value.is_null() {
             continue;
         }
-        found.retain(|(k, _)| *k != name);
-        found.push((name, value));
+        found.retain(|(k, _)| k != name);
+        found.push(((*name).to_owned(), value));
     }
     found
 }
@@ -98,6 +96,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn keys_that_nobody_reads_are_not_kept() {
+        let map = (0..1000).map(|n| (format!("key{n}"), json!(n)));
+        let map = map.chain([("HostPort".to_owned(), json!(1))]).collect();
+        assert_eq!(members(map, &["hostPort"]), [("hostPort".to_owned(), json!(1))]);
+    }
 
     #[derive(Debug, Default, PartialEq, Deserialize)]
     #[serde(default, rename_all = "camelCase")]

@@ -18,6 +18,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::bounds::bounded;
 use super::netconf::invalid;
 use super::{Call, CniError, Definition, Environment, NetConf, Transport};
 use crate::ids::AttachmentKey;
@@ -280,6 +281,7 @@ fn ports_of(text: &str) -> Result<Vec<NamedPort>, CniError> {
         true => listed_ports(text)?,
         false => pieces(text).map(short_port).collect::<Result<_, _>>()?,
     };
+    bounded(&format!("annotation {PORTS_ANNOTATION}"), read.len())?;
     for (name, number, transport) in read {
         let refuse =
             |why: &str| Err(invalid(format!("annotation {PORTS_ANNOTATION}: port {name:?} {why}")));

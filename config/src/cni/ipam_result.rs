@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::addressing::static_address;
+use super::bounds::{bounded, bounded_routes};
 use super::route::RawRoute;
 use super::{Dns, Route, StaticAddress, Version, gojson};
 
@@ -64,6 +65,8 @@ impl IpamResult {
             ips.push(RawIp { address: ip, gateway });
             raw_routes.extend(routes);
         }
+        bounded("its list of addresses", ips.len()).map_err(|e| e.msg)?;
+        bounded_routes(raw_routes.len()).map_err(|e| e.msg)?;
         let mut addresses: Vec<StaticAddress> = Vec::new();
         for ip in &ips {
             let one = static_address(&ip.address, &ip.gateway).map_err(|e| e.msg)?;

@@ -10,6 +10,8 @@ mod asked;
 #[cfg(feature = "netconf")]
 mod bandwidth;
 #[cfg(feature = "netconf")]
+mod bounds;
+#[cfg(feature = "netconf")]
 mod definition;
 mod delegate;
 mod env;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds::bounded;
 use super::netconf::invalid;
 use super::{CniError, Code, NetConf};
 
@@ -88,6 +89,7 @@ impl PortOptions {
                 "disableContainerInterface=true leaves no interface that ipam could give an address to; leave one out",
             ));
         }
+        bounded("vlanTrunk", conf.vlan_trunk.len())?;
         let vlans = Vlans {
             native: match conf.vlan {
                 0 => None,

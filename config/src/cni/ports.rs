@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds::bounded;
 use super::{Call, CniError, Code};
 
 /// What a port is of.
@@ -148,6 +149,11 @@ impl Call {
                     ),
                 ));
             }
+            let called = format!(
+                "the list of addresses that {}/{} is published at",
+                mapping.transport, mapping.host_port
+            );
+            bounded(&called, same.len() + 1)?;
             same.push(found.len());
             found.push(mapping);
         }

@@ -10,6 +10,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::CniError;
+use super::bounds::bounded;
 use super::netconf::invalid;
 
 /// A run of addresses within one subnet, both ends included, the gateway left out.
@@ -139,6 +140,8 @@ impl fmt::Display for RangeSet {
 
 /// Checks what only shows when all sets are seen together.
 pub(super) fn validate_sets(sets: &[RangeSet]) -> Result<(), CniError> {
+    bounded("the list of ipam range sets", sets.len())?;
+    bounded("the list of ipam ranges", sets.iter().map(|set| set.0.len()).sum())?;
     for (at, set) in sets.iter().enumerate() {
         let Some(first) = set.0.first() else {
             return Err(invalid(format!("ipam range set {at} is empty")));

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds::bounded;
 use super::mac::hardware_address;
 use super::netconf::invalid;
 use super::{CniError, Code, NetConf};
@@ -42,6 +43,7 @@ pub struct Sysctl {
 impl Tuning {
     /// Checks the keys. The errors speak of keys and values; the caller adds the network's name.
     pub(super) fn new(conf: &NetConf) -> Result<Self, CniError> {
+        bounded("sysctl", conf.sysctl.len())?;
         let mut sysctls = Vec::new();
         for (key, value) in &conf.sysctl {
             let name = SysctlName::new(key).map_err(|e| invalid(format!("sysctl {key:?} {e}")))?;

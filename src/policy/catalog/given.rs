@@ -47,28 +47,39 @@ impl Given {
     }
 }
 
-/// The documents of a text that an operator gives: JSON or YAML, whichever it is.
-fn written(text: &str) -> Result<Vec<Value>, CatalogError> {
-    let all = |format| documents(text, format).into_iter().collect::<Result<Vec<_>, PolicyError>>();
-    let found = if text.trim_start().starts_with('{') {
-        // YAML, too, may begin so.
-        all(Format::Json).or_else(|error| all(Format::Yaml).map_err(|_| error))
-    } else {
-        all(Format::Yaml)
-    }?;
-    if found.is_empty() { Err(CatalogError::Empty) } else { Ok(found) }
+/// The documents of a text that an operator gave, read. It takes long where the text is made for that, and
+/// needs no catalog.
+#[derive(Debug)]
+pub struct Written(Vec<(Value, Document)>);
+
+impl Written {
+    /// Reads JSON or YAML, whichever it is.
+    pub fn read(text: &str) -> Result<Self, CatalogError> {
+        let all =
+            |format| documents(text, format).into_iter().collect::<Result<Vec<_>, PolicyError>>();
+        let found = if text.trim_start().starts_with('{') {
+            // YAML, too, may begin so.
+            all(Format::Json).or_else(|error| all(Format::Yaml).map_err(|_| error))
+        } else {
+            all(Format::Yaml)
+        }?;
+        if found.is_empty() {
+            return Err(CatalogError::Empty);
+        }
+        let read = |value| read(&value).map(|document| (value, document));
+        Ok(Self(found.into_iter().map(read).collect::<Result<_, PolicyError>>()?))
+    }
 }
 
 impl Catalog {
-    /// Adds the documents of a text, or puts them in the place of those that operators gave before. Gives
+    /// Adds documents, or puts them in the place of those that operators gave before. Gives
     /// also which they are, in their order.
-    pub fn apply(&self, text: &str) -> Result<(Self, Vec<DocumentKey>), CatalogError> {
+    pub fn apply(&self, written: Written) -> Result<(Self, Vec<DocumentKey>), CatalogError> {
         self.check_not_lost()?;
         let of_files = self.of_files();
         let mut given = (*self.given).clone();
         let (mut seen, mut keys) = (BTreeSet::new(), Vec::new());
-        for value in written(text)? {
-            let document = read(&value)?;
+        for (value, document) in written.0 {
             let key = document.key();
             check_no_files(&key, &of_files)?;
             if !seen.insert(key.clone()) {

@@ -29,6 +29,7 @@ use quantum_config::ids::AttachmentKey;
 use quantum_config::policy::{Document, DocumentKey, OperatorLabels, OrderedPolicy, Reach};
 
 pub use error::CatalogError;
+pub use given::Written;
 
 use file::PolicyFile;
 use given::Given;

@@ -71,6 +71,10 @@ fn allowed(catalog: &Catalog) -> [bool; 4] {
     })
 }
 
+fn apply(catalog: &Catalog, text: &str) -> Result<(Catalog, Vec<DocumentKey>), CatalogError> {
+    catalog.apply(Written::read(text)?)
+}
+
 #[test]
 fn at_a_cold_start_a_broken_document_denies_what_it_could_have_selected() {
     let text = allow("y") + &misspelt("x");
@@ -140,7 +144,7 @@ fn a_document_is_held_by_one_file_only() {
 #[test]
 fn operators_change_all_or_nothing() {
     let catalog = cold(&[("policy.d/a.yaml", &allow("x"))]);
-    let (given, keys) = catalog.apply(&(deny("y") + &deny("x"))).expect("applied");
+    let (given, keys) = apply(&catalog, &(deny("y") + &deny("x"))).expect("applied");
     assert_eq!(allowed(&given), [true, false, true, true], "a file's rule still lets through");
     for (text, expected) in [
         ("", "there is no document in what was given"),
@@ -149,7 +153,7 @@ fn operators_change_all_or_nothing() {
         (&*deny("z").repeat(2), "NetworkPolicy z/deny is there twice"),
         ("{\"kind\": ", "not JSON"),
     ] {
-        let error = given.apply(text).expect_err(text).to_string();
+        let error = apply(&given, text).expect_err(text).to_string();
         assert!(error.contains(expected), "{error}");
     }
     let [y, x] = <[DocumentKey; 2]>::try_from(keys).expect("as many as were given, in their order");
@@ -163,12 +167,12 @@ fn operators_change_all_or_nothing() {
     let json = r#"{"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}},
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "b"}}]}"#;
-    assert_eq!(Catalog::default().apply(json).expect("a list").0.documents().len(), 2);
+    assert_eq!(apply(&Catalog::default(), json).expect("a list").0.documents().len(), 2);
 }
 
 #[test]
 fn a_file_may_not_take_what_an_operator_gave() {
-    let (given, _) = Catalog::default().apply(&deny("x")).expect("applied");
+    let (given, _) = apply(&Catalog::default(), &deny("x")).expect("applied");
     let catalog = with(&given, &[("policy.d/a.yaml", &deny("x"))]);
     assert_eq!(
         catalog.problems()[0].reason,
@@ -226,7 +230,7 @@ fn labels_are_given_and_taken_and_some_are_the_daemons() {
 
 #[test]
 fn what_an_operator_gave_and_a_later_release_does_not_read_is_broken() {
-    let (given, key) = Catalog::default().apply(&deny("x")).expect("applied");
+    let (given, key) = apply(&Catalog::default(), &deny("x")).expect("applied");
     let bytes = given.to_saved().expect("encoded").expect("not lost");
     let later = String::from_utf8(bytes).expect("UTF-8").replace("\"ingress\"", "\"gone\"");
     let restored = Catalog::from_saved("policy.json", later.as_bytes());
