@@ -354,3 +354,58 @@ fn forwarding_links(family: Family) -> Vec<IfName> {
     let forwards = |link: &IfName| for_link(family, link).read().is_ok_and(|v| v != "0");
     names.filter(|link| link.as_str() != "all").filter(forwards).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::kernel::netns::Netns;
+    use crate::kernel::testing::{in_private_netns, ip};
+
+    fn open(dir: &Path) -> Forwarding {
+        let new = ForwardingNote::new("boot", Netns::current().unwrap().id());
+        Forwarding::open(ForwardingFile::new(dir), new).unwrap()
+    }
+
+    #[test]
+    fn what_is_our_doing_is_known_before_and_after_and_to_the_next_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        in_private_netns(|| {
+            let (ipv4, none) = (Families { ipv4: true, ipv6: false }, Families::default());
+            let both = Families { ipv6: true, ..ipv4 };
+            Setting::Forward4.ensure(false).unwrap();
+            Setting::Forward6.ensure(true).unwrap();
+            ip("link add br0 type bridge");
+            let mut forwarding = open(dir.path());
+            assert_eq!((forwarding.turned_on(), forwarding.will_turn_on(both)), (none, ipv4));
+            let changes = forwarding.hold(&IfName::new("br0").unwrap(), both).unwrap();
+            assert_eq!(changes, [Change::TurnedOn(Family::V4)]);
+            assert_eq!((forwarding.turned_on(), forwarding.will_turn_on(none)), (ipv4, ipv4));
+            let mut next = open(dir.path());
+            assert_eq!((next.turned_on(), next.settle()), (ipv4, vec![]));
+            ip("link del br0");
+            assert_eq!(next.settle(), [Change::TurnedOff(Family::V4)]);
+            assert_eq!((next.turned_on(), open(dir.path()).turned_on()), (none, none));
+            let now = [Setting::Forward4, Setting::Forward6].map(|setting| setting.read().unwrap());
+            assert_eq!(now, ["0", "1"]);
+        });
+    }
+
+    #[test]
+    fn what_somebody_else_turned_off_is_not_ours_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        in_private_netns(|| {
+            Setting::Forward6.ensure(false).unwrap();
+            ip("link add br0 type bridge");
+            let (mut forwarding, br0) = (open(dir.path()), IfName::new("br0").unwrap());
+            forwarding.hold(&br0, Families { ipv4: false, ipv6: true }).unwrap();
+            Setting::Forward6.write(false).unwrap();
+            assert_eq!(forwarding.settle(), [Change::TurnedOffByOthers(Family::V6)]);
+            Setting::Forward6.write(true).unwrap();
+            ip("link del br0");
+            assert_eq!(forwarding.settle(), []);
+            assert_eq!(Setting::Forward6.read().unwrap(), "1");
+        });
+    }
+}

@@ -40,7 +40,7 @@ pub fn unmet(state_dir: &Path) -> Vec<String> {
 fn missing(status: &str) -> Vec<String> {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-    // Nobody knows: then the requests tell.
+    // Not known: then the requests that fail say so.
     let Some(effective) = effective else { return Vec::new() };
     let lacks = |(number, name, without): &(u32, &str, &str)| {
         (effective & (1 << number) == 0)

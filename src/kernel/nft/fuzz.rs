@@ -19,15 +19,15 @@ pub fn read(datagram: &[u8]) {
     for set in known::ALL {
         let of =
             |(key, value): &(Vec<u8>, Vec<u8>)| SetElement::found(set, key.clone(), value.clone());
-        told(&answer.elements.iter().map(of).collect::<Vec<_>>());
+        collected(&answer.elements.iter().map(of).collect::<Vec<_>>());
     }
     let mut listing = Listing::default();
     listing.read(datagram);
     listing.objects.iter().for_each(object);
 }
 
-/// What elements tell is told by the elements of that, too.
-fn told(found: &[SetElement]) {
+/// What is collected from elements is collected again from the elements that it is made of.
+fn collected(found: &[SetElement]) {
     let things = collect(found);
     let again = collect(&things.iter().flat_map(expand).collect::<Vec<_>>());
     for thing in &things {

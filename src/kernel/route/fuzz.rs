@@ -29,7 +29,7 @@ fn of(message: &RouteNetlinkMessage) {
             let link = Link::read(link);
             let (group, alias) = (link.group, link.alias.clone());
             if let Some(owned) = scan::owned(link, None) {
-                // Nobody else's is swept.
+                // What is owned is swept: it has our marks.
                 let is_ours = naming::is_ours(owned.name.as_str(), owned.index, group, &alias)
                     || naming::is_our_shaper(owned.name.as_str(), owned.index, group, &alias);
                 assert!(is_ours, "{owned:?}");

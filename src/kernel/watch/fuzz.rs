@@ -1,4 +1,4 @@
-//! What must hold of what others change, whatever is told.
+//! What must hold of the messages about changes of others, whatever they are.
 
 use super::{Heard, read as heard_of};
 
@@ -9,5 +9,5 @@ pub fn read(datagram: &[u8]) {
     assert!(heard.addresses.len() <= datagram.len() / 16, "each has a message of its own");
     let mut again = heard.clone();
     heard_of(datagram, &mut again);
-    assert_eq!(again, heard, "hearing it twice tells nothing new");
+    assert_eq!(again, heard, "read twice it says nothing new");
 }

@@ -205,6 +205,17 @@ routes() {
 step "the DaemonSet is applied" kubectl apply -f "$daemonset"
 step "node a is ready" eventually 60 is_ready a
 step "node b is ready" eventually 60 is_ready b
+# is_confined NODE: its daemon has no token, and two capabilities, in a filter; what had the token is over.
+is_confined() {
+    local pod status
+    pod=$(kubectl -n kube-system get pods -l app=quantum-cni --field-selector "spec.nodeName=node-$1" -o name) &&
+        status=$(kubectl -n kube-system exec "$pod" -c quantum-cnid -- sh -c \
+            'cat /proc/1/status; ! ls /var/run/secrets/kubernetes.io 2>/dev/null') || return
+    grep -x 'CapBnd:	0000000000201000' <<<"$status" && grep -x 'NoNewPrivs:	1' <<<"$status" &&
+        grep -x 'Seccomp:	2' <<<"$status" || { echo "$status"; return 1; }
+}
+step "the daemon of a has what it needs and no token" eventually 30 is_confined a
+step "the daemon of b has what it needs and no token" eventually 30 is_confined b
 step "hosts have routes to the pods of others" routes
 
 # ---------------------------------------------------------------- pods
