@@ -32,6 +32,11 @@ pub fn missing(table: &Table) -> Vec<String> {
         );
     }
     if table.is_made() {
+        if table.lacks_owner() {
+            found.push(
+                "nftables tables that belong to a socket and outlive it (Linux 6.9): what others change in ours, or flush, is put right within a second, and open until then",
+            );
+        }
         if !table.sees_frames() {
             found.push(
                 "nftables for bridges (CONFIG_NF_TABLES_BRIDGE): what containers send is not compared with what they are, and networks that ask for it are refused",

@@ -108,13 +108,13 @@ impl Table {
             let _ = removal::remove(&mut self.socket, &old);
         }
         if !new.is_empty() || !old.is_empty() || !moved.is_empty() {
-            self.look_again(&new, &moved, &old)?;
+            self.look_again(&new, &moved, &old);
         }
         self.stamp(&stamp)
     }
 
     /// Takes the print of chains that are new, or lead elsewhere than they did, and forgets that of `old`.
-    fn look_again(&mut self, new: &Rules, moved: &Doors, old: &Rules) -> Result<(), NftError> {
+    fn look_again(&mut self, new: &Rules, moved: &Doors, old: &Rules) {
         let rules = self.kept.rules();
         let chains = new.names().chain(moved.keys());
         let now = self.scratch.as_mut().and_then(|scratch| {
@@ -128,9 +128,9 @@ impl Table {
                 let old: Vec<_> = old.names().map(full).collect();
                 print.renew(&now, &new, &old);
             }
-            _ => self.print = Some(self.translate()?.1),
+            // The change holds. If it is not known what it looks like, all of it is made again.
+            _ => self.print = self.translate().ok().map(|(_, print)| print),
         }
-        Ok(())
     }
 
     /// Has every connection judged anew.

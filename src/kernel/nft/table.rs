@@ -112,6 +112,11 @@ impl Table {
         self.ownership.unwrap_or_default().flags
     }
 
+    /// The tables were to belong to us, and the kernel cannot have that. Known once they were made.
+    pub fn lacks_owner(&self) -> bool {
+        self.ownership.is_some() && self.flags() == 0 && self.kept.all(|kept| kept.is_owner)
+    }
+
     /// Adds elements, all or none. One that is there already is no error. If the tables, or one of
     /// their sets, are gone, they are made again with everything that is kept.
     pub fn add(&mut self, elements: &[Element]) -> Result<(), NftError> {

@@ -335,7 +335,12 @@ fn tables_that_are_ours_are_changed_by_nobody_else_and_taken_over_by_the_next_da
         assert!(!can("delete table inet quantum"), "it is ours again");
         assert!(table.harm().expect("a look").is_none());
         table.add(&[home("10.0.0.4", "quantum0")]).expect("added");
+        // Whatever nft there is can list what is left behind by one that ends in order.
+        table.leave().expect("left");
         drop(table);
+        let json: Value = serde_json::from_str(&run("nft -j list ruleset")).expect("JSON");
+        assert!(json["nftables"].is_array());
+        assert!(run("nft list ruleset").contains("10.0.0.4 . \"quantum0\""));
         // And one that was somebody's becomes nobody's, for a daemon that is not to own it.
         let mut table = start(false);
         assert!(can("flush chain inet quantum forward"));

@@ -65,11 +65,7 @@ impl Table {
     pub(super) fn translate(&mut self) -> Result<(Translation, Print), NftError> {
         let (rules, unmasked, is_owner) =
             self.kept.all(|kept| (kept.rules.clone(), kept.unmasked.clone(), kept.is_owner));
-        // Where this fails, it is made anew the next time.
-        let mut scratch = match self.scratch.take() {
-            Some(scratch) => scratch,
-            None => Scratch::open()?,
-        };
+        let mut scratch = self.take_scratch()?;
         let ownership = match self.ownership {
             Some(known) => known,
             None if is_owner => scratch.ownership()?,
@@ -80,6 +76,11 @@ impl Table {
         self.ownership = Some(ownership);
         self.scratch = Some(scratch);
         Ok((translation, print.with_flags(ownership.flags)))
+    }
+
+    /// Where the text is translated. If that fails, it is not given back, and is made anew the next time.
+    fn take_scratch(&mut self) -> Result<Scratch, NftError> {
+        self.scratch.take().map_or_else(Scratch::open, Ok)
     }
 
     /// Writes the tables where they are there as we or an earlier daemon had them.
@@ -138,10 +139,7 @@ impl Table {
     /// Makes chains and sets of policy that are `new` beside those `before`.
     pub(super) fn create(&mut self, before: &Arc<Rules>, new: &Rules) -> Result<(), NftError> {
         let unmasked = self.kept.all(|kept| kept.unmasked.clone());
-        let mut scratch = match self.scratch.take() {
-            Some(scratch) => scratch,
-            None => Scratch::open()?,
-        };
+        let mut scratch = self.take_scratch()?;
         let translation = scratch.translate_new(before, new, &unmasked)?;
         self.scratch = Some(scratch);
         between_steps();
