@@ -196,7 +196,8 @@ fn two_bridges_do_not_have_containers_of_the_same_address() {
         with(&network(name, &format!("{name}0"), "10.89.0.0/24"), keys)
     };
     let (low, high) = (["10.89.0.2", "10.89.0.99"], ["10.89.0.100", "10.89.0.200"]);
-    add(&world, "one", &switch("one", low, "isolated")).succeeded();
+    let container = world.container();
+    world.call(Call::add("one", &container).conf(&switch("one", low, "isolated"))).succeeded();
     let before = Inventory::of(&world.host);
     let said = add(&world, "two", &switch("two", low, "zero-trust")).failed_with(INVALID_CONFIG);
     for part in ["network two", "10.89.0.2", "network one on one0"] {

@@ -4,6 +4,8 @@
 //! The note is written before anything is changed: a daemon that is killed in between takes back what the
 //! note says, or finds that there is nothing to take back.
 
+mod change;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::{fmt, fs, io};
@@ -11,6 +13,7 @@ use std::{fmt, fs, io};
 use quantum_config::cni::Family;
 use quantum_config::ids::IfName;
 
+pub use self::change::Change;
 use super::route::bridge::BridgeError;
 use super::route::{Host, StepError};
 use super::sysctl::Setting;
@@ -27,52 +30,6 @@ pub struct Forwarding {
     host: Host,
     file: ForwardingFile,
     note: ForwardingNote,
-}
-
-/// What has changed, in words for the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// It was off, and a gateway of ours needs it.
-    TurnedOn(Family),
-    /// No gateway of ours needs it, and it is off, as it was.
-    TurnedOff(Family),
-    /// No gateway of ours needs it, but links of others look as if they do.
-    LeftOn(Family, Vec<IfName>),
-    /// Somebody else turned it off.
-    TurnedOffByOthers(Family),
-    /// These links believe router advertisements although the host forwards.
-    Believes(Vec<IfName>),
-    /// Something beside it failed: what, and why.
-    Failed(String),
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ip = |family: &Family| if *family == Family::V4 { "IPv4" } else { "IPv6" };
-        let names =
-            |links: &[IfName]| links.iter().map(IfName::as_str).collect::<Vec<_>>().join(", ");
-        match self {
-            Self::TurnedOn(family) => write!(f, "turned on {} forwarding", ip(family)),
-            Self::TurnedOff(family) => write!(f, "turned off {} forwarding again", ip(family)),
-            Self::LeftOn(family, links) => write!(
-                f,
-                "left {} forwarding on, which nothing of ours needs any more: {} may",
-                ip(family),
-                names(links)
-            ),
-            Self::TurnedOffByOthers(family) => {
-                write!(f, "somebody else has turned {} forwarding off", ip(family))
-            }
-            Self::Believes(links) => {
-                write!(
-                    f,
-                    "router advertisements are still believed (accept_ra 2) on {}",
-                    names(links)
-                )
-            }
-            Self::Failed(why) => f.write_str(why),
-        }
-    }
 }
 
 impl Forwarding {
