@@ -110,6 +110,12 @@ check: ## Format, lints, dependencies, the rules of the house, the documentation
 		echo "skipped: cargo deny (cargo install --locked cargo-deny)"; \
 	fi
 	cargo test --test tidy
+	@# The fuzz targets are no part of the workspace, and are not to fall behind it.
+	@if command -v c++ >/dev/null; then \
+		set -x; cargo check --quiet --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz-check; \
+	else \
+		echo "skipped: fuzz targets (they need a compiler for C++)"; \
+	fi
 	@# One after the other: library and plugin are both called quantum_cni there.
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --exclude quantum-cni-plugin
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p quantum-cni-plugin

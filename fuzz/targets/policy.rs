@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use quantum_cni::attach::Element;
-use quantum_cni::policy::{Catalog, Documents, Endpoint, World, compile};
+use quantum_cni::policy::{Catalog, Documents, Endpoint, World, Written, compile};
 use quantum_config::policy::{Document, DocumentKey, read_each, read_each_yaml};
 
 fuzz_target!(|text: &str| {
@@ -18,7 +18,8 @@ fuzz_target!(|text: &str| {
         }
     }
     let empty = Catalog::default();
-    let Ok((catalog, keys)) = empty.apply(text) else { return };
+    let Ok(written) = Written::read(text) else { return };
+    let Ok((catalog, keys)) = empty.apply(written) else { return };
     let saved = catalog.to_saved().expect("what was given can be saved").expect("it is not lost");
     let back = Catalog::from_saved("policy.json", &saved);
     assert_eq!(back.documents(), catalog.documents(), "as it was given");
