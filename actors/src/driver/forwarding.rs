@@ -1,5 +1,7 @@
 //! The host's forwarding: on while there is a gateway of ours, and as it was before once there is none.
 
+use std::collections::BTreeSet;
+
 use quantum_cni::attach::{Element, Families};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::forwarding::Change;
@@ -21,9 +23,15 @@ pub(super) async fn hold(
     // Before it forwards: nothing of others is to come through in between.
     let of = gateway.clone();
     let apart = lanes.forwarding(move |forwarding| forwarding.apart(Some((&of, wanted)))).await??;
+    let links: BTreeSet<String> = apart.iter().filter_map(link_of).collect();
     keep_apart(lanes, apart, false).await?;
     let changes = lanes.forwarding(move |forwarding| forwarding.hold(&gateway, wanted)).await??;
     say(&changes, log);
+    if !changes.is_empty() && !links.is_empty() && !lanes.forwards_between_links {
+        let links: Vec<String> = links.into_iter().collect();
+        info!(log, "the host forwards nothing between these links (forward_between_links)";
+            "links" => links.join(" "));
+    }
     Ok(())
 }
 
@@ -38,6 +46,13 @@ pub(super) async fn settle(lanes: &Lanes, log: &Logger) {
     };
     if let Err(error) = settled.await {
         warn!(log, "cannot see to the host's forwarding"; "error" => %error);
+    }
+}
+
+fn link_of(element: &Element) -> Option<String> {
+    match element {
+        Element::Apart { link, .. } => Some(link.to_string()),
+        _ => None,
     }
 }
 

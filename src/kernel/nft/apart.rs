@@ -10,12 +10,7 @@ impl Table {
             wanted.iter().filter(|element| !self.keeps(element)).cloned().collect();
         let is_old = |e: &&Element| matches!(e, Element::Apart { .. }) && !wanted.contains(*e);
         let going: Vec<Element> = self.look(|kept| kept.iter().filter(is_old).cloned().collect());
-        if !coming.is_empty() {
-            self.add(&coming)?;
-        }
-        if all && !going.is_empty() {
-            self.remove(&going)?;
-        }
-        Ok(())
+        self.add(&coming)?;
+        if all { self.remove(&going) } else { Ok(()) }
     }
 }

@@ -26,12 +26,8 @@ impl Table {
         let crowded = |address: &IpAddr| Element::Crowded { address: *address };
         let coming: Vec<Element> =
             ours.iter().map(crowded).filter(|element| !self.keeps(element)).collect();
-        if !coming.is_empty() {
-            self.add(&coming)?;
-        }
-        if !going.is_empty() {
-            self.remove(&going)?;
-        }
+        self.add(&coming)?;
+        self.remove(&going)?;
         Ok(ours)
     }
 }
