@@ -161,7 +161,7 @@ nothing_left() {
     done
 }
 # What is in these belongs to networks, which stay, or to the daemon.
-sets_of_networks=(bridges closed strict inward direct zero unprobed gate4 gate6 own4 own6 gatemac epoch stamp unmasq4 unmasq6)
+sets_of_networks=(bridges closed strict guarded apart4 apart6 inward direct zero unprobed gate4 gate6 own4 own6 gatemac epoch stamp unmasq4 unmasq6)
 
 # image FILE [NAME [COMMAND]]: an image of a static busybox, docker.io/library/busybox:test unless it is
 # named. COMMAND is a list in JSON.
