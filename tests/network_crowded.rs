@@ -9,10 +9,11 @@ use crate::daemon_status::quantumctl;
 use crate::network_isolation::{attach, dual};
 use crate::support::daemon::Options;
 use crate::support::eventually::eventually;
+use crate::support::frames::link_local;
 use crate::support::netns::Netns;
 use crate::support::plugin::Call;
 use crate::support::traffic::{Echo, PATIENCE, SILENCE, Steady, tcp_answers, udp_answers};
-use crate::support::world::OUTSIDE;
+use crate::support::world::{OUTSIDE, World};
 
 const BOUND: usize = 200;
 
@@ -22,9 +23,16 @@ fn begin(from: &Netns, to: &str, count: usize) {
         for _ in 0..count {
             let any = if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
             let socket = UdpSocket::bind(any).expect("a socket");
+            socket.set_broadcast(true).expect("allowed");
             socket.send_to(b"begun", (to, 9)).expect("sent");
         }
     });
+}
+
+/// How many connections the kernel tracks now.
+fn tracked(world: &World) -> usize {
+    let text = world.host.output("cat", "/proc/sys/net/netfilter/nf_conntrack_count");
+    text.trim().parse().expect("a number")
 }
 
 #[test]
@@ -60,9 +68,30 @@ fn who_holds_too_many_connections_begins_no_new_ones() {
     assert!(!tcp_answers(&greedy.netns, OUTSIDE, SILENCE), "a new connection");
     assert!(!udp_answers(&greedy.netns, &modest.addresses[0], SILENCE), "to a neighbour");
     assert!(tcp_answers(&modest.netns, OUTSIDE, PATIENCE), "of another container");
+    // What is for several receivers takes an entry, too.
+    let before = tracked(&world);
+    for to in ["239.1.1.1", "255.255.255.255", "10.156.0.255"] {
+        begin(&greedy.netns, to, BOUND);
+    }
+    let now = tracked(&world);
+    assert!(now < before + BOUND, "{before} connections, and then {now}");
+    // A link-local address is a container's, too.
+    let gateway = format!("{}%eth0", link_local(modest.bridge));
+    begin(&modest.netns, &gateway, BOUND + 10);
+    eventually("the link-local address to be found", || {
+        let said = quantumctl(&world, "status").stdout;
+        let own = link_local(modest.mac).to_string();
+        String::from_utf8(said).expect("text").contains(&own).then_some(())
+    });
+    let before = tracked(&world);
+    begin(&modest.netns, &gateway, BOUND);
+    let now = tracked(&world);
+    assert!(now < before + BOUND, "{before} connections, and then {now}");
+    assert!(tcp_answers(&modest.netns, OUTSIDE, PATIENCE), "its other address goes on");
     steady.was_undisturbed();
 
     // Who gets its address next holds nothing.
+    world.call(Call::del("modest", &modest.netns).conf(&conf)).succeeded();
     world.call(Call::del("greedy", &greedy.netns).conf(&conf)).succeeded();
     let address = json!({ "runtimeConfig": { "ips": [format!("{}/24", greedy.addresses[0])] },
         "capabilities": { "ips": true } });

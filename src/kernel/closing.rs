@@ -5,7 +5,7 @@
 //! with descriptors still wait. Each user has threads of its own, and as many as there are connections of
 //! that user at most: nobody waits for what another user's descriptors do.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,7 @@ struct Batch {
 
 #[derive(Default)]
 struct User {
-    waiting: Vec<Batch>,
+    waiting: VecDeque<Batch>,
     threads: usize,
 }
 
@@ -39,7 +39,7 @@ fn users() -> MutexGuard<'static, HashMap<u32, User>> {
 pub fn close(uid: u32, descriptors: Vec<OwnedFd>, after: Option<Box<dyn Send>>) {
     let mut users = users();
     let user = users.entry(uid).or_default();
-    user.waiting.push(Batch { descriptors, _after: after });
+    user.waiting.push_back(Batch { descriptors, _after: after });
     if user.threads >= MOST_THREADS {
         return;
     }
@@ -59,7 +59,7 @@ fn work(uid: u32) {
     loop {
         let mut users = users();
         let Some(user) = users.get_mut(&uid) else { return };
-        let Some(batch) = user.waiting.pop() else {
+        let Some(batch) = user.waiting.pop_front() else {
             user.threads -= 1;
             if user.threads == 0 {
                 users.remove(&uid);

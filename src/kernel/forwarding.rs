@@ -44,16 +44,6 @@ impl Forwarding {
         self.note.turned_on()
     }
 
-    /// The same as it will be when [`hold`](Self::hold) has been asked for these families.
-    pub fn will_turn_on(&self, wanted: Families) -> Families {
-        let now = self.turned_on();
-        let will = |wants, is, family| is || wants && matches!(forwards(family), Ok(false));
-        Families {
-            ipv4: will(wanted.ipv4, now.ipv4, Family::V4),
-            ipv6: will(wanted.ipv6, now.ipv6, Family::V6),
-        }
-    }
-
     /// The links between which the host does not forward, each with the family: those that did not when it was
     /// turned on for us, or will be for `gateway`.
     pub fn apart(
@@ -87,7 +77,13 @@ impl Forwarding {
     }
 
     /// Sees that the host forwards these families, as it has to for as long as the link `gateway` is there.
-    pub fn hold(&mut self, gateway: &IfName, wanted: Families) -> Result<Vec<Change>, BridgeError> {
+    /// If it turns that on, the rules have the links in `apart` already ([`apart`](Self::apart)).
+    pub fn hold(
+        &mut self,
+        gateway: &IfName,
+        wanted: Families,
+        apart: &[Element],
+    ) -> Result<Vec<Change>, BridgeError> {
         let mut changes = Vec::new();
         for (family, is_wanted) in [(Family::V4, wanted.ipv4), (Family::V6, wanted.ipv6)] {
             if !is_wanted {
@@ -103,7 +99,7 @@ impl Forwarding {
                     self.save(&mut changes);
                 }
             } else {
-                self.turn_on(family, gateway, &mut changes).map_err(failed)?;
+                self.turn_on(family, gateway, apart, &mut changes).map_err(failed)?;
             }
         }
         Ok(changes)
@@ -113,17 +109,16 @@ impl Forwarding {
         &mut self,
         family: Family,
         gateway: &IfName,
+        apart: &[Element],
         changes: &mut Vec<Change>,
     ) -> io::Result<()> {
         // Somebody turned it off meanwhile: who had it on before is known no more.
         let earlier = self.note.of(family).take().unwrap_or_default();
-        let apart = match self.not_forwarding(family, gateway) {
-            Ok(links) => links,
-            Err(error) => {
-                changes.push(failed("list the links between which nothing is forwarded", &error));
-                BTreeSet::new()
-            }
+        let of_family = |element: &Element| match element {
+            Element::Apart { link, family: of } if *of == family => Some(link.clone()),
+            _ => None,
         };
+        let apart = apart.iter().filter_map(of_family).collect();
         let mut ours = TurnedOn { before: forwarding_links(family), apart, ..earlier };
         ours.gateways.insert(gateway.clone());
         ours.redirects =
@@ -335,10 +330,10 @@ mod tests {
             Setting::Forward6.ensure(true).unwrap();
             ip("link add br0 type bridge");
             let mut forwarding = open(dir.path());
-            assert_eq!((forwarding.turned_on(), forwarding.will_turn_on(both)), (none, ipv4));
-            let changes = forwarding.hold(&IfName::new("br0").unwrap(), both).unwrap();
+            assert_eq!(forwarding.turned_on(), none);
+            let changes = forwarding.hold(&IfName::new("br0").unwrap(), both, &[]).unwrap();
             assert_eq!(changes, [Change::TurnedOn(Family::V4)]);
-            assert_eq!((forwarding.turned_on(), forwarding.will_turn_on(none)), (ipv4, ipv4));
+            assert_eq!(forwarding.turned_on(), ipv4);
             let mut next = open(dir.path());
             assert_eq!((next.turned_on(), next.settle()), (ipv4, vec![]));
             ip("link del br0");
@@ -356,7 +351,7 @@ mod tests {
             Setting::Forward6.ensure(false).unwrap();
             ip("link add br0 type bridge");
             let (mut forwarding, br0) = (open(dir.path()), IfName::new("br0").unwrap());
-            forwarding.hold(&br0, Families { ipv4: false, ipv6: true }).unwrap();
+            forwarding.hold(&br0, Families { ipv4: false, ipv6: true }, &[]).unwrap();
             Setting::Forward6.write(false).unwrap();
             assert_eq!(forwarding.settle(), [Change::TurnedOffByOthers(Family::V6)]);
             Setting::Forward6.write(true).unwrap();

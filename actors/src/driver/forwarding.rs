@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use quantum_cni::attach::{Element, Families};
 use quantum_cni::kernel::KernelError;
-use quantum_cni::kernel::forwarding::Change;
+use quantum_cni::kernel::forwarding::{Change, Forwarding};
 use quantum_config::ids::IfName;
 use slog::{Logger, info, warn};
 
@@ -24,8 +24,9 @@ pub(super) async fn hold(
     let of = gateway.clone();
     let apart = lanes.forwarding(move |forwarding| forwarding.apart(Some((&of, wanted)))).await??;
     let links: BTreeSet<String> = apart.iter().filter_map(link_of).collect();
-    keep_apart(lanes, apart, false).await?;
-    let changes = lanes.forwarding(move |forwarding| forwarding.hold(&gateway, wanted)).await??;
+    keep_apart(lanes, apart.clone(), false).await?;
+    let hold = move |forwarding: &mut Forwarding| forwarding.hold(&gateway, wanted, &apart);
+    let changes = lanes.forwarding(hold).await??;
     say(&changes, log);
     if !changes.is_empty() && !links.is_empty() && !lanes.forwards_between_links {
         let links: Vec<String> = links.into_iter().collect();

@@ -2,8 +2,12 @@
 //! then the pair, and when it is gone and nobody can answer any more, the connections of its
 //! addresses. One that fails does not stop the other.
 
+use std::net::IpAddr;
+
 use actix::{Context, Handler, ResponseFuture};
-use quantum_cni::attach::{Element, Record, elements, publishes_at_loopback, serves_loopback};
+use quantum_cni::attach::{
+    Element, Record, elements, naming, publishes_at_loopback, serves_loopback,
+};
 use quantum_cni::kernel::nft::Table;
 use quantum_cni::kernel::{KernelError, fault, loopback};
 
@@ -32,7 +36,8 @@ pub(super) async fn revert(lanes: &Lanes, record: &Record) -> Result<(), KernelE
 /// opens it, so that the two do not meet.
 async fn withdraw(lanes: &Lanes, record: &Record) -> Result<(), KernelError> {
     let (mut going, home) = (elements(record), record.home().clone());
-    let addresses = record.addresses.iter().map(|assigned| assigned.address.ip());
+    let own = IpAddr::V6(naming::link_local(record.mac));
+    let addresses = record.addresses.iter().map(|assigned| assigned.address.ip()).chain([own]);
     let crowded: Vec<Element> = addresses.map(|address| Element::Crowded { address }).collect();
     let job = move |table: &mut Table| {
         // Whoever gets the address next holds nothing yet.

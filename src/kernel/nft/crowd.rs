@@ -13,7 +13,10 @@ impl Table {
         self.look(|kept| {
             for element in kept {
                 match element {
-                    Element::Home { address, .. } if addresses.contains(address) => {
+                    // Its link-local address is bound to its port, and at home nowhere.
+                    Element::Home { address, .. } | Element::Bound { address, .. }
+                        if addresses.contains(address) =>
+                    {
                         ours.insert(*address);
                     }
                     Element::Crowded { address } if !addresses.contains(address) => {
