@@ -1,0 +1,63 @@
+//! What an attempt took that came to nothing is free again: ports of the host, a network whose actor died,
+//! a turn at a network that is defined otherwise.
+
+use serde_json::{Value, json};
+
+use crate::support::chain::Chain;
+use crate::support::traffic::{Echo, PORT};
+use crate::support::world::HOST;
+
+const NERDCTL: &str = include_str!("data/conflists/nerdctl.json");
+const EXISTS: u64 = 101;
+
+/// A conflist whose `portmap` is asked for these ports of the host.
+fn chain(text: &str, ports: &[u16]) -> Chain {
+    let mapping =
+        |port: &u16| json!({ "hostPort": port, "containerPort": PORT, "protocol": "tcp" });
+    let mappings: Vec<Value> = ports.iter().map(mapping).collect();
+    Chain::new(text).told(json!({ "portMappings": mappings }))
+}
+
+#[test]
+fn a_chained_portmap_that_is_refused_holds_no_port() {
+    let world = world!();
+    let daemon = world.daemon();
+    let (one, two) = (world.container(), world.container());
+    let published = |count| {
+        let (_, metrics) = daemon.get("/metrics");
+        assert!(
+            metrics.contains(&format!("\ncni_published_ports {count}\n")),
+            "{count}: {metrics}"
+        );
+    };
+    let process = Echo::serve(&world.host, HOST);
+    let answers = chain(NERDCTL, &[PORT]).try_add(&world, "c1", &one);
+    let said = answers.last().expect("an answer").failed_with(EXISTS);
+    assert!(said.contains("process of the host"), "{said}");
+    published(0);
+    drop(process);
+    // Before any DEL of the first.
+    let result = chain(NERDCTL, &[PORT]).add(&world, "c2", &two);
+    published(1);
+
+    // What it had before stays its own when it is refused another.
+    let process = Echo::serve(&world.host, HOST);
+    chain(NERDCTL, &[PORT]).del(&world, "c2", &two, Some(&result));
+    chain(NERDCTL, &[]).del(&world, "c1", &one, None);
+    let result = chain(NERDCTL, &[8080]).add(&world, "c1", &one);
+    let mut again: Value = serde_json::from_str(NERDCTL).expect("JSON");
+    let portmap = again["plugins"].as_array().expect("plugins").iter();
+    let mut portmap = portmap.clone().find(|p| p["type"] == "portmap").expect("portmap").clone();
+    portmap["prevResult"] = result.clone();
+    again["plugins"] = json!([portmap]);
+    let again = again.to_string();
+    let refused = chain(&again, &[8080, PORT]).try_add(&world, "c1", &one);
+    assert!(refused[0].failed_with(EXISTS).contains("process of the host"));
+    published(1);
+    let answers = chain(NERDCTL, &[8080]).try_add(&world, "c2", &two);
+    assert!(answers.last().expect("an answer").failed_with(EXISTS).contains("container c1"));
+    drop(process);
+    chain(NERDCTL, &[]).del(&world, "c2", &two, None);
+    chain(NERDCTL, &[]).del(&world, "c1", &one, Some(&result));
+    published(0);
+}
