@@ -3,9 +3,11 @@
 
 use serde_json::{Value, json};
 
-use crate::support::chain::Chain;
+use crate::support::chain::{Chain, called_as};
+use crate::support::netns::Netns;
+use crate::support::plugin::{Call, Outcome};
 use crate::support::traffic::{Echo, PORT};
-use crate::support::world::HOST;
+use crate::support::world::{HOST, World};
 
 const NERDCTL: &str = include_str!("data/conflists/nerdctl.json");
 const EXISTS: u64 = 101;
@@ -60,4 +62,41 @@ fn a_chained_portmap_that_is_refused_holds_no_port() {
     chain(NERDCTL, &[]).del(&world, "c2", &two, None);
     chain(NERDCTL, &[]).del(&world, "c1", &one, Some(&result));
     published(0);
+}
+
+/// What a plugin that attaches by itself hands to `host-local`.
+fn lent(network: &str, subnet: &str) -> Value {
+    json!({
+        "cniVersion": "1.0.0", "name": network, "type": "macvlan", "master": "uplink",
+        "ipam": { "type": "host-local", "ranges": [[{ "subnet": subnet }]] }
+    })
+}
+
+fn host_local(world: &World, verb: &str, id: &str, netns: &Netns, conf: &Value) -> Outcome {
+    Call::attachment(verb, id, netns).conf(conf).run(called_as(world, "host-local"))
+}
+
+#[test]
+fn definitions_that_come_at_one_time_are_served_one_after_the_other() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let netns = world.container();
+    let subnets = ["10.79.3.0/24", "10.79.4.0/24", "10.79.5.0/24"];
+    std::thread::scope(|scope| {
+        let add = |number: usize| {
+            let (world, netns) = (&world, &netns);
+            scope.spawn(move || {
+                let subnet = subnets[number % subnets.len()];
+                let mut conf = lent("ranges", "10.79.6.0/24");
+                conf["runtimeConfig"] = json!({ "ipRanges": [[{ "subnet": subnet }]] });
+                let result =
+                    host_local(world, "ADD", &format!("c{number}"), netns, &conf).succeeded();
+                let address = result["ips"][0]["address"].as_str().expect("an address").to_owned();
+                assert_eq!(address[..8], subnet[..8], "{address} is of what it asked for");
+            })
+        };
+        for thread in (0..60).map(add).collect::<Vec<_>>() {
+            thread.join().expect("served");
+        }
+    });
 }

@@ -70,7 +70,7 @@ pub(crate) struct Amend {
     pub(crate) caller: Caller,
 }
 
-/// ADD of the plugin `host-local`: addresses for what another plugin attaches. The network is open.
+/// ADD of the plugin `host-local`: addresses for what another plugin attaches.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<CniResult, CniError>")]
 pub(crate) struct Lend {
