@@ -4,8 +4,13 @@
 use serde_json::{Value, json};
 
 use crate::support::chain::{Chain, called_as};
+use crate::support::conf::network;
+use crate::support::daemon::Options;
+use crate::support::eventually::{BOUND, eventually, eventually_within};
+use crate::support::inventory::veths;
 use crate::support::netns::Netns;
 use crate::support::plugin::{Call, Outcome};
+use crate::support::ports::publishing;
 use crate::support::traffic::{Echo, PORT};
 use crate::support::world::{HOST, World};
 
@@ -99,4 +104,42 @@ fn definitions_that_come_at_one_time_are_served_one_after_the_other() {
             thread.join().expect("served");
         }
     });
+}
+
+#[test]
+fn a_network_that_died_is_rebuilt_for_whoever_comes_next() {
+    let world = world!();
+    let (container, other) = (world.container(), world.container());
+    let conf = network("fallen", "fallen0", "10.84.0.0/24");
+    let first = world.daemon();
+    world.call(Call::add("c1", &container).conf(&conf)).succeeded();
+    let lent = lent("fallen", "10.84.0.0/24");
+    host_local(&world, "ADD", "theirs", &other, &lent).succeeded();
+    first.kill();
+    world.call(Call::del("c1", &container).conf(&conf)).succeeded();
+    assert_eq!(world.tombstones().len(), 1);
+    // The spool's DEL is the first to meet the network, which dies of it.
+    let daemon = world.daemon_with(Options::default().var("QUANTUM_PANIC_AT", "del-marked"));
+    for id in ["a", "b"] {
+        host_local(&world, "ADD", id, &other, &lent).succeeded();
+    }
+    eventually("the link to go", || veths(&world.host).is_empty().then_some(()));
+    // It is tried again every ten seconds.
+    let carried_out = || world.tombstones().is_empty().then_some(());
+    eventually_within(2 * BOUND, "the spool to be carried out", carried_out);
+    assert!(daemon.terminate().success(), "nobody is inside for ever");
+}
+
+#[test]
+fn the_del_of_an_add_that_died_gives_its_port_back() {
+    let world = world!();
+    for point in ["add-applied", "add-remembered"] {
+        let _daemon = world.daemon_with(Options::default().var("QUANTUM_PANIC_AT", point));
+        let (one, two) = (world.container(), world.container());
+        let conf = publishing(&network("died", "died0", "10.85.0.0/24"), &[("tcp", 8080, 80, "")]);
+        world.call(Call::add("c1", &one).conf(&conf)).failed();
+        world.call(Call::del("c1", &one).conf(&conf)).succeeded();
+        world.call(Call::add("c2", &two).conf(&conf)).succeeded();
+        world.call(Call::del("c2", &two).conf(&conf)).succeeded();
+    }
 }
