@@ -9,6 +9,7 @@
 #[macro_use]
 mod support;
 
+mod crash_claims;
 mod crash_points;
 mod crash_restart;
 mod crash_state;

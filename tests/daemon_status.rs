@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use crate::support::binaries;
-use crate::support::conf::network;
+use crate::support::conf::{at, example, network};
+use crate::support::eventually::{BOUND, eventually_within};
 use crate::support::plugin::Call;
 use crate::support::world::World;
 
@@ -68,4 +69,30 @@ fn what_it_does_not_know_is_an_error() {
         assert!(!output.status.success(), "{args}: {output:?}");
         assert!(!output.stderr.is_empty(), "{args}: {output:?}");
     }
+}
+
+#[test]
+fn a_spool_that_cannot_be_read_is_said_until_it_can() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let asked = Call::new("STATUS").conf(&at(&example(), "1.1.0"));
+    world.call(asked.clone()).succeeded();
+    let (spool, aside) = (&world.paths().spool_dir, world.paths().root.join("aside"));
+    std::fs::rename(spool, &aside).expect("renamed");
+    std::fs::write(spool, "").expect("a file in its place");
+    let named = spool.to_str().expect("UTF-8");
+    // It is read every ten seconds.
+    let output = eventually_within(2 * BOUND, "the spool to be missed", || {
+        let output = quantumctl(&world, "status");
+        (!output.status.success()).then_some(output)
+    });
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(text.contains("degraded: ") && text.contains(named), "{text}");
+    assert!(world.call(asked.clone()).failed_with(51).contains(named));
+    std::fs::remove_file(spool).expect("removed");
+    std::fs::rename(&aside, spool).expect("renamed back");
+    eventually_within(2 * BOUND, "the spool to be read again", || {
+        quantumctl(&world, "status").status.success().then_some(())
+    });
+    world.call(asked).succeeded();
 }

@@ -31,6 +31,9 @@ pub(crate) struct Board {
     /// Why our tables are not what they should be, if they are not.
     #[serde(skip)]
     pub(crate) unruled: Option<String>,
+    /// What of the spool cannot be read.
+    #[serde(skip)]
+    pub(crate) unread: Vec<String>,
     /// Chains of others that drop what they do not know.
     #[serde(skip)]
     pub(crate) dropping: Vec<Dropping>,
@@ -123,6 +126,13 @@ impl Board {
         self.limited = self.unruled.iter().cloned().chain(dropped).collect();
     }
 
+    /// Notes what of the spool cannot be read now; nothing if all of it can.
+    pub(crate) fn spool_is(&mut self, unread: Vec<String>) {
+        let before = std::mem::replace(&mut self.unread, unread);
+        self.degraded.retain(|reason| !before.contains(reason));
+        self.degraded.extend(self.unread.iter().cloned());
+    }
+
     /// How the networks stand of which that is known: those in use as they are now, the others as they
     /// are defined.
     pub(crate) fn standings(&self) -> BTreeMap<String, Standing> {
@@ -201,6 +211,10 @@ mod tests {
         board.judge();
         assert!(board.reasons().is_empty() && board.status(&name, None).is_ok());
         board.degraded.push("the store was damaged".into());
+        board.spool_is(vec!["reading a: no".into(), "reading b: no".into()]);
+        board.spool_is(vec!["reading b: no".into()]);
+        assert_eq!(board.reasons(), ["the store was damaged", "reading b: no"]);
+        board.spool_is(Vec::new());
         assert_eq!(board.status(&name, None).expect_err("degraded").code, Code::Degraded);
         board.unmet.push("no CAP_SYS_ADMIN".into());
         assert_eq!(board.status(&name, None).expect_err("unmet").code, Code::NotReady);

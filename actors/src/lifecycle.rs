@@ -121,7 +121,6 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     actix_rt::spawn(http::run(pages_listener, pages));
     let house = Rc::new(House {
         admit: graph.admit.clone(),
-        died: graph.died.clone(),
         find: graph.find.clone(),
         held: graph.held.clone(),
         loopback: graph.loopback.clone(),

@@ -29,7 +29,7 @@ use crate::manager::{Folders, Manager, OrphanWatch};
 use crate::messages::cache::{All, Defined, Find, Held, Rebuild};
 use crate::messages::docker::Serve;
 use crate::messages::driver::{Inform, Loopback, Scan, Sweep};
-use crate::messages::manager::{Admit, Died, Open, Reload, Replay, Warm};
+use crate::messages::manager::{Admit, Open, Reload, Replay, Warm};
 use crate::messages::metrics::{Health, Render};
 use crate::messages::policy::{Answer, Begin, Reread};
 use crate::messages::publisher::Publish;
@@ -73,7 +73,6 @@ pub(crate) struct DockerParts {
 #[derive(Debug, Clone)]
 pub(crate) struct Graph {
     pub(crate) admit: Recipient<Admit>,
-    pub(crate) died: Recipient<Died>,
     pub(crate) find: Recipient<Find>,
     pub(crate) reload: Recipient<Reload>,
     pub(crate) replay: Recipient<Replay>,
@@ -181,7 +180,6 @@ pub(crate) fn start(parts: Parts) -> Graph {
     let docker = docker.map(|DockerParts { book, ledger, host }| {
         let hands = docker::Hands {
             admit: manager.clone().recipient(),
-            died: manager.clone().recipient(),
             retire: manager.clone().recipient(),
             lookup: cache.clone().recipient(),
             list: cache.clone().recipient(),
@@ -201,7 +199,6 @@ pub(crate) fn start(parts: Parts) -> Graph {
 
     Graph {
         admit: manager.clone().recipient(),
-        died: manager.clone().recipient(),
         find: cache.clone().recipient(),
         reload: manager.clone().recipient(),
         replay: manager.clone().recipient(),

@@ -37,7 +37,5 @@ async fn detach(desk: &Desk, key: &AttachmentKey) -> Result<bool, CniError> {
     let Some(mailbox) = &admitted.network else { return Ok(false) };
     let key = key.clone();
     let detach = Detach { key, made_before: None, netns: None, only: Only::Abandoned };
-    let detached = ask(&mailbox.detach, detach).await;
-    desk.mind(&admitted);
-    detached?.map(|detached| detached.found)
+    ask(&mailbox.detach, detach).await?.map(|detached| detached.found)
 }

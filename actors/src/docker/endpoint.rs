@@ -95,9 +95,7 @@ async fn attach(desk: &Desk, request: &CreateEndpoint) -> Result<Record, CniErro
     }
     let netns = desk.host.clone();
     let attach = Attach { target, netns, definition: changed, wanted: meant.wanted, caller };
-    let outcome = ask(&mailbox.attach, attach).await;
-    desk.mind(&admitted);
-    match outcome? {
+    match ask(&mailbox.attach, attach).await? {
         Ok(_) => {}
         // Asked twice, because an answer was lost.
         Err(error) if error.code == Code::Exists => {
@@ -169,9 +167,7 @@ async fn detach(desk: &Desk, key: &AttachmentKey) -> Result<(), CniError> {
     let Some(mailbox) = &admitted.network else { return Ok(()) };
     let key = key.clone();
     let detach = Detach { key, made_before: None, netns: None, only: Only::Handed };
-    let detached = ask(&mailbox.detach, detach).await;
-    desk.mind(&admitted);
-    detached?.map(drop)
+    ask(&mailbox.detach, detach).await?.map(drop)
 }
 
 /// The network and the attachment that are meant, if there can be any.
@@ -243,7 +239,5 @@ async fn expose(
     let Some(mailbox) = &admitted.network else {
         return if ports.is_empty() { Ok(()) } else { Err(gone(key)) };
     };
-    let exposed = ask(&mailbox.expose, Expose { key: key.clone(), ports }).await;
-    desk.mind(&admitted);
-    exposed?
+    ask(&mailbox.expose, Expose { key: key.clone(), ports }).await?
 }

@@ -43,7 +43,7 @@ use crate::lanes::on_lane;
 use crate::messages::ask;
 use crate::messages::cache::{All, List, Lookup};
 use crate::messages::docker::{Answer, Serve};
-use crate::messages::manager::{Admit, Admitted, Died, Retire};
+use crate::messages::manager::{Admit, Admitted, Retire};
 use crate::meters::Meters;
 
 /// How long a call may take; dockerd waits longer, and everybody who uses it with it.
@@ -57,7 +57,6 @@ const LOOK: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct Hands {
     pub(crate) admit: Recipient<Admit>,
-    pub(crate) died: Recipient<Died>,
     pub(crate) retire: Recipient<Retire>,
     pub(crate) lookup: Recipient<Lookup>,
     pub(crate) list: Recipient<List>,
@@ -249,12 +248,5 @@ impl Desk {
         let network = network.clone();
         let admit = Admit { network, class, definition, caller: caller.clone() };
         Ok((ask(&self.hands.admit, admit).await??, caller))
-    }
-
-    /// If the network's actor died, the Manager is told, so that the next call finds a new one.
-    fn mind(&self, admitted: &Admitted) {
-        if admitted.network.as_ref().is_some_and(|network| !network.attach.connected()) {
-            self.hands.died.do_send(Died(admitted.permit.network.clone()));
-        }
     }
 }

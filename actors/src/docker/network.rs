@@ -76,7 +76,6 @@ async fn take_down(desk: &Desk, network: &Network) -> Result<(), Refused> {
             let detach = Detach { key, made_before: None, netns: None, only: Only::Handed };
             ask(&mailbox.detach, detach).await??;
         }
-        desk.mind(&admitted);
     }
     let definition = Arc::new(network.itself()?.definition()?);
     ask(&desk.hands.retire, Retire(definition)).await??;

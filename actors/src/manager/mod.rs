@@ -27,7 +27,7 @@ use self::admit::Waiter;
 pub(crate) use self::orphans::OrphanWatch;
 use crate::board::{Board, Phase};
 use crate::messages::Observe;
-use crate::messages::manager::{Changed, Died, Open, Warm};
+use crate::messages::manager::{Changed, Open, Warm};
 use crate::messages::network::{self, NetworkMailbox};
 use crate::network::{Hands, Network};
 
@@ -55,8 +55,6 @@ pub(crate) struct Manager {
     board: watch::Sender<Board>,
     door: Door<Waiter>,
     networks: HashMap<NetworkName, NetworkMailbox>,
-    /// Those whose actor died and has not been made anew.
-    dead: HashSet<NetworkName>,
     definitions: BTreeMap<NetworkName, Arc<Definition>>,
     watch: OrphanWatch,
     /// Told when nobody is inside any more.
@@ -79,21 +77,25 @@ impl Manager {
             board,
             door: Door::new(LIMITS),
             networks: HashMap::new(),
-            dead: HashSet::new(),
             definitions: BTreeMap::new(),
             watch,
             empty: Vec::new(),
         }
     }
 
-    /// The network's mailbox; its actor is started if there is none.
+    /// The network's mailbox; its actor is started if there is none, or if it died: whoever asks for a
+    /// network finds one that lives, and it knows what the store knows.
     fn network(&mut self, name: &NetworkName, ctx: &mut Context<Self>) -> NetworkMailbox {
-        if let Some(mailbox) = self.networks.get(name) {
+        let known = self.networks.get(name);
+        if let Some(mailbox) = known.filter(|mailbox| mailbox.is_alive()) {
             return mailbox.clone();
+        }
+        let after_death = known.is_some();
+        if after_death {
+            error!(self.log, "a network's actor died and is rebuilt"; "network_name" => name.as_str());
         }
         let log = self.log.new(o!("network_name" => name.to_string()));
         let changed = ctx.address().recipient();
-        let after_death = self.dead.remove(name);
         let network = Network::new(name.clone(), after_death, self.hands.clone(), changed, log);
         let mailbox = network.open();
         self.networks.insert(name.clone(), mailbox.clone());
@@ -159,21 +161,6 @@ impl Handler<Changed> for Manager {
             board.networks.insert(event.network, event.status);
             board.judge();
         });
-    }
-}
-
-impl Handler<Died> for Manager {
-    type Result = ();
-
-    /// The next request for the network starts a new actor, which knows what the store knows.
-    fn handle(&mut self, event: Died, _: &mut Self::Context) {
-        let dead = |mailbox: &NetworkMailbox| !mailbox.attach.connected();
-        if self.networks.get(&event.0).is_some_and(dead) {
-            self.networks.remove(&event.0);
-            self.dead.insert(event.0.clone());
-            error!(self.log, "a network's actor died and will be rebuilt";
-                "network_name" => event.0.as_str());
-        }
     }
 }
 

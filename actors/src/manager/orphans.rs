@@ -17,7 +17,6 @@ use crate::board::Phase;
 use crate::messages::ask;
 use crate::messages::cache::{Attached, Lookup};
 use crate::messages::driver::Links;
-use crate::messages::manager::Died;
 use crate::messages::network::{Detach, Only};
 use crate::meters::Meters;
 use crate::network::Hands;
@@ -92,10 +91,9 @@ impl Manager {
     fn release(&mut self, due: Due, record: Arc<Record>, ctx: &mut Context<Self>) {
         let mailbox = self.network(&due.key.network, ctx);
         let Due { key, created, gone_for } = due;
-        let network = key.network.clone();
         let detach = Detach { key, made_before: Some(created), netns: None, only: Only::Orphaned };
         let work = async move { ask(&mailbox.detach, detach).await? };
-        ctx.spawn(work.into_actor(self).map(move |outcome, manager, ctx| match outcome {
+        ctx.spawn(work.into_actor(self).map(move |outcome, manager, _| match outcome {
             Ok(detached) if detached.found => {
                 manager.watch.meters.orphans.dec();
                 manager.watch.meters.orphans_released.inc();
@@ -111,8 +109,6 @@ impl Manager {
             Err(error) => {
                 warn!(manager.log, "releasing an attachment whose interface is gone";
                     "container_id" => record.key.container.as_str(), "error" => %error);
-                // It says so only if it did.
-                ctx.notify(Died(network));
             }
         }));
     }

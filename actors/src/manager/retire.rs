@@ -16,6 +16,10 @@ impl Handler<Retire> for Manager {
         let closing = self.network(&name, ctx).close.send(Close(network));
         Box::pin(closing.into_actor(self).map(move |outcome, manager, _| {
             outcome.map_err(|e| lost(&e)).and_then(|closed| closed)?;
+            // Somebody may have asked for it meanwhile, and got a new one.
+            if manager.networks.get(&name).is_some_and(|mailbox| mailbox.is_alive()) {
+                return Ok(());
+            }
             manager.networks.remove(&name);
             manager.board.send_modify(|board| {
                 board.networks.remove(&name);

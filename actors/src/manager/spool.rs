@@ -37,15 +37,33 @@ impl Manager {
         let dir = self.folders.spool_dir.clone();
         let reading = tokio::task::spawn_blocking(move || spool::read_all(&dir));
         ctx.spawn(reading.into_actor(self).map(move |read, manager, ctx| {
-            match read.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string())) {
-                Ok(found) => manager.bury(found, tell, ctx),
-                Err(e) => warn!(manager.log, "reading the spool"; "error" => e),
-            }
+            let mut found = read.unwrap_or_else(|e| Spool {
+                unread: vec![format!("reading the spool: {e}")],
+                ..Spool::default()
+            });
+            manager.report_spool(std::mem::take(&mut found.unread));
+            manager.bury(found, tell, ctx);
         }));
     }
 
+    /// Says on the board what of the spool cannot be read, if anything: a DEL in it may be waiting.
+    fn report_spool(&self, unread: Vec<String>) {
+        let said = |why| format!("DELs in the spool may wait: {why}; tried again every 10 s");
+        let unread: Vec<String> = unread.into_iter().map(said).collect();
+        let before = self.board.borrow().unread.clone();
+        for why in unread.iter().filter(|why| !before.contains(why)) {
+            error!(self.log, "the spool cannot be read"; "error" => why);
+        }
+        if unread.is_empty() && !before.is_empty() {
+            info!(self.log, "the spool can be read again");
+        }
+        if unread != before {
+            self.board.send_modify(|board| board.spool_is(unread));
+        }
+    }
+
     fn bury(&mut self, found: Spool, tell: Option<oneshot::Sender<()>>, ctx: &mut Context<Self>) {
-        let (tombstones, bad) = found;
+        let Spool { tombstones, bad, .. } = found;
         for (file, reason) in bad {
             error!(self.log, "a file of the spool is no tombstone and was set aside";
                 "file" => %file.display(), "error" => reason);

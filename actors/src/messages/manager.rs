@@ -34,7 +34,7 @@ pub(crate) struct Admitted {
     pub(crate) network: Option<NetworkMailbox>,
     /// What the network is: as the request said, or as `config_dir` does.
     pub(crate) definition: Option<Arc<Definition>>,
-    /// Dropped when the request is done.
+    #[expect(dead_code, reason = "dropped when the request is done")]
     pub(crate) permit: Permit,
 }
 
@@ -63,11 +63,6 @@ pub(crate) struct Changed {
     pub(crate) network: NetworkName,
     pub(crate) status: NetworkStatus,
 }
-
-/// Event: a network's mailbox turned out to be closed; its actor panicked.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct Died(pub(crate) NetworkName);
 
 /// Event: how the rules of the host are, as far as they concern us.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Message)]

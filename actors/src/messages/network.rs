@@ -32,6 +32,13 @@ pub(crate) struct NetworkMailbox {
     pub(crate) drain: Recipient<Drain>,
 }
 
+impl NetworkMailbox {
+    /// False when the actor has panicked, or was closed.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.attach.connected()
+    }
+}
+
 /// Gets the network ready before anybody asks for it. Answered when it is, or with why it cannot be.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), CniError>")]
@@ -70,7 +77,7 @@ pub(crate) struct Amend {
     pub(crate) caller: Caller,
 }
 
-/// ADD of the plugin `host-local`: addresses for what another plugin attaches. The network is open.
+/// ADD of the plugin `host-local`: addresses for what another plugin attaches.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<CniResult, CniError>")]
 pub(crate) struct Lend {

@@ -9,7 +9,8 @@ use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::Revision;
 use quantum_cni::errors;
 use quantum_cni::kernel::fault;
-use quantum_config::cni::{CniError, Code};
+use quantum_cni::kernel::netns::Netns;
+use quantum_config::cni::{Amendment, CniError, Code, PortMapping};
 use slog::Logger;
 use tokio::sync::oneshot;
 
@@ -33,7 +34,7 @@ impl Handler<Amend> for Network {
 }
 
 pub(super) async fn amend(hands: Rc<Hands>, request: Amend, log: Logger) -> Result<(), CniError> {
-    let Amend { key, netns, mut amendment, caller } = request;
+    let Amend { key, netns, amendment, caller } = request;
     let stored = ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)?;
     let Some(stored) = stored.filter(|s| !s.is_leaving()) else {
         return Err(errors::not_ours(&key));
@@ -45,18 +46,37 @@ pub(super) async fn amend(hands: Rc<Hands>, request: Amend, log: Logger) -> Resu
             format!("attachment {key} is in another namespace than CNI_NETNS"),
         ));
     }
-    let mut revision = Revision::new(record, &amendment).map_err(|e| errors::amend(&e))?;
+    let revision = Revision::new(record, &amendment).map_err(|e| errors::amend(&e))?;
     if revision.is_nothing() {
         return Ok(());
     }
     caller.still_waits()?;
     let publishes = revision.after.ports != record.ports;
+    let changed = change(&hands, revision, amendment, netns, &log).await;
     if publishes {
+        let holds = changed.as_ref().map_or_else(|_| record.ports.clone(), Clone::clone);
+        // They have been its own already, or were taken for it just now.
+        let _ = settle(&hands, record.key.clone(), holds).await;
+    }
+    changed.map(drop)
+}
+
+/// Takes the ports that are asked for, keeps what the attachment is to be and has the kernel make it so.
+/// Gives the ports that lead to it then.
+async fn change(
+    hands: &Hands,
+    mut revision: Revision,
+    mut amendment: Amendment,
+    netns: Arc<Netns>,
+    log: &Logger,
+) -> Result<Vec<PortMapping>, CniError> {
+    let record = revision.before.clone();
+    if revision.after.ports != record.ports {
         let asked = std::mem::take(&mut amendment.ports);
-        amendment.ports = obtain(&hands, &key, record.gateway, asked, &log).await?;
-        revision = Revision::new(record, &amendment).map_err(|e| errors::amend(&e))?;
+        amendment.ports = obtain(hands, &record.key, record.gateway, asked, log).await?;
+        revision = Revision::new(&record, &amendment).map_err(|e| errors::amend(&e))?;
         if revision.is_nothing() {
-            return Ok(());
+            return Ok(record.ports);
         }
     }
     let revision = Arc::new(revision);
@@ -66,19 +86,14 @@ pub(super) async fn amend(hands: Rc<Hands>, request: Amend, log: Logger) -> Resu
         outcome = match fault::reach("amend-remembered").map_err(errors::fault) {
             Ok(()) => {
                 let revise = Revise { revision: revision.clone(), netns };
-                ask(&hands.revise, revise).await?.map_err(errors::kernel)
+                ask(&hands.revise, revise).await.and_then(|done| done.map_err(errors::kernel))
             }
             fault => fault,
         };
     }
     if outcome.is_err() {
         // What is not said here is said by the error, and CHECK would find it.
-        let _ = ask(&hands.remember, Remember(Box::new(revision.before.clone()))).await;
+        let _ = ask(&hands.remember, Remember(Box::new(record))).await;
     }
-    if publishes {
-        let kept = if outcome.is_ok() { &revision.after } else { &revision.before };
-        // They have been its own already, or were taken for it above.
-        let _ = settle(&hands, key, kept.ports.clone()).await;
-    }
-    outcome
+    outcome.map(|()| revision.after.ports.clone())
 }

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::detach::{Stuck, take_down};
 use super::gate::Opened;
+use super::parked::Parked;
 use super::publish::obtain;
 use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
@@ -64,7 +65,7 @@ impl Network {
         let key = (attachment.container.clone(), attachment.ifname.clone());
         self.gate.attach_begins(key.clone(), request.caller.clone());
         let Some(open) = self.gate.ready_for(&request.definition) else {
-            self.park(request, answer, ctx);
+            self.park(Parked::Attach(request, answer), ctx);
             return;
         };
         let work = attach(self.hands.clone(), open, *request, self.log.clone());

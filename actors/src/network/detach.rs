@@ -147,8 +147,9 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
 }
 
 /// Without a record there is nothing of ours to undo; but addresses may be held for what another
-/// plugin attached, and this is its DEL.
+/// plugin attached, and this is its DEL; and ports, for an ADD that did not come to its end.
 async fn release_held(hands: &Hands, key: AttachmentKey) -> Result<Done, CniError> {
+    hands.withdraw.do_send(Withdraw(key.clone()));
     let addresses = ask(&hands.held, Held(key.clone())).await?;
     let mut released = None;
     if !addresses.is_empty() {
@@ -177,7 +178,6 @@ impl From<Stuck> for CniError {
 /// Has the kernel undo what the record says, then forgets it. Gives the time of the release.
 pub(super) async fn take_down(hands: &Hands, record: Arc<Record>) -> Result<u64, Stuck> {
     let key: AttachmentKey = record.key.clone();
-    let publishes = !record.ports.is_empty();
     let reverted = ask(&hands.revert, Revert(record)).await;
     reverted.and_then(|r| r.map_err(errors::kernel)).map_err(Stuck::Kernel)?;
     // Not before its link is gone: it would be nobody's to judge. And before its address is anybody's.
@@ -186,9 +186,8 @@ pub(super) async fn take_down(hands: &Hands, record: Arc<Record>) -> Result<u64,
         fault::reach("del-reverted").map_err(errors::fault)?;
         let now = boottime_ms();
         ask(&hands.forget, Forget { key: key.clone(), now }).await?.map_err(errors::store)?;
-        if publishes {
-            hands.withdraw.do_send(Withdraw(key));
-        }
+        // All that it holds: what the record says may be less.
+        hands.withdraw.do_send(Withdraw(key));
         fault::reach("del-forgotten").map_err(errors::fault)?;
         Ok(now)
     };

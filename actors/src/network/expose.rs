@@ -50,7 +50,8 @@ pub(super) async fn expose(hands: Rc<Hands>, request: Expose) -> Result<(), CniE
     let changed = change(&hands, &before, after).await;
     // What the book is to say: what holds now.
     let holds = if let Ok(after) = &changed { after.ports.clone() } else { before.ports.clone() };
-    settle(&hands, key, holds).await?;
+    // Not the request's key: one whose record was lost is known by what stands for it.
+    settle(&hands, before.key.clone(), holds).await?;
     changed.map(drop)
 }
 

@@ -1,5 +1,5 @@
 //! The gate: a network is prepared (its bridge made or found, its pool filled from the store) before
-//! the first ADD, and again when it is defined otherwise. Until then ADDs are parked.
+//! the first ADD, and again when it is defined otherwise. Until then what needs it is parked (`parked.rs`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -11,37 +11,32 @@ use actix::{
 };
 use quantum_cni::attach::{BridgeEnd, Ports};
 use quantum_cni::errors;
-use quantum_config::cni::{CniError, CniResult, Definition};
+use quantum_config::cni::{CniError, Definition};
 use quantum_config::ids::{AttachmentKey, NetworkName};
 use slog::{info, warn};
 use tokio::sync::oneshot;
 
-use super::ticket::Answer;
+use super::parked::Parked;
 use super::{Hands, Key, Network};
 use crate::board::{Failure, NetworkStatus};
 use crate::caller::Caller;
-use crate::messages::ask;
 use crate::messages::cache::{Addresses, All, Define, TakeOver};
 use crate::messages::driver::{Prepare, Scope, Sweep};
 use crate::messages::manager::Changed;
-use crate::messages::network::{Attach, Open};
+use crate::messages::network::Open;
 use crate::messages::pool::{Lease, Level, Release, Reshape};
+use crate::messages::{ask, dropped};
 use crate::pool::Pool;
-
-/// A request that is parked.
-type Parked = (Box<Attach>, Answer<CniResult>);
 
 /// The gate.
 pub(super) struct Gate {
     state: State,
     /// What an earlier actor left half done is still to be swept.
     unswept: bool,
-    /// ADDs that wait for it to open.
-    parked: Vec<Parked>,
+    /// What waits for it to open.
+    pub(super) parked: Vec<Parked>,
     /// Who waits for the ADDs that run.
     attaching: HashMap<Key, Caller>,
-    /// Who waits for it to be open, or to stay closed.
-    awaited: Vec<oneshot::Sender<Result<(), CniError>>>,
     /// Owners whose addresses were released by the store while the pool was being filled from it.
     released: Vec<(AttachmentKey, u64)>,
     level: Level,
@@ -83,7 +78,6 @@ impl Gate {
             state: State::Closed,
             unswept,
             parked: Vec::new(),
-            awaited: Vec::new(),
             attaching: HashMap::new(),
             released: Vec::new(),
             level: Level::default(),
@@ -130,27 +124,17 @@ impl Handler<Open> for Network {
     type Result = ResponseFuture<Result<(), CniError>>;
 
     fn handle(&mut self, Open(definition): Open, ctx: &mut Context<Self>) -> Self::Result {
-        let (tell, told) = oneshot::channel();
-        if self.gate.ready_for(&definition).is_none() {
-            self.gate.awaited.push(tell);
-            self.begin_to_open(definition, ctx);
-        }
-        Box::pin(async move {
-            told.await.unwrap_or(Ok(())) // at once if it is open already
-        })
+        let (answer, answered) = oneshot::channel();
+        self.run_parked(Parked::Open(definition, answer), ctx);
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped())) })
     }
 }
 
 impl Network {
-    /// Parks an ADD and sees that the gate opens for it.
-    pub(super) fn park(
-        &mut self,
-        request: Box<Attach>,
-        answer: Answer<CniResult>,
-        ctx: &mut Context<Self>,
-    ) {
-        let definition = request.definition.clone();
-        self.gate.parked.push((request, answer));
+    /// Parks a request and sees that the gate opens for it.
+    pub(super) fn park(&mut self, request: Parked, ctx: &mut Context<Self>) {
+        let definition = request.definition().clone();
+        self.gate.parked.push(request);
         self.begin_to_open(definition, ctx);
     }
 
@@ -183,8 +167,8 @@ impl Network {
                 warn!(network.log, "sweeping"; "error" => %error); // the next start will
             }
             network.gate.unswept = false;
-            for (request, answer) in std::mem::take(&mut network.gate.parked) {
-                network.run_attach(request, answer, ctx);
+            for request in std::mem::take(&mut network.gate.parked) {
+                network.run_parked(request, ctx);
             }
         }));
     }
@@ -196,10 +180,11 @@ impl Network {
         outcome: Result<(Opened, Level), CniError>,
         ctx: &mut Context<Self>,
     ) {
-        let parked = std::mem::take(&mut self.gate.parked);
-        for tell in self.gate.awaited.drain(..) {
-            let _ = tell.send(outcome.as_ref().map(drop).map_err(Clone::clone));
-        }
+        // Those who mean this network first: another's turn closes the gate again. The outcome is
+        // theirs only.
+        let parked = std::mem::take(&mut self.gate.parked).into_iter();
+        let (served, others): (Vec<_>, Vec<_>) =
+            parked.partition(|request| serves(meant, request.definition()));
         let before = match std::mem::take(&mut self.gate.state) {
             State::Opening(_, before) => before,
             State::Open(open) => Some(open),
@@ -215,11 +200,8 @@ impl Network {
                     self.give_back(owner, now, ctx);
                 }
                 self.report();
-                // Those who mean this network first: another's turn closes the gate again.
-                let (served, others): (Vec<_>, Vec<_>) =
-                    parked.into_iter().partition(|(r, _)| serves(meant, &r.definition));
-                for (request, answer) in served.into_iter().chain(others) {
-                    self.run_attach(request, answer, ctx);
+                for request in served {
+                    self.run_parked(request, ctx);
                 }
             }
             Err(error) => {
@@ -231,17 +213,13 @@ impl Network {
                     self.gate.failure = Some(Failure { definition, why: error.to_string() });
                 }
                 self.report();
-                for (request, answer) in parked {
-                    if !serves(meant, &request.definition) {
-                        self.run_attach(request, answer, ctx); // it asked for something else
-                        continue;
-                    }
-                    let key = request.target.key.clone();
-                    self.gate.attach_ends(&(key.container.clone(), key.ifname.clone()));
-                    let _ = answer.send(Err(error.clone()));
-                    self.done(&key, ctx);
+                for request in served {
+                    self.refuse(request, &error, ctx);
                 }
             }
+        }
+        for request in others {
+            self.run_parked(request, ctx);
         }
     }
 

@@ -12,6 +12,7 @@ use quantum_config::cni::{CniError, CniResult, Code, Definition, IpConfig};
 use tokio::sync::oneshot;
 
 use super::gate::Opened;
+use super::parked::Parked;
 use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
 use crate::messages::cache::{Hold, Lookup};
@@ -30,16 +31,23 @@ impl Handler<Lend> for Network {
 }
 
 impl Network {
+    /// Lends, as soon as the gate is open for it.
     pub(super) fn run_lend(
         &mut self,
-        request: Lend,
+        request: Box<Lend>,
         answer: Answer<CniResult>,
         ctx: &mut Context<Self>,
     ) {
         let key = request.key.clone();
-        let open = self.gate.ready_for(&request.definition);
-        let work = lend(self.hands.clone(), open, request);
+        let short = (key.container.clone(), key.ifname.clone());
+        self.gate.attach_begins(short.clone(), request.caller.clone());
+        let Some(open) = self.gate.ready_for(&request.definition) else {
+            self.park(Parked::Lend(request, answer), ctx);
+            return;
+        };
+        let work = lend(self.hands.clone(), open, *request);
         ctx.spawn(work.into_actor(self).map(move |(outcome, level), network, ctx| {
+            network.gate.attach_ends(&short);
             if let Some(level) = level {
                 network.level_is(level);
             }
@@ -51,12 +59,8 @@ impl Network {
 
 type Outcome = (Result<CniResult, CniError>, Option<Level>);
 
-async fn lend(hands: Rc<Hands>, open: Option<Rc<Opened>>, request: Lend) -> Outcome {
+async fn lend(hands: Rc<Hands>, open: Rc<Opened>, request: Lend) -> Outcome {
     let Lend { key, definition, wanted, caller } = request;
-    let Some(open) = open else {
-        let error = CniError::new(Code::TryAgainLater, "the network is not ready for this");
-        return (Err(error.with_details("it is being defined otherwise")), None);
-    };
     let begun = async {
         caller.still_waits()?;
         match ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)? {

@@ -9,7 +9,7 @@
 //!              failed                another definition
 //! ```
 //!
-//! While it is Opening, ADDs are parked; DEL, CHECK and GC need no gate, because they work from
+//! While it is Opening, what needs it is parked; DEL, CHECK and GC need no gate, because they work from
 //! records. Requests for one attachment run one after the other (see
 //! [`Tickets`]); different ones run side by side. A handler decides at
 //! once, spawns the work, and touches the state again only when the work is done.
@@ -24,6 +24,7 @@ mod expose;
 mod gate;
 mod lend;
 mod mend;
+mod parked;
 mod publish;
 mod ticket;
 
@@ -168,6 +169,7 @@ impl Actor for Network {
         self.finish_leaving(ctx);
         ctx.run_interval(RETRY, |network, ctx| {
             network.finish_leaving(ctx);
+            network.give_up(ctx);
             network.try_again(ctx);
         });
     }

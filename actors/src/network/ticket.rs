@@ -72,7 +72,7 @@ impl Network {
         match ticket {
             Ticket::Attach(request, answer) => self.run_attach(request, answer, ctx),
             Ticket::Detach(request, answer) => self.run_detach(*request, answer, ctx),
-            Ticket::Lend(request, answer) => self.run_lend(*request, answer, ctx),
+            Ticket::Lend(request, answer) => self.run_lend(request, answer, ctx),
             Ticket::Amend(request, answer) => {
                 let work = super::amend::amend(self.hands.clone(), *request, self.log.clone());
                 self.look(key, work, answer, ctx);

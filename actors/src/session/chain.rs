@@ -64,9 +64,7 @@ async fn amend(house: &House, mut call: Checked, part: Meta) -> Result<Done, Cni
     let Some(network) = &admitted.network else { return Err(errors::not_ours(&key)) };
     let caller = call.caller.clone();
     let request = Amend { key: key.clone(), netns, amendment, caller };
-    let answer = ask(&network.amend, request).await;
-    verbs::is_alive(house, &admitted);
-    answer??;
+    ask(&network.amend, request).await??;
     Ok(done)
 }
 

@@ -12,7 +12,7 @@ use super::call::Checked;
 use super::verbs::{self, Done, Undo};
 use crate::messages::ask;
 use crate::messages::cache::Held;
-use crate::messages::network::{Detach, Lend, Only, Open};
+use crate::messages::network::{Detach, Lend, Only};
 
 /// ADD: addresses, which nobody else has until the DEL.
 pub(super) async fn add(house: &House, call: Checked) -> Result<Done, CniError> {
@@ -26,12 +26,9 @@ pub(super) async fn add(house: &House, call: Checked) -> Result<Done, CniError> 
     let Some(mailbox) = admitted.network.clone() else {
         return Err(CniError::new(Code::Internal, "ADD without a network"));
     };
-    ask(&mailbox.open, Open(meant.clone())).await??;
     let caller = call.caller.clone();
     let request = Lend { key: key.clone(), definition: meant, wanted, caller };
-    let answer = ask(&mailbox.lend, request).await;
-    verbs::is_alive(house, &admitted);
-    let result = answer??;
+    let result = ask(&mailbox.lend, request).await??;
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
     let made_before = Some(boottime_ms());
     let request = Detach { key, made_before, netns: None, only: Only::Any };

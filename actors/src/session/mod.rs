@@ -41,7 +41,7 @@ use self::shares::Shares;
 use crate::board::Board;
 use crate::messages::cache::{Find, Held};
 use crate::messages::driver::Loopback;
-use crate::messages::manager::{Admit, Died};
+use crate::messages::manager::Admit;
 use crate::messages::policy::Answer;
 use crate::meters::Meters;
 
@@ -59,7 +59,6 @@ impl Readers {
 #[derive(Debug)]
 pub(crate) struct House {
     pub(crate) admit: Recipient<Admit>,
-    pub(crate) died: Recipient<Died>,
     pub(crate) find: Recipient<Find>,
     pub(crate) held: Recipient<Held>,
     pub(crate) loopback: Recipient<Loopback>,

@@ -14,7 +14,7 @@ use super::call::Checked;
 use super::renamed::elsewhere;
 use super::{House, chain, lend};
 use crate::messages::ask;
-use crate::messages::manager::{Admit, Admitted, Died};
+use crate::messages::manager::{Admit, Admitted};
 use crate::messages::network::{
     Attach, Check, Collect, Detach, Detached, MayAttach, NetworkMailbox, Only,
 };
@@ -132,9 +132,7 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
         host_netns: house.host,
     };
     if waits_for_addresses {
-        let answer = ask(&network.may_attach, MayAttach(target)).await;
-        is_alive(house, &admitted);
-        answer??;
+        ask(&network.may_attach, MayAttach(target)).await??;
         return Ok(Done { waits_for_addresses, is_routine: true, ..Done::default() });
     }
     let meant = call.conf.meant(&definition, &call.call.env)?;
@@ -149,9 +147,7 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
         definition: changed.unwrap_or(definition),
         caller: call.caller.clone(),
     };
-    let answer = ask(&network.attach, request).await;
-    is_alive(house, &admitted);
-    let result: CniResult = answer??;
+    let result: CniResult = ask(&network.attach, request).await??;
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
     let request = Detach { key, made_before: Some(boottime_ms()), netns: None, only: Only::Any };
     let undo = Undo { network: network.clone(), request };
@@ -190,7 +186,7 @@ async fn detach_key(
         let request = Detach { key: key.clone(), made_before: None, netns, only: Only::Any };
         let answer = ask(&network.detach, request).await.and_then(|outcome| outcome);
         tries += 1;
-        if is_alive(house, &admitted) || answer.is_ok() || tries == TRIES {
+        if network.is_alive() || answer.is_ok() || tries == TRIES {
             return answer;
         }
     }
@@ -226,9 +222,7 @@ async fn check_key(house: &House, call: &Checked, request: Check) -> Result<(), 
             format!("attachment {} is not known", request.key),
         ));
     };
-    let answer = ask(&network.check, request).await;
-    is_alive(house, &admitted);
-    answer?
+    ask(&network.check, request).await?
 }
 
 async fn collect(house: &House, call: Checked) -> Result<Done, CniError> {
@@ -242,9 +236,7 @@ async fn collect(house: &House, call: Checked) -> Result<Done, CniError> {
     let admitted = admit(house, &call, &call.conf.network, Class::Teardown, None).await?;
     let Some(network) = &admitted.network else { return Ok(Done::default()) };
     let request = Collect { valid };
-    let answer = ask(&network.collect, request).await;
-    is_alive(house, &admitted);
-    answer??;
+    ask(&network.collect, request).await??;
     Ok(Done::default())
 }
 
@@ -282,14 +274,4 @@ pub(super) async fn admit(
 ) -> Result<Admitted, CniError> {
     let network = network.clone();
     ask(&house.admit, Admit { network, class, definition, caller: call.caller.clone() }).await?
-}
-
-/// Whether the network's actor lives; if not, the Manager is told, so that the next request finds a
-/// new one.
-pub(super) fn is_alive(house: &House, admitted: &Admitted) -> bool {
-    let alive = admitted.network.as_ref().is_none_or(|network| network.attach.connected());
-    if !alive {
-        house.died.do_send(Died(admitted.permit.network.clone()));
-    }
-    alive
 }
