@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 
+use crate::spec_del::{fill, on_small_disk};
 use crate::support::chain::{Chain, called_as};
-use crate::support::conf::network;
+use crate::support::conf::{network, with};
 use crate::support::daemon::Options;
 use crate::support::eventually::{BOUND, eventually, eventually_within};
 use crate::support::inventory::veths;
@@ -16,6 +17,7 @@ use crate::support::world::{HOST, World};
 
 const NERDCTL: &str = include_str!("data/conflists/nerdctl.json");
 const EXISTS: u64 = 101;
+const UNKNOWN_CONTAINER: u64 = 3;
 
 /// A conflist whose `portmap` is asked for these ports of the host.
 fn chain(text: &str, ports: &[u16]) -> Chain {
@@ -142,4 +144,31 @@ fn the_del_of_an_add_that_died_gives_its_port_back() {
         world.call(Call::add("c2", &two).conf(&conf)).succeeded();
         world.call(Call::del("c2", &two).conf(&conf)).succeeded();
     }
+}
+
+/// The mark of a DEL cannot be written, and the kernel does not take the link back.
+#[test]
+fn what_a_del_was_asked_for_is_no_living_attachment() {
+    let world = world!();
+    let state = on_small_disk(&world);
+    let refusals = ["del-unfiltered"; 1000].join(",");
+    let daemon = world.daemon_with(Options::default().var("QUANTUM_FAIL_AT", &refusals));
+    let conf = network("marked", "marked0", "10.86.0.0/24");
+    let containers: Vec<Netns> = (0..30).map(|_| world.container()).collect();
+    let mut attached = Vec::new();
+    for (number, container) in containers.iter().enumerate() {
+        let id = format!("c{number}");
+        let result = world.call(Call::add(&id, container).conf(&conf)).succeeded();
+        attached.push((id, container, with(&conf, json!({ "prevResult": result }))));
+    }
+    let filler = fill(state);
+    for (id, container, checked) in &attached {
+        world.call(Call::check(id, container).conf(checked)).succeeded();
+        world.call(Call::del(id, container).conf(&conf)).succeeded();
+        assert!(container.link("eth0").is_some(), "{id}: the kernel refused");
+        world.call(Call::check(id, container).conf(checked)).failed_with(UNKNOWN_CONTAINER);
+    }
+    std::fs::remove_file(filler).expect("removed");
+    daemon.kill();
+    nix::mount::umount(state).expect("unmounted");
 }

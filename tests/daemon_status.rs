@@ -2,12 +2,14 @@
 
 use std::process::{Command, Output};
 
+use quantum_config::wire::Control;
 use serde_json::{Value, json};
 
 use crate::support::binaries;
 use crate::support::conf::{at, example, network};
 use crate::support::eventually::{BOUND, eventually_within};
 use crate::support::plugin::Call;
+use crate::support::wire::Client;
 use crate::support::world::World;
 
 pub(crate) fn quantumctl(world: &World, args: &str) -> Output {
@@ -95,4 +97,19 @@ fn a_spool_that_cannot_be_read_is_said_until_it_can() {
         quantumctl(&world, "status").status.success().then_some(())
     });
     world.call(asked).succeeded();
+}
+
+#[test]
+fn a_question_that_is_not_known_is_told_which_are() {
+    let world = world!();
+    let _daemon = world.daemon();
+    for question in ["nonsense", "policy.nonsense"] {
+        let control = Control { question: question.into(), body: Vec::new() };
+        let mut client = Client::connect(&world.paths().socket).expect("connected");
+        client.send(&control.encode().expect("a frame")).expect("sent");
+        let said = client.reply().stdout;
+        for word in [question, "status", "policy.apply", "policy.denied"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+    }
 }

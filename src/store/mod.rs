@@ -72,6 +72,13 @@ impl Stored {
     pub fn is_leaving(&self) -> bool {
         self.state == StoredState::Leaving
     }
+
+    /// What was read, with the state that is known now: the mark of a DEL may be newer than the file, or not
+    /// in it at all because the disk is full. None if it has been forgotten.
+    #[must_use]
+    pub fn as_known(self, known: Option<StoredState>) -> Option<Self> {
+        known.map(|state| Self { state, ..self })
+    }
 }
 
 /// The store, open and locked against every other daemon.

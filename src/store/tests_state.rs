@@ -29,6 +29,19 @@ fn a_store_can_be_moved_to_its_thread() {
 }
 
 #[test]
+fn the_state_that_is_known_is_newer_than_what_was_read() {
+    let dir = tempdir().expect("a directory");
+    let mut store = open(dir.path());
+    store.commit(&[remember(record("a", &["10.0.0.2/16"]))]).expect("a commit");
+    let read = store.lookup(&key("a")).expect("a look").expect("a record");
+    for known in [StoredState::Attached, StoredState::Leaving] {
+        let now = read.clone().as_known(Some(known)).expect("it is there");
+        assert_eq!((now.record, now.state), (read.record.clone(), known));
+    }
+    assert_eq!(read.as_known(None), None, "it was forgotten meanwhile");
+}
+
+#[test]
 fn what_is_remembered_can_be_read() {
     let dir = tempdir().expect("a directory");
     let (mut store, opening) = Store::open(&dir.path().join("a/b"), "boot-1").expect("opens");

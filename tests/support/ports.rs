@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
@@ -140,10 +141,11 @@ pub(crate) fn sctp(
     port: u16,
     within: Duration,
 ) -> Option<IpAddr> {
+    static TURN: AtomicU16 = AtomicU16::new(0);
     let client = Sctp::open(from, to.0);
     let address = at(to.0, 0).ip();
     // Another one each time: the kernel remembers the last.
-    let own = 20_000 + (Instant::now().elapsed().subsec_nanos() as u16 % 10_000) + port % 1000;
+    let own = 20_000 + TURN.fetch_add(1, Ordering::Relaxed) % 10_000;
     if !client.send(address, (own, to.1), INIT) {
         return None;
     }

@@ -34,9 +34,14 @@ impl Handler<Lookup> for Cache {
         let wanted = key.clone();
         let work = on_lane(self.lane.clone(), move |store: &mut Store| store.lookup(&wanted));
         Box::pin(work.into_actor(self).map(move |found, cache, _| {
-            let stored = found.and_then(|f| f)?.map(Arc::new);
-            // It may have gone while it was being read.
-            if let Some(stored) = stored.as_ref().filter(|_| cache.known.contains_key(&key)) {
+            // It may have been changed, marked or forgotten while it was being read.
+            if let Some(newer) = cache.recent.get(&key).or_else(|| cache.unwritten.get(&key)) {
+                return Ok(Some(newer.clone()));
+            }
+            let known = cache.known.get(&key).copied();
+            let stored = found.and_then(|f| f)?.and_then(|stored| stored.as_known(known));
+            let stored = stored.map(Arc::new);
+            if let Some(stored) = &stored {
                 cache.recent.put(key, stored.clone());
             }
             Ok(stored)

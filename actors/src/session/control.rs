@@ -3,7 +3,7 @@
 
 use quantum_cni::access::{self, Asked, Right};
 use quantum_cni::kernel::peer::Credentials;
-use quantum_config::ask::{Applied, Ask};
+use quantum_config::ask::{Applied, Ask, AskError, QUESTIONS};
 use quantum_config::cni::{CniError, Code};
 use quantum_config::wire::{Control, Reply};
 use slog::{Logger, info, o, warn};
@@ -11,6 +11,9 @@ use slog::{Logger, info, o, warn};
 use super::{House, forbid, refuse};
 use crate::messages::ask;
 use crate::messages::policy::Answer;
+
+/// The one question that is not about policy.
+const STATUS: &str = "status";
 
 /// The most documents of a change that are named in its record.
 const NAMED: usize = 20;
@@ -31,17 +34,20 @@ pub(super) async fn serve(house: &House, peer: &Credentials, control: &Control) 
 }
 
 fn read(control: &Control) -> Question {
-    let unknown = |why: String| CniError::new(Code::UnsupportedField, why);
-    match control.question.as_str() {
-        "status" => Question::Status,
-        policy if policy.starts_with("policy.") => match Ask::read(control) {
-            Ok(ask) => Question::Policy(ask),
-            Err(e) => Question::Unknown(unknown(e.to_string())),
-        },
-        other => Question::Unknown(
-            unknown(format!("question={other:?} is not known"))
-                .with_details("known is \"status\"; quantumctl may be newer than quantum-cnid"),
-        ),
+    if control.question == STATUS {
+        return Question::Status;
+    }
+    match Ask::read(control) {
+        Ok(ask) => Question::Policy(ask),
+        Err(error) => {
+            let unknown = CniError::new(Code::UnsupportedField, error.to_string());
+            Question::Unknown(match error {
+                AskError::Unknown(_) => {
+                    unknown.with_details(format!("known are {STATUS}, {}", QUESTIONS.join(", ")))
+                }
+                AskError::Body { .. } => unknown,
+            })
+        }
     }
 }
 

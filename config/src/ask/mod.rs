@@ -52,6 +52,18 @@ pub enum Ask {
     Denied,
 }
 
+/// Every question, as a request names it.
+pub const QUESTIONS: [&str; 8] = [
+    "policy.apply",
+    "policy.delete",
+    "policy.label",
+    "policy.explain",
+    "policy.simulate",
+    "policy.show",
+    "policy.matrix",
+    "policy.denied",
+];
+
 /// Which document.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -184,7 +196,7 @@ mod tests {
     #[test]
     fn every_question_survives() {
         let endpoint = "default/web".to_owned();
-        for ask in [
+        let all = [
             Ask::Apply("kind: Namespace\n".into()),
             Ask::Delete(Delete { kind: "NetworkPolicy".into(), namespace: None, name: "n".into() }),
             Ask::Label(Label {
@@ -202,7 +214,9 @@ mod tests {
             Ask::Show,
             Ask::Matrix(OfMatrix { traffic: "icmp".into() }),
             Ask::Denied,
-        ] {
+        ];
+        assert!(all.iter().map(Ask::question).eq(QUESTIONS), "and is listed");
+        for ask in all {
             assert_eq!(Ask::read(&ask.control().expect("a request")), Ok(ask));
         }
     }
