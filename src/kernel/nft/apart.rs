@@ -8,9 +8,12 @@ impl Table {
     pub fn keep_apart(&mut self, wanted: &[Element], all: bool) -> Result<(), NftError> {
         let coming: Vec<Element> =
             wanted.iter().filter(|element| !self.keeps(element)).cloned().collect();
+        self.add(&coming)?;
+        if !all {
+            return Ok(());
+        }
         let is_old = |e: &&Element| matches!(e, Element::Apart { .. }) && !wanted.contains(*e);
         let going: Vec<Element> = self.look(|kept| kept.iter().filter(is_old).cloned().collect());
-        self.add(&coming)?;
-        if all { self.remove(&going) } else { Ok(()) }
+        self.remove(&going)
     }
 }

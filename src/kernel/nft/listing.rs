@@ -114,6 +114,17 @@ pub(super) fn chains(socket: &mut NetfilterSocket, family: u8) -> Result<Vec<Obj
     list(socket, GET_CHAIN, family, &[])
 }
 
+/// Those of a table; none if there is no such table.
+pub(super) fn chains_of(
+    socket: &mut NetfilterSocket,
+    family: u8,
+    table: &str,
+) -> Result<Vec<Object>, NftError> {
+    let mut found = chains(socket, family)?;
+    found.retain(|one| one.family == family && one.name(chain::TABLE) == table);
+    Ok(found)
+}
+
 /// The rules of a table, chain by chain in their order; none if there is no such table.
 pub(super) fn rules(
     socket: &mut NetfilterSocket,

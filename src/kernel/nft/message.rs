@@ -13,6 +13,7 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 use nix::errno::Errno;
 
 use super::NftError;
+use super::listing::{LIST_ELEM, element};
 use super::sets::{Family, Field, Set, SetElement, TABLE};
 use super::transaction::Step;
 use crate::kernel::netfilter::{
@@ -24,11 +25,7 @@ const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NEW_ELEMENTS: u16 = NFNL_SUBSYS_NFTABLES << 8 | 12; // NFT_MSG_NEWSETELEM
 const NFT_MSG_DESTROYSETELEM: u8 = 30;
 const NFGENMSG: usize = 4;
-const SET_ELEM_LIST_ELEMENTS: u16 = 3;
-const LIST_ELEM: u16 = 1;
-const SET_ELEM_KEY: u16 = 1;
-const SET_ELEM_DATA: u16 = 2;
-pub(super) const DATA_VALUE: u16 = 1;
+const DATA_VALUE: u16 = 1;
 pub(super) const DATA_VERDICT: u16 = 2;
 pub(super) const VERDICT_CODE: u16 = 1;
 pub(super) const VERDICT_CHAIN: u16 = 2;
@@ -96,10 +93,10 @@ pub(super) fn dump(set: &Set, name: &str, number: u32) -> Vec<u8> {
     bytes
 }
 
-fn request(verb: Verb, element: &SetElement) -> NetfilterMessage {
+/// An element of a list: its key and, if it is of a map and that is wanted, its value.
+pub(super) fn one(element: &SetElement, with_value: bool) -> ListAttribute<SetElementAttribute> {
     let mut parts = vec![SetElementAttribute::Key(DataAttribute::Value(element.key.clone()))];
-    // To ask for an element or to remove it takes its key alone.
-    if verb == Verb::Add && !element.value.is_empty() {
+    if with_value && !element.value.is_empty() {
         parts.push(SetElementAttribute::Data(match element.set.value {
             [Field::Goto] => DataAttribute::Verdict(vec![
                 VerdictAttribute::Code(Verdict::Goto),
@@ -108,11 +105,24 @@ fn request(verb: Verb, element: &SetElement) -> NetfilterMessage {
             _ => DataAttribute::Value(element.value.clone()),
         }));
     }
-    let attributes = vec![
+    ListAttribute::Element(parts)
+}
+
+/// What a message about elements of a set of ours consists of.
+pub(super) fn of_set(
+    name: &str,
+    elements: Vec<ListAttribute<SetElementAttribute>>,
+) -> Vec<SetElementList> {
+    vec![
         SetElementList::Table(TABLE.into()),
-        SetElementList::Set(element.set_name().into()),
-        SetElementList::Elements(vec![ListAttribute::Element(parts)]),
-    ];
+        SetElementList::Set(name.into()),
+        SetElementList::Elements(elements),
+    ]
+}
+
+fn request(verb: Verb, element: &SetElement) -> NetfilterMessage {
+    // To ask for an element or to remove it takes its key alone.
+    let attributes = of_set(element.set_name(), vec![one(element, verb == Verb::Add)]);
     of_table(
         element.set.family,
         match verb {
@@ -227,11 +237,11 @@ impl Answer {
 
 /// The elements in a message: keys and, in a map, values.
 fn elements(body: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
-    let list = body.get(NFGENMSG..).and_then(|body| attribute(body, SET_ELEM_LIST_ELEMENTS));
+    let list = body.get(NFGENMSG..).and_then(|body| attribute(body, element::LIST));
     let all = attributes(list.unwrap_or_default()).filter(|(kind, _)| *kind == LIST_ELEM);
-    all.filter_map(|(_, element)| {
-        let key = attribute(element, SET_ELEM_KEY).and_then(|key| attribute(key, DATA_VALUE))?;
-        let data = attribute(element, SET_ELEM_DATA).unwrap_or_default();
+    all.filter_map(|(_, one)| {
+        let key = attribute(one, element::KEY).and_then(|key| attribute(key, DATA_VALUE))?;
+        let data = attribute(one, element::DATA).unwrap_or_default();
         let value = match (attribute(data, DATA_VALUE), attribute(data, DATA_VERDICT)) {
             (Some(value), _) => value,
             (None, Some(verdict)) => chain(verdict),

@@ -37,10 +37,8 @@ impl Print {
                     print.insert(format!("{word} {TABLE}"), vec![flags]);
                 }
             }
-            for object in listing::chains(socket, number)? {
-                if object.family == number && object.name(chain::TABLE) == TABLE {
-                    print.insert(name(object.name(chain::NAME)), vec![kind_of(&object)]);
-                }
+            for object in listing::chains_of(socket, number, TABLE)? {
+                print.insert(name(object.name(chain::NAME)), vec![kind_of(&object)]);
             }
             for object in listing::rules(socket, number, TABLE)? {
                 // A chain that came between the two listings: the next look sees it.

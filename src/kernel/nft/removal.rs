@@ -9,11 +9,20 @@ use crate::policy::Rules;
 
 /// What removes these, if all of them are there.
 pub(super) fn steps(rules: &Rules) -> impl Iterator<Item = Step> {
-    let chains = || rules.names().map(|name| name.as_str());
+    let sets = rules.sets.keys().map(|name| name.as_str());
+    steps_of(INET, rules.names().map(|name| name.as_str()), sets)
+}
+
+/// What removes these chains and sets of a family.
+pub(super) fn steps_of<'n>(
+    family: u8,
+    chains: impl Iterator<Item = &'n str> + Clone,
+    sets: impl Iterator<Item = &'n str>,
+) -> impl Iterator<Item = Step> {
     // Without rules no chain refers to another, nor to a set, and the order does not matter.
-    let flushed = chains().map(|name| Step::flush_chain(INET, name));
-    let deleted = chains().map(|name| Step::delete_chain(INET, name));
-    let sets = rules.sets.keys().map(|name| Step::delete_set(INET, name.as_str()));
+    let flushed = chains.clone().map(move |name| Step::flush_chain(family, name));
+    let deleted = chains.map(move |name| Step::delete_chain(family, name));
+    let sets = sets.map(move |name| Step::delete_set(family, name));
     flushed.chain(deleted).chain(sets)
 }
 
@@ -36,9 +45,8 @@ pub(super) fn there(
     socket: &mut NetfilterSocket,
     family: u8,
 ) -> Result<(Vec<String>, Vec<String>), NftError> {
-    let chains = listing::chains(socket, family)?.into_iter();
-    let ours = chains.filter(|c| c.family == family && c.name(chain::TABLE) == TABLE);
+    let chains = listing::chains_of(socket, family, TABLE)?;
     let sets = listing::sets(socket, family, TABLE)?;
     let sets = sets.iter().map(|of| of.name(set::NAME)).filter(|name| !name.starts_with("__"));
-    Ok((ours.map(|of| of.name(chain::NAME)).collect(), sets.collect()))
+    Ok((chains.iter().map(|of| of.name(chain::NAME)).collect(), sets.collect()))
 }

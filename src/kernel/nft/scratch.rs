@@ -72,7 +72,7 @@ impl Scratch {
     pub(super) fn ownership(&mut self) -> Result<Ownership, NftError> {
         let flags = OWNER | PERSIST;
         self.rules = None;
-        let clear = [Step::make_table(family::INET), Step::delete_table(family::INET)];
+        let clear = Step::clear_table(family::INET);
         commit(&mut self.socket, &clear)?;
         let mut owner = self.visit(|| Ok(NetfilterSocket::open()?))?;
         if commit(&mut owner, &[Step::make_table_with(family::INET, flags)]).is_err() {
@@ -91,10 +91,9 @@ impl Scratch {
         more: &str,
     ) -> Result<(Translation, Print), NftError> {
         self.rules = None;
-        let clear = |of| [Step::make_table(of), Step::delete_table(of)];
-        commit(&mut self.socket, &clear(family::INET))?;
+        commit(&mut self.socket, &Step::clear_table(family::INET))?;
         // A kernel that has none has nothing there either.
-        let _ = commit(&mut self.socket, &clear(family::BRIDGE));
+        let _ = commit(&mut self.socket, &Step::clear_table(family::BRIDGE));
         let text = format!("{more}{}", rules.text());
         self.tables = self.visit(|| skeleton::apply(&text))?;
         let all = Translation::read(&mut self.socket, families(self.tables), None)?;

@@ -15,7 +15,7 @@ use super::print::Print;
 use super::scratch::{Ownership, Scratch};
 use super::sets::{Family, Set, SetElement, known};
 use super::skeleton::{self, Tables};
-use super::transaction::Step;
+use super::transaction::{self, Step};
 use crate::attach::Element;
 use crate::kernel::netfilter::NetfilterSocket;
 use crate::policy::{Rules, SetName};
@@ -280,25 +280,7 @@ impl Table {
         moved: &Doors,
     ) -> Result<(), NftError> {
         let steps: Vec<Step> = doors::lead(moved).collect();
-        let length = changes.len() + steps.len();
-        if length == 0 {
-            return Ok(());
-        }
-        let first = self.socket.numbers(length + 2);
-        let request = message::batch(changes, &steps, first);
-        // A refusal of a number that no element has is one of the transaction.
-        let doing = |number: u32| {
-            let at = number.checked_sub(first + 1).map(|at| at as usize);
-            match at.and_then(|at| changes.get(at)) {
-                Some((Verb::Add, element)) => format!("add element {element}"),
-                Some((_, element)) => format!("remove element {element}"),
-                None => match at.and_then(|at| steps.get(at - changes.len())) {
-                    Some(step) => step.doing().to_owned(),
-                    None => format!("change {} elements of our tables", changes.len()),
-                },
-            }
-        };
-        self.ask(&request, first + length as u32, &doing).map(drop)
+        transaction::change(&mut self.socket, changes, &steps)
     }
 
     fn ask(

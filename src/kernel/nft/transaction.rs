@@ -3,17 +3,14 @@
 
 use std::fmt;
 
+use netlink_packet_core::Emitable;
+
 use super::NftError;
-use super::listing::{
-    LIST_ELEM, SUBSYSTEM, TABLE as OF_TABLE, chain, element, family, request_of, rule, set, table,
-};
-use super::message::{self, DATA_VALUE, DATA_VERDICT, NFT_GOTO, VERDICT_CHAIN, VERDICT_CODE};
-use super::sets::{Family, Field, SetElement, TABLE};
+use super::listing::{SUBSYSTEM, TABLE as OF_TABLE, chain, family, request_of, rule, set, table};
+use super::message::{self, Verb};
+use super::sets::{Family, SetElement, TABLE};
 use crate::kernel::netfilter::{NetfilterSocket, written};
 
-// include/uapi/linux/netfilter/nfnetlink.h
-const BATCH_BEGIN: u16 = 16;
-const BATCH_END: u16 = 17;
 // include/uapi/linux/netfilter/nf_tables.h
 const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
@@ -76,7 +73,7 @@ impl Step {
     }
 
     /// Makes the table, or leaves it as it is.
-    pub(super) fn make_table(of: u8) -> Self {
+    fn make_table(of: u8) -> Self {
         Self::new(NEW_TABLE, CREATE, of, &[], format_args!("make table {} {TABLE}", word(of)))
     }
 
@@ -85,9 +82,11 @@ impl Step {
         Self::make_table(of).with(table::FLAGS, &flags.to_be_bytes())
     }
 
-    /// Deletes the table with all that is in it.
-    pub(super) fn delete_table(of: u8) -> Self {
-        Self::new(DELETE_TABLE, 0, of, &[], format_args!("delete table {} {TABLE}", word(of)))
+    /// Deletes the table with all that is in it, if it is there: to delete what is not there is an error, and
+    /// to make what is there is none.
+    pub(super) fn clear_table(of: u8) -> [Self; 2] {
+        let doing = format_args!("delete table {} {TABLE}", word(of));
+        [Self::make_table(of), Self::new(DELETE_TABLE, 0, of, &[], doing)]
     }
 
     /// Makes a chain of these attributes, its table and name among them.
@@ -144,11 +143,6 @@ impl Step {
         Self { kind: DELETE_ELEMENTS, flags: 0, family: of, attributes, doing }
     }
 
-    /// What it does, as `make chain inet quantum forward`.
-    pub(super) fn doing(&self) -> &str {
-        &self.doing
-    }
-
     /// Appends the message to others of a transaction.
     pub(super) fn append_to(&self, bytes: &mut Vec<u8>, number: u32, is_last: bool) {
         let start = bytes.len();
@@ -184,72 +178,59 @@ fn lists(mut elements: Vec<SetElement>, step: fn(u8, &str, Vec<u8>) -> Step) -> 
         a.set.family == b.set.family && a.set_name() == b.set_name()
     };
     for of_set in elements.chunk_by(is_of_one) {
-        let mut list = Vec::new();
+        let (mut list, mut length) = (Vec::new(), 0);
         for (at, element) in of_set.iter().enumerate() {
-            list.extend(written(LIST_ELEM, &encoded(element)));
-            if list.len() >= LIST || at + 1 == of_set.len() {
+            let one = message::one(element, true);
+            length += one.buffer_len();
+            list.push(one);
+            if length >= LIST || at + 1 == of_set.len() {
                 let of = match element.set.family {
                     Family::Inet => family::INET,
                     Family::Bridge => family::BRIDGE,
                 };
                 let name = element.set_name();
-                let mut attributes = named(OF_TABLE, TABLE);
-                attributes.extend(named(set::NAME, name));
-                attributes.extend(written(element::LIST, &std::mem::take(&mut list)));
+                let all = message::of_set(name, std::mem::take(&mut list));
+                let mut attributes = vec![0; all.as_slice().buffer_len()];
+                all.as_slice().emit(&mut attributes);
                 steps.push(step(of, name, attributes));
+                length = 0;
             }
         }
     }
     steps
 }
 
-/// Key and value of an element, as attributes.
-fn encoded(of: &SetElement) -> Vec<u8> {
-    let mut bytes = written(element::KEY, &written(DATA_VALUE, &of.key));
-    if !of.value.is_empty() {
-        let value = match of.set.value {
-            [Field::Goto] => {
-                let chain = [&of.value[..], &[0]].concat();
-                let code = written(VERDICT_CODE, &NFT_GOTO.to_be_bytes());
-                written(DATA_VERDICT, &[code, written(VERDICT_CHAIN, &chain)].concat())
-            }
-            _ => written(DATA_VALUE, &of.value),
-        };
-        bytes.extend(written(element::DATA, &value));
-    }
-    bytes
-}
-
 /// Carries all steps out, or none. A refusal names the step.
 pub(super) fn commit(socket: &mut NetfilterSocket, steps: &[Step]) -> Result<(), NftError> {
-    if steps.is_empty() {
-        return Ok(());
-    }
-    let first = socket.numbers(steps.len() + 2);
-    let last = first + steps.len() as u32;
-    let length: usize = steps.iter().map(|step| step.attributes.len() + 24).sum();
-    let mut bytes = Vec::with_capacity(length + 64);
-    bytes.extend(limit(BATCH_BEGIN, first));
-    for (number, step) in (first + 1..).zip(steps) {
-        step.append_to(&mut bytes, number, number == last);
-    }
-    bytes.extend(limit(BATCH_END, last + 1));
-    let doing = |number: u32| {
-        let at = number.checked_sub(first + 1).map(|at| at as usize);
-        let step = at.and_then(|at| steps.get(at));
-        step.map_or_else(
-            || format!("change our tables in {} steps", steps.len()),
-            |s| s.doing.clone(),
-        )
-    };
-    message::ask(socket, &bytes, last, &doing).map(drop)
+    change(socket, &[], steps)
 }
 
-/// The beginning or the end of a transaction: its header says of which part of netfilter it is.
-fn limit(kind: u16, number: u32) -> Vec<u8> {
-    let mut bytes = request_of(kind, REQUEST, 0, &[], number);
-    if let Some(resource) = bytes.last_chunk_mut::<2>() {
-        *resource = (SUBSYSTEM >> 8).to_be_bytes();
+/// The same with changes of single elements before the steps.
+pub(super) fn change(
+    socket: &mut NetfilterSocket,
+    changes: &[(Verb, &SetElement)],
+    steps: &[Step],
+) -> Result<(), NftError> {
+    let length = changes.len() + steps.len();
+    if length == 0 {
+        return Ok(());
     }
-    bytes
+    let first = socket.numbers(length + 2);
+    let request = message::batch(changes, steps, first);
+    // A refusal of a number that no message has is one of the transaction.
+    let doing = |number: u32| {
+        let at = number.checked_sub(first + 1).map(|at| at as usize);
+        match at.and_then(|at| changes.get(at)) {
+            Some((Verb::Add, element)) => format!("add element {element}"),
+            Some((_, element)) => format!("remove element {element}"),
+            None => match at.and_then(|at| steps.get(at - changes.len())) {
+                Some(step) => step.doing.clone(),
+                None if changes.is_empty() => {
+                    format!("change our tables in {} steps", steps.len())
+                }
+                None => format!("change {} elements of our tables", changes.len()),
+            },
+        }
+    };
+    message::ask(socket, &request, first + length as u32, &doing).map(drop)
 }

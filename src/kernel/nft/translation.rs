@@ -66,9 +66,9 @@ impl Translation {
                 let chain = ChainName::new(name);
                 only.is_none_or(|o| o.chains.contains_key(&chain) || o.doors.contains_key(&chain))
             };
-            for object in listing::chains(socket, of)? {
+            for object in listing::chains_of(socket, of, TABLE)? {
                 let name = object.name(chain::NAME);
-                if object.family == of && object.name(chain::TABLE) == TABLE && has(&name) {
+                if has(&name) {
                     let step = Step::make_chain(of, &name, kept(&object, &OF_CHAIN));
                     all.chains.push((of, name, step));
                 }

@@ -38,9 +38,8 @@ impl Table {
         let flags = self.flags();
         let mut steps = Vec::new();
         for &of in families(self.tables) {
-            // To delete what is not there is an error, and to make what is there is none.
-            let made = Step::make_table_with(of, flags);
-            steps.extend([Step::make_table(of), Step::delete_table(of), made]);
+            steps.extend(Step::clear_table(of));
+            steps.push(Step::make_table_with(of, flags));
         }
         steps.extend(translation.steps());
         steps.extend(transaction::add(self.wanted()));
@@ -127,10 +126,9 @@ impl Table {
             let chains: Vec<_> =
                 chains.into_iter().filter(|name| is_left(name, &ours.chains)).collect();
             let sets: Vec<_> = sets.into_iter().filter(|name| is_left(name, &ours.sets)).collect();
-            let flushed = chains.iter().map(|name| Step::flush_chain(of, name));
-            let deleted = chains.iter().map(|name| Step::delete_chain(of, name));
-            let steps = flushed.chain(deleted);
-            let steps = steps.chain(sets.iter().map(|name| Step::delete_set(of, name)));
+            let (chains, sets) =
+                (chains.iter().map(String::as_str), sets.iter().map(String::as_str));
+            let steps = removal::steps_of(of, chains, sets);
             commit(&mut self.socket, &steps.collect::<Vec<_>>())?;
         }
         Ok(())
