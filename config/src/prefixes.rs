@@ -30,6 +30,12 @@ impl Prefixes {
     }
 }
 
+/// Whether two blocks have an address in common; their host bits do not matter.
+pub fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
+    // An address is in no block of the other family.
+    one.contains(other.network()) || other.contains(one.network())
+}
+
 fn read(text: &str) -> Result<IpNetwork, String> {
     // The parser takes an address alone for a block of one, and a netmask for a prefix length.
     let length = text.split_once('/').map(|(_, length)| length);
@@ -53,6 +59,21 @@ mod tests {
     fn blocks(texts: &[&str]) -> Result<Vec<String>, String> {
         let read = Prefixes::new(texts.iter().copied())?;
         Ok(read.v4().chain(read.v6()).map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn blocks_overlap_if_one_is_in_the_other() {
+        for (one, other, expected) in [
+            ("10.0.0.0/8", "10.1.0.5/16", true),
+            ("10.1.0.5/32", "10.1.0.9/24", true),
+            ("10.1.0.0/24", "10.1.1.0/24", false),
+            ("0.0.0.0/0", "::/0", false),
+            ("fd00::/8", "fd00:1::7/64", true),
+        ] {
+            let (one, other) = (one.parse().expect("a block"), other.parse().expect("a block"));
+            assert_eq!(overlap(one, other), expected, "{one} {other}");
+            assert_eq!(overlap(other, one), expected, "{other} {one}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use quantum_config::prefixes::overlap;
 use serde::{Deserialize, Serialize};
 
 /// Where subnets are taken from if none is asked for: 256 of them.
@@ -129,7 +130,7 @@ impl Pools {
             true => format!("quantum/{subnet}"),
             false => format!("quantum/{subnet}/{part}"),
         };
-        let other = self.0.iter().find(|(_, pool)| overlap(&pool.subnet, &subnet));
+        let other = self.0.iter().find(|(_, pool)| overlap(pool.subnet, subnet));
         if let Some((other, pool)) = other
             && (*other != id || pool.claimed && is_used(&pool.subnet))
         {
@@ -146,7 +147,7 @@ impl Pools {
         let [a, b] = ANY;
         let all = (0..=255).filter_map(|c| IpNetwork::new(IpAddr::from([a, b, c, 0]), 24).ok());
         let is_free =
-            |subnet: &IpNetwork| !self.0.values().any(|pool| overlap(&pool.subnet, subnet));
+            |subnet: &IpNetwork| !self.0.values().any(|pool| overlap(pool.subnet, *subnet));
         all.into_iter().find(is_free).ok_or(PoolError::NoSubnet)
     }
 
@@ -240,10 +241,6 @@ impl Holder {
     fn is(&self, gateway: bool, mac: Option<&str>) -> bool {
         gateway && self.gateway || mac.is_some() && self.mac.as_deref() == mac
     }
-}
-
-fn overlap(a: &IpNetwork, b: &IpNetwork) -> bool {
-    a.is_ipv4() == b.is_ipv4() && (a.contains(b.network()) || b.contains(a.network()))
 }
 
 fn ends(subnet: &IpNetwork) -> (u128, u128) {

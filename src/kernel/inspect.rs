@@ -91,7 +91,7 @@ fn see_host(socket: &mut RouteSocket, record: &Record) -> Result<Option<HostSeen
 
 fn see_bridge(socket: &mut RouteSocket, record: &Record) -> Result<Option<BridgeSeen>, StepError> {
     match look::link_by_name(socket, &record.bridge)? {
-        Some(link) if link.is_bridge => {
+        Some(link) if link.is_bridge() => {
             let holder = match &record.vlan_gateway {
                 Some(name) => look::link_by_name(socket, name)?.map(|link| link.index),
                 None => Some(link.index),

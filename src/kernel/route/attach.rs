@@ -306,7 +306,7 @@ fn find_cause(
         libc::EXFULL => Some(Cause::BridgeFull),
         libc::EINVAL | libc::ENODEV | libc::EOPNOTSUPP => {
             match look::link_by_index(host, link.bridge) {
-                Ok(Some(bridge)) if bridge.is_bridge => None,
+                Ok(Some(bridge)) if bridge.is_bridge() => None,
                 Ok(_) => Some(Cause::BridgeMissing),
                 Err(_) => None,
             }

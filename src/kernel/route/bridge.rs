@@ -169,7 +169,7 @@ pub async fn ensure(handle: &Handle, plan: &BridgePlan) -> Result<BridgeState, B
         Some(link) => link,
         None => create(handle, plan).await?,
     };
-    if !bridge.is_bridge {
+    if !bridge.is_bridge() {
         return Err(BridgeError::NotABridge { name: plan.name.clone() });
     }
     if plan.filters_vlans {

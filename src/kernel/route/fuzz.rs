@@ -4,9 +4,9 @@ use netlink_packet_core::NetlinkDeserializable;
 use netlink_packet_route::RouteNetlinkMessage;
 use quantum_config::ids::LinkIndex;
 
-use super::look::{Link, read_address, read_route};
+use super::look::{Link, hops, read_address, read_route};
 use super::socket::{read_error, show_each};
-use super::{scan, shape, uplinks, vlan};
+use super::{scan, shape, vlan};
 use crate::attach::naming;
 
 /// Reads a datagram as each of our readers would.
@@ -50,8 +50,8 @@ fn of(message: &RouteNetlinkMessage) {
             }
         }
         RouteNetlinkMessage::NewRoute(route) => {
-            for link in uplinks::links_of(route) {
-                for seen in read_route(route, link) {
+            for hop in hops(route) {
+                for seen in read_route(route, LinkIndex(hop.link)) {
                     assert!(!seen.destination.to_string().is_empty());
                 }
             }

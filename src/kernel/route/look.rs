@@ -42,8 +42,6 @@ pub struct Link {
     pub kind: LinkKind,
     /// It is one end of a veth pair.
     pub is_veth: bool,
-    /// It is a bridge.
-    pub is_bridge: bool,
     /// It is an intermediate functional block.
     pub is_ifb: bool,
     /// As a bridge port: frames may leave by the port they came in.
@@ -78,7 +76,6 @@ impl Link {
                 false => LinkKind::Device, // of which the kernel tells no kind
             },
             is_veth: false,
-            is_bridge: false,
             is_ifb: false,
             hairpin: false,
             isolated: false,
@@ -106,12 +103,16 @@ impl Link {
         link
     }
 
+    /// It is a bridge.
+    pub fn is_bridge(&self) -> bool {
+        self.kind == LinkKind::Bridge
+    }
+
     fn note(&mut self, info: &LinkInfo) {
         match info {
             LinkInfo::Kind(kind) => {
                 self.kind = read_kind(kind);
                 self.is_veth = *kind == InfoKind::Veth;
-                self.is_bridge = *kind == InfoKind::Bridge;
                 self.is_ifb = *kind == InfoKind::Ifb;
             }
             LinkInfo::Data(InfoData::Bridge(flags)) => {

@@ -2,12 +2,12 @@
 //! as they overlap. A host may have a million routes, so the others are let go while they are read.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use netlink_packet_route::route::{RouteMessage, RouteProtocol, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use quantum_config::ids::LinkIndex;
+use quantum_config::prefixes::overlap;
 
 use super::look::{self, read_address};
 use super::{Host, StepError, message};
@@ -27,7 +27,7 @@ impl Host {
             name: named(index).unwrap_or_default(),
             bridge: masters.get(&index).and_then(|master| named(*master)),
         };
-        let overlaps = |prefix: IpNetwork| subnets.iter().any(|subnet| do_overlap(prefix, *subnet));
+        let overlaps = |prefix: IpNetwork| subnets.iter().any(|subnet| overlap(prefix, *subnet));
 
         let mut host = HostNetworks::default();
         let every = message::list_addresses(LinkIndex(0));
@@ -68,11 +68,6 @@ fn read(message: &RouteNetlinkMessage) -> Option<(&RouteMessage, IpNetwork)> {
         }
         _ => None,
     }
-}
-
-fn do_overlap(one: IpNetwork, other: IpNetwork) -> bool {
-    let has = |net: IpNetwork, ip: IpAddr| net.contains(ip);
-    has(one, other.network()) || has(other, one.network())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ impl Host {
     pub fn remove_bridge(&mut self, name: &IfName, mac: Mac) -> Result<bool, StepError> {
         let socket = self.socket()?;
         let Some(bridge) = look::link_by_name(socket, name)? else { return Ok(true) };
-        if !bridge.is_bridge
+        if !bridge.is_bridge()
             || bridge.mac != Some(mac)
             || !look::ports(socket, bridge.index)?.is_empty()
         {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol};
+use netlink_packet_route::route::RouteProtocol;
 use quantum_config::cni::Family;
 use quantum_config::ids::{IfName, LinkIndex};
 
@@ -59,17 +59,6 @@ impl Host {
             }
             _ => None,
         });
-        Ok(routes.flat_map(links_of).collect())
+        Ok(routes.flat_map(look::hops).map(|hop| LinkIndex(hop.link)).collect())
     }
-}
-
-pub(super) fn links_of(route: &RouteMessage) -> Vec<LinkIndex> {
-    let of = |attribute: &RouteAttribute| match attribute {
-        RouteAttribute::Oif(index) => vec![LinkIndex(*index)],
-        RouteAttribute::MultiPath(hops) => {
-            hops.iter().map(|hop| LinkIndex(hop.interface_index)).collect()
-        }
-        _ => Vec::new(),
-    };
-    route.attributes.iter().flat_map(of).collect()
 }
