@@ -7,8 +7,7 @@
 mod change;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use quantum_config::cni::Family;
 use quantum_config::ids::IfName;
@@ -16,7 +15,7 @@ use quantum_config::ids::IfName;
 pub use self::change::Change;
 use super::route::bridge::BridgeError;
 use super::route::{Host, StepError};
-use super::sysctl::Setting;
+use super::sysctl::{self, Setting};
 use crate::attach::{Element, Families, ForwardingNote, TurnedOn, forwarders, uplinks};
 use crate::store::ForwardingFile;
 
@@ -71,9 +70,8 @@ impl Forwarding {
         gateway: &IfName,
     ) -> Result<BTreeSet<IfName>, StepError> {
         let links = self.host.host_links()?.into_iter().map(|link| link.name);
-        let forwards = |link: &IfName| for_link(family, link).read().is_ok_and(|v| v != "0");
         let links = links.filter(|link| link != gateway && link.as_str() != "lo");
-        Ok(links.filter(|link| !forwards(link)).collect())
+        Ok(links.filter(|link| !link_forwards(family, link)).collect())
     }
 
     /// Sees that the host forwards these families, as it has to for as long as the link `gateway` is there.
@@ -294,17 +292,15 @@ fn forwards(family: Family) -> io::Result<bool> {
     Ok(for_all(family).read()? != "0")
 }
 
+/// Whether what comes in by a link is forwarded, also if nothing else is.
+fn link_forwards(family: Family, link: &IfName) -> bool {
+    for_link(family, link).read().is_ok_and(|value| value != "0")
+}
+
 /// The links, and `default`, that forward by themselves.
 fn forwarding_links(family: Family) -> Vec<IfName> {
-    let folder: PathBuf = match family {
-        Family::V4 => "/proc/sys/net/ipv4/conf".into(),
-        Family::V6 => "/proc/sys/net/ipv6/conf".into(),
-    };
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let names =
-        entries.flatten().filter_map(|e| IfName::new(e.file_name().into_string().ok()?).ok());
-    let forwards = |link: &IfName| for_link(family, link).read().is_ok_and(|v| v != "0");
-    names.filter(|link| link.as_str() != "all").filter(forwards).collect()
+    let names = sysctl::names(family).into_iter();
+    names.filter(|link| link.as_str() != "all" && link_forwards(family, link)).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::{env, fmt, fs, io};
 
-use quantum_config::cni::Sysctl;
+use quantum_config::cni::{Family, Sysctl};
 use quantum_config::ids::IfName;
 use quantum_config::sysctl::SysctlName;
 
@@ -117,6 +117,17 @@ impl fmt::Display for Setting<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path().display().fmt(f)
     }
+}
+
+/// Those that have settings of a family: links, `all` and `default`.
+pub fn names(family: Family) -> Vec<IfName> {
+    let folder = match family {
+        Family::V4 => root().join("ipv4/conf"),
+        Family::V6 => root().join("ipv6/conf"),
+    };
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let name = |entry: fs::DirEntry| IfName::new(entry.file_name().into_string().ok()?).ok();
+    entries.flatten().filter_map(name).collect()
 }
 
 /// The file of a setting that a network names; its name leads nowhere else.
