@@ -108,14 +108,14 @@ impl Actor for Session {
 /// One request and its answer.
 async fn serve(house: Rc<House>, mut connection: Connection) {
     match read::request(&mut connection, house.reader_group, &house.memory).await {
-        Ok(Request::Call(call)) => {
+        Ok(Request::Call(mut call)) => {
             let asked = Asked::Call(Command::parse(&call.env.command).ok());
             match access::decide(connection.peer(), house.reader_group, asked) {
                 Ok(()) => call::serve(&house, &mut connection, *call).await,
                 Err(forbidden) => {
                     forbid(&house, &forbidden);
-                    let version = cni::peek(&call.stdin).version;
-                    let answer = refuse(&forbidden.into(), Some(&version)).encode();
+                    let conf = conf::read(&house, forbidden.uid, &mut call).await;
+                    let answer = refuse(&forbidden.into(), Some(&conf.seen.version)).encode();
                     connection.deliver(&answer, &house.log).await;
                 }
             }
