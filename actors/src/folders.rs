@@ -12,6 +12,7 @@ use crate::lifecycle::Failure;
 /// those that an operator fills it only warns, as what is in them may be wanted by whoever can.
 pub(crate) fn prepare(settings: &CniServerConfig, log: &Logger) -> Result<(), Failure> {
     folder::own("state_dir", &settings.state_dir, 0o700)?;
+    folder::own("runtime_dir", &settings.runtime_dir(), 0o755)?;
     folder::own("spool_dir", &settings.spool_dir, 0o700)?;
     // Whoever may connect has to come as far as the socket.
     let sockets = [

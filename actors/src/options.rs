@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// What must survive the daemon [default: /var/lib/quantum/cni]
     #[structopt(long)]
     state_dir: Option<String>,
+    /// What does not outlive the host's boot [default: the folder of socket_path]
+    #[structopt(long)]
+    runtime_dir: Option<String>,
     /// DELs that found no daemon [default: /var/lib/quantum/cni/spool]
     #[structopt(long)]
     spool_dir: Option<String>,
@@ -96,6 +99,7 @@ impl Options {
             ("log_level", &self.log_level),
             ("metrics_enabled", &self.metrics_enabled),
             ("state_dir", &self.state_dir),
+            ("runtime_dir", &self.runtime_dir),
             ("spool_dir", &self.spool_dir),
             ("docker_socket", &self.docker_socket),
             ("log_format", &self.log_format),

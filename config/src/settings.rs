@@ -43,6 +43,9 @@ pub struct CniServerConfig {
     pub metrics_enabled: bool,
     /// What must survive the daemon.
     pub state_dir: PathBuf,
+    /// What does not outlive the host's boot and must not share the fate of `state_dir`. None: the folder of
+    /// `socket_path`, see [`CniServerConfig::runtime_dir`].
+    pub runtime_dir: Option<PathBuf>,
     /// Where the plugin leaves the DELs that found no daemon.
     pub spool_dir: PathBuf,
     /// Where dockerd finds its network and IPAM driver; Docker is not served if none.
@@ -79,6 +82,7 @@ impl Default for CniServerConfig {
             log_level: LogLevel::Info,
             metrics_enabled: true,
             state_dir: PathBuf::from("/var/lib/quantum/cni"),
+            runtime_dir: None,
             spool_dir: PathBuf::from(crate::spool::DEFAULT_DIR),
             docker_socket: None,
             log_format: LogFormat::Terminal,
@@ -179,6 +183,12 @@ impl CniServerConfig {
         self.policy_dir.clone().unwrap_or_else(beside)
     }
 
+    /// Where what does not outlive the host's boot is kept: `/run/quantum`, if nothing else is said.
+    pub fn runtime_dir(&self) -> PathBuf {
+        let of_socket = || Path::new(&self.socket_path).parent().unwrap_or(Path::new("/"));
+        self.runtime_dir.clone().unwrap_or_else(|| of_socket().to_owned())
+    }
+
     /// Sets one key from the text of a flag.
     pub fn merge_flag(mut self, key: &str, text: &str) -> Result<Self, SettingsError> {
         let value = match key {
@@ -244,6 +254,7 @@ impl CniServerConfig {
                 })?;
             }
             "state_dir" => self.state_dir = path(value)?.into(),
+            "runtime_dir" => self.runtime_dir = Some(path(value)?.into()),
             "docker_socket" => {
                 let path = path(value)?;
                 if path.len() > SOCKET_PATH_MAX {
@@ -322,6 +333,17 @@ mod tests {
     }
 
     #[test]
+    fn the_runtime_directory_is_that_of_the_socket_unless_told_otherwise() {
+        let runtime_dir = |text: &str| {
+            let read = CniServerConfig::default().merge_toml("f", text).expect("valid");
+            read.runtime_dir().display().to_string()
+        };
+        assert_eq!(runtime_dir(""), "/run/quantum");
+        assert_eq!(runtime_dir("socket_path = \"/a/b.sock\""), "/a");
+        assert_eq!(runtime_dir("socket_path = \"/a/b.sock\"\nruntime_dir = \"/r\""), "/r");
+    }
+
+    #[test]
     fn a_list_is_separated_by_commas_in_a_flag() {
         let read = |settings: CniServerConfig| settings.sysctl_allowlist;
         let file = CniServerConfig::default()
@@ -343,6 +365,7 @@ mod tests {
             ("metrics_enabled = 1", "metrics_enabled", "true nor false"),
             ("config_dir = \"net.d\"", "config_dir", "absolute"),
             ("http_listen = \"9641\"", "http_listen", "port"),
+            ("runtime_dir = \"run\"", "runtime_dir", "absolute"),
             ("docker_socket = \"quantum.sock\"", "docker_socket", "absolute"),
             ("socket_path = 1", "socket_path", "string"),
             ("reader_group = \"\"", "reader_group", "name of a group"),
