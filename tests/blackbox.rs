@@ -39,6 +39,7 @@ mod ipam_requested;
 mod ipam_reserved;
 mod ipam_static;
 mod ipam_takeover;
+mod link_renamed;
 mod network_bandwidth;
 mod network_bridge;
 mod network_burst;

@@ -18,8 +18,9 @@ const PEER_PREFIX: &str = "qp";
 pub const HANDED: &str = "eth";
 /// How the names of our shapers begin; the rest is that of the host end.
 pub const SHAPER_PREFIX: &str = "qs";
-/// The link group of our host ends: "qcni" in ASCII. Groups are a plain number that any tool may
-/// set; a high one does not meet the small ones that people use.
+/// The link group of our host ends, and of the bridges that we made: "qcni" in ASCII. Groups are a plain
+/// number that any tool may set; a high one does not meet the small ones that people use. The rules
+/// drop what comes by a link of this group that they do not know by its name (`config/nft`).
 pub const GROUP: u32 = 0x7163_6e69;
 /// The range of groups for removals, and its mask.
 const SCRATCH: u32 = 0x7200_0000;

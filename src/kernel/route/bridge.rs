@@ -22,7 +22,7 @@ use super::gateway::{self, VlanGateway};
 use super::look::{Link, read_address};
 use super::message::address_message;
 use super::routed;
-use crate::attach::{GatewayEnd, NoWayToRules, Overlap, SameAddresses};
+use crate::attach::{GatewayEnd, NoWayToRules, Overlap, SameAddresses, naming};
 use crate::kernel::sysctl::{Setting, has_ipv6};
 
 /// A bridge as a network wants it.
@@ -224,6 +224,9 @@ pub(super) async fn find(handle: &Handle, name: &IfName) -> Result<Option<Link>,
 
 async fn create(handle: &Handle, plan: &BridgePlan) -> Result<Link, BridgeError> {
     let mut bridge = LinkBridge::new(plan.name.as_str()).down().address(plan.mac.0.to_vec());
+    if plan.vlan_gateway.is_none() {
+        bridge = bridge.append_extra_attribute(LinkAttribute::Group(naming::GROUP));
+    }
     if let Some(mtu) = plan.mtu {
         bridge = bridge.mtu(mtu);
     }
@@ -248,6 +251,10 @@ async fn bring_up(handle: &Handle, plan: &BridgePlan, bridge: &Link) -> Result<(
     let mut change = LinkUnspec::new_with_index(bridge.index.0).up();
     if bridge.promisc != plan.promisc {
         change = change.promiscuous(plan.promisc);
+    }
+    // One that we made, which its hardware address tells. Somebody else's is in the group that they chose.
+    if plan.vlan_gateway.is_none() && bridge.mac == Some(plan.mac) {
+        change = change.append_extra_attribute(LinkAttribute::Group(naming::GROUP));
     }
     if let Some(mac) = bridge.mac {
         change = change.append_extra_attribute(LinkAttribute::Address(mac.0.to_vec()));

@@ -20,6 +20,7 @@ use rtnetlink::{Handle, LinkUnspec, LinkVeth};
 use super::bridge::{BridgeError, errno_of, find, refused, silence};
 use super::look::Link;
 use super::vlan;
+use crate::attach::naming;
 
 /// The pair that a VLAN's gateway is at the end of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,10 @@ pub(super) async fn ensure(
     let plugged = handle.link().set(plugged.build()).execute().await;
     plugged.map_err(refused("plug in the port of", &plan.name))?;
     join(handle, plan, &port).await?;
-    let up = LinkUnspec::new_with_index(end.index.0).up();
+    let mut up = LinkUnspec::new_with_index(end.index.0).up();
+    if end.mac == Some(plan.mac) {
+        up = up.append_extra_attribute(LinkAttribute::Group(naming::GROUP));
+    }
     let up = handle.link().set(up.build()).execute().await;
     up.map_err(refused("bring up the link", &plan.name))?;
     Ok(end)
