@@ -13,6 +13,7 @@ mod crash_claims;
 mod crash_points;
 mod crash_restart;
 mod crash_state;
+mod crash_upgrade;
 mod daemon_access;
 mod daemon_alone;
 mod daemon_config_dir;

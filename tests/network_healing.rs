@@ -154,9 +154,13 @@ fn rules_outlive_a_daemon_that_is_killed() {
     daemon.kill();
     assert_eq!(rules(&world), before, "without a daemon");
     assert!(tcp_answers(&world.outside, HOST, PATIENCE), "without a daemon");
-    world.call(Call::add("c2", &other).conf(&conf)).failed_with(11);
-    assert!(other.link("eth0").is_none());
-    let daemon = world.daemon();
+    let daemon = std::thread::scope(|scope| {
+        let add = scope.spawn(|| world.call(Call::add("c2", &other).conf(&conf)));
+        let daemon = world.daemon();
+        add.join().expect("the call").succeeded();
+        daemon
+    });
+    world.call(Call::del("c2", &other).conf(&conf)).succeeded();
     assert_eq!(rules(&world), before, "with the next one");
     assert!(tcp_answers(&world.outside, HOST, PATIENCE), "with the next one");
     assert_eq!(repairs(&daemon, "rules"), 0.0, "nothing had to be repaired");

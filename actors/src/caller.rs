@@ -20,6 +20,7 @@ struct State {
     deadline: Instant,
     gone: AtomicBool,
     overtaken: AtomicBool,
+    turned_away: AtomicBool,
 }
 
 impl Caller {
@@ -30,6 +31,7 @@ impl Caller {
             deadline,
             gone: AtomicBool::new(false),
             overtaken: AtomicBool::new(false),
+            turned_away: AtomicBool::new(false),
         }))
     }
 
@@ -51,6 +53,16 @@ impl Caller {
     /// A DEL for what he wants made has come.
     pub(crate) fn overtake(&self) {
         self.0.overtaken.store(true, Ordering::Relaxed);
+    }
+
+    /// The daemon stops and has not begun with his request.
+    pub(crate) fn turn_away(&self) {
+        self.0.turned_away.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the daemon stops and has not begun with his request.
+    pub(crate) fn is_turned_away(&self) -> bool {
+        self.0.turned_away.load(Ordering::Relaxed)
     }
 
     /// Whether it is still worth going on; if not, the error to end with.

@@ -50,6 +50,8 @@ use crate::wiring::{self, DockerParts, Graph, Parts};
 
 /// How long each rank has to finish when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How long those have then whose answer is on its way, or who are told to ask the next daemon.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// What stops the daemon before it has begun, in words.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -119,6 +121,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         log: log.clone(),
     });
     actix_rt::spawn(http::run(pages_listener, pages));
+    let (last, answered) = oneshot::channel();
     let house = Rc::new(House {
         admit: graph.admit.clone(),
         find: graph.find.clone(),
@@ -134,6 +137,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         reader_group,
         refusals: RefCell::default(),
         sysctls: settings.sysctl_allowlist.clone(),
+        last,
     });
     let (stop_listening, stopped) = oneshot::channel();
     let listening = actix_rt::spawn(listener.run(house, stopped));
@@ -162,6 +166,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         let _ = listening.await;
     }
     drain(&graph, &log).await;
+    let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
     Ok(())
 }
 

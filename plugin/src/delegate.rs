@@ -152,7 +152,7 @@ impl<'a> Delegate<'a> {
             return Ok(Ended::Well(printed));
         }
         match handed_on(&printed, &self.version) {
-            Some(stdout) => Ok(Ended::Refusing(Reply { exit: 1, stdout, delegate: String::new() })),
+            Some(stdout) => Ok(Ended::Refusing(Reply { exit: 1, stdout, ..Reply::default() })),
             None => {
                 let text = String::from_utf8_lossy(&printed);
                 let shown: String = text.chars().take(SHOWN).collect();

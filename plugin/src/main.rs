@@ -50,7 +50,7 @@ fn serve(env: Environment, called_as: String, stdin: &mut Vec<u8>) -> Result<Rep
     let namespaces = namespaces::open(&env, command)?;
     let call = wire::Call {
         request_id: request_id(),
-        deadline_ms: exchange::patience(command).as_millis() as u64,
+        deadline_ms: 0, // said when it is sent
         env,
         stdin: std::mem::take(stdin),
         traceparent: std::env::var("TRACEPARENT").unwrap_or_default(),

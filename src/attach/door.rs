@@ -91,6 +91,11 @@ impl<W> Door<W> {
         self.next(gone)
     }
 
+    /// Nobody is to be let in any more: gives those who waited.
+    pub fn close(&mut self) -> Vec<W> {
+        self.queues.iter_mut().flat_map(std::mem::take).map(|(_, who)| who).collect()
+    }
+
     /// How many are inside.
     pub fn inside(&self) -> usize {
         self.inside
@@ -190,6 +195,18 @@ mod tests {
         door.enter(Class::Setup, &name(0), 3);
         assert_eq!(door.leave(&name(0), |w| *w == 2), [3]);
         assert_eq!(door.waiting(), 0);
+    }
+
+    #[test]
+    fn who_waits_when_it_closes_is_given_back() {
+        let mut door = open_door(1, 1);
+        for (number, class) in [Class::Setup, Class::Setup, Class::Teardown].into_iter().enumerate()
+        {
+            door.enter(class, &name(0), number as u32);
+        }
+        assert_eq!(door.close(), [2, 1]);
+        assert!(door.leave(&name(0), |_| false).is_empty());
+        assert_eq!((door.inside(), door.waiting()), (0, 0));
     }
 
     proptest! {

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Manager;
 use crate::board::Phase;
+use crate::caller::Caller;
 use crate::messages::cache::List;
 use crate::messages::manager::{Admit, Admitted, Left, Permit};
 
@@ -24,6 +25,11 @@ impl Waiter {
     pub(super) fn has_left(&self) -> bool {
         self.tell.is_closed() || self.request.caller.still_waits().is_err()
     }
+
+    /// The daemon stops: the next one can be asked, and is sooner there if nobody is let in here.
+    pub(super) fn turn_away(self) {
+        let _ = self.tell.send(Err(stopping(&self.request.caller)));
+    }
 }
 
 impl Handler<Admit> for Manager {
@@ -32,7 +38,8 @@ impl Handler<Admit> for Manager {
     fn handle(&mut self, request: Admit, ctx: &mut Context<Self>) -> Self::Result {
         let phase = self.board.borrow().phase;
         if phase == Phase::Draining {
-            return Box::pin(async { Err(later("the daemon is stopping")) });
+            let stopping = stopping(&request.caller);
+            return Box::pin(async { Err(stopping) });
         }
         let (tell, told) = oneshot::channel();
         let (class, network) = (request.class, request.network.clone());
@@ -50,6 +57,11 @@ impl Handler<Admit> for Manager {
             }
         })
     }
+}
+
+fn stopping(caller: &Caller) -> CniError {
+    caller.turn_away();
+    later("the daemon is stopping")
 }
 
 fn later(why: &str) -> CniError {

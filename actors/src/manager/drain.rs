@@ -1,5 +1,5 @@
-//! Stopping: the door closes, who is inside finishes. Networks and their containers are left as they
-//! are.
+//! Stopping: the door closes, who waits at it is sent to the next daemon, who is inside finishes. Networks
+//! and their containers are left as they are.
 
 use actix::{Context, Handler, ResponseFuture};
 use futures_util::future::join_all;
@@ -16,6 +16,9 @@ impl Handler<Drain> for Manager {
     fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> Self::Result {
         self.board.send_modify(|board| board.phase = Phase::Draining);
         info!(self.log, "stopping"; "requests" => self.door.inside());
+        for waiter in self.door.close() {
+            waiter.turn_away();
+        }
         let (tell, told) = oneshot::channel();
         if self.door.inside() > 0 {
             self.empty.push(tell);

@@ -61,7 +61,8 @@ pub(super) async fn serve(house: &House, connection: &mut Connection, mut call: 
         house.meters.operation(&command, begun.elapsed(), outcome.as_ref().err().map(|e| e.code));
     }
     report(&log, connection.peer().uid == 0, begun.elapsed(), &outcome);
-    let (reply, undo) = answer(outcome, &command, delegate, &seen.version);
+    let (mut reply, undo) = answer(outcome, &command, delegate, &seen.version);
+    reply.stopping = caller.is_turned_away();
     let heard = !caller.has_left() && connection.deliver(&reply.encode(), &log).await;
     if let (false, Some(undo)) = (heard, undo) {
         info!(log, "taking back what nobody heard of");
@@ -92,7 +93,8 @@ fn answer(
         Ok(done) => {
             // What an ADD was to be told by the delegate has been told.
             let delegate = if command == Command::Add.as_str() { String::new() } else { name };
-            (Reply { exit: 0, stdout: done.stdout, delegate }, done.undo)
+            let stdout = done.stdout;
+            (Reply { stdout, delegate, ..Reply::default() }, done.undo)
         }
         // Whatever of a GC fails, the rest is cleaned up.
         Err(error) if command == Command::Gc.as_str() => {

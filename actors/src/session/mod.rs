@@ -31,7 +31,7 @@ use quantum_config::cni::{self, Command};
 use quantum_config::sysctl::SysctlPatterns;
 use quantum_config::wire::{Reply, Request};
 use slog::{Logger, debug, warn};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use self::connection::Connection;
 pub(crate) use self::listener::Listener;
@@ -79,6 +79,9 @@ pub(crate) struct House {
     pub(crate) refusals: RefCell<Refusals>,
     /// The kernel's settings that networks may set in their containers.
     pub(crate) sysctls: SysctlPatterns,
+    /// Dropped with the last Session, which is how the life cycle knows.
+    #[expect(dead_code, reason = "dropping it is what it is for")]
+    pub(crate) last: oneshot::Sender<()>,
 }
 
 /// The actor.

@@ -45,6 +45,8 @@ pub enum Tag {
     Stdout = 33,
     /// Reply: the IPAM plugin that has its part in this call.
     Delegate = 34,
+    /// Reply: the daemon is stopping and has not begun with the call, one byte.
+    Stopping = 35,
     /// Control: what is asked, `status` for one.
     Question = 64,
     /// Control: what the question is about, in the form that the question has. Absent is empty.

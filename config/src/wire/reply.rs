@@ -15,18 +15,22 @@ pub struct Reply {
     /// The IPAM plugin that is to be run as well; empty if there is none. Who does not know of
     /// delegation and asked for an ADD finds an error in the other two.
     pub delegate: String,
+    /// The daemon is stopping and has not begun with the call: the next daemon can be sent it as it is.
+    pub stopping: bool,
 }
 
 impl Reply {
     /// The whole frame. An answer too long to be accepted is replaced by its failure: the sender
     /// waits and must hear something.
     pub fn encode(&self) -> Vec<u8> {
-        let body = Writer::default()
+        let mut body = Writer::default()
             .put(Tag::Exit, &[self.exit])
             .put_text(Tag::Stdout, &self.stdout)
-            .put_text(Tag::Delegate, &self.delegate)
-            .finish();
-        frame(Kind::Reply, 0, &body)
+            .put_text(Tag::Delegate, &self.delegate);
+        if self.stopping {
+            body = body.put(Tag::Stopping, &[1]);
+        }
+        frame(Kind::Reply, 0, &body.finish())
             .unwrap_or_else(|_| Header::new(Kind::Reply, 0, 0).encode().to_vec())
     }
 
@@ -45,17 +49,19 @@ impl Reply {
             other => return Err(WireError::UnknownKind(other as u8)),
         }
         let (mut exit, mut stdout, mut delegate) = (None, String::new(), String::new());
+        let mut stopping = false;
         read(body, |tag, value| {
             match tag {
                 t if t == Tag::Exit as u16 => exit = Some(byte(Tag::Exit, value)?),
                 t if t == Tag::Stdout as u16 => stdout = text(Tag::Stdout, value)?,
                 t if t == Tag::Delegate as u16 => delegate = text(Tag::Delegate, value)?,
+                t if t == Tag::Stopping as u16 => stopping = byte(Tag::Stopping, value)? != 0,
                 _ => {}
             }
             Ok(())
         })?;
         let exit = exit.ok_or(WireError::Field(Tag::Exit))?;
-        Ok(Self { exit, stdout, delegate })
+        Ok(Self { exit, stdout, delegate, stopping })
     }
 }
 
@@ -71,8 +77,11 @@ mod tests {
 
     #[test]
     fn a_reply_survives_the_wire() {
-        let reply = Reply { exit: 1, stdout: "{\"code\":7}".into(), delegate: "dhcp".into() };
-        assert_eq!(decode(&reply.encode()), Ok(reply));
+        for stopping in [false, true] {
+            let (stdout, delegate) = ("{\"code\":7}".into(), "dhcp".into());
+            let reply = Reply { exit: 1, stdout, delegate, stopping };
+            assert_eq!(decode(&reply.encode()), Ok(reply));
+        }
         assert_eq!(decode(&Reply::default().encode()), Ok(Reply::default()));
     }
 
