@@ -58,6 +58,7 @@ mod network_keys;
 mod network_orphans;
 mod network_overlap;
 mod network_ports;
+mod network_ports_held;
 mod network_ports_life;
 mod network_ports_loopback;
 mod network_ports_shared;

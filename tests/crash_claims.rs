@@ -30,7 +30,7 @@ fn chain(text: &str, ports: &[u16]) -> Chain {
 #[test]
 fn a_chained_portmap_that_is_refused_holds_no_port() {
     let world = world!();
-    let daemon = world.daemon();
+    let daemon = world.daemon_with(Options::default().args("--refuse-ports-in-use true"));
     let (one, two) = (world.container(), world.container());
     let published = |count| {
         let (_, metrics) = daemon.get("/metrics");

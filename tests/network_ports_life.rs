@@ -11,11 +11,11 @@ use crate::network_ports::{EACH, HOST6, OUTSIDE6, PUBLISHED, Server, addresses, 
 use crate::support::conf::{at, network, with};
 use crate::support::daemon::{Daemon, Options};
 use crate::support::eventually::eventually;
-use crate::support::inventory::{Inventory, nft_elements, veths};
+use crate::support::inventory::{Inventory, nft_elements};
 use crate::support::netns::Netns;
 use crate::support::plugin::Call;
 use crate::support::ports::{self, publishing, udp_client, udp_once};
-use crate::support::traffic::{Echo, PATIENCE, PORT, SILENCE};
+use crate::support::traffic::{PATIENCE, PORT, SILENCE};
 use crate::support::world::{HOST, OUTSIDE, World, names_in};
 
 const EXISTS: u64 = 101;
@@ -71,30 +71,6 @@ fn a_port_that_somebody_has_is_refused_before_anything_is_made() {
     let result = json!({ "ips": [{ "address": three.addresses("eth0", 4)[0] }] });
     let _server = Server::start(&three, &result);
     assert!(ports::tcp(&world.outside, HOST, PUBLISHED, PATIENCE));
-}
-
-#[test]
-fn a_port_that_a_process_of_the_host_has_is_refused() {
-    let world = with_ipv6(world!());
-    let _daemon = world.daemon();
-    let container = world.container();
-    let conf = dual("busy", 102);
-    for held in ["0.0.0.0", "::", HOST, "127.0.0.1", HOST6] {
-        let process = Echo::serve(&world.host, held);
-        for protocol in ["tcp", "udp"] {
-            let wanted = publishing(&conf, &[(protocol, PORT, PORT, "")]);
-            let said = world.call(Call::add("c1", &container).conf(&wanted)).failed_with(EXISTS);
-            let named = format!("{protocol}/{PORT}");
-            assert!(said.contains(&named) && said.contains("process of the host"), "{said}");
-        }
-        assert!(container.link("eth0").is_none() && veths(&world.host).is_empty());
-        drop(process);
-    }
-    let process = Echo::serve(&world.host, HOST);
-    let free = publishing(&conf, &[("tcp", PORT, PORT, HOST6), ("sctp", PORT, PORT, "")]);
-    world.call(Call::add("c1", &container).conf(&free)).succeeded();
-    assert!(ports::tcp(&world.outside, HOST, PORT, PATIENCE), "the process still serves");
-    assert!(!process.seen().is_empty());
 }
 
 #[test]

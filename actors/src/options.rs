@@ -69,6 +69,9 @@ pub(crate) struct Options {
     /// true or false: the host forwards between its other links, too, when we turn it on [default: false]
     #[structopt(long)]
     forward_between_links: Option<String>,
+    /// true or false: a port at which a process of the host listens is not published [default: false]
+    #[structopt(long)]
+    refuse_ports_in_use: Option<String>,
     /// Prints who asks whom, and exits
     #[structopt(long)]
     pub(crate) graph: bool,
@@ -110,6 +113,7 @@ impl Options {
             ("own_tables", &self.own_tables),
             ("container_connections", &self.container_connections),
             ("forward_between_links", &self.forward_between_links),
+            ("refuse_ports_in_use", &self.refuse_ports_in_use),
         ];
         for (key, value) in flags {
             if let Some(value) = value {

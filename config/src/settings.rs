@@ -69,6 +69,8 @@ pub struct CniServerConfig {
     pub container_connections: u32,
     /// A host whose forwarding we turn on forwards between its own links, too, which it did not before.
     pub forward_between_links: bool,
+    /// A port is not published at which a process of the host listens.
+    pub refuse_ports_in_use: bool,
 }
 
 impl Default for CniServerConfig {
@@ -93,6 +95,7 @@ impl Default for CniServerConfig {
             own_tables: true,
             container_connections: 0,
             forward_between_links: false,
+            refuse_ports_in_use: false,
         }
     }
 }
@@ -195,7 +198,7 @@ impl CniServerConfig {
             "cache_size" | "orphan_seconds" | "container_connections" => {
                 text.parse().map(Value::Integer).ok()
             }
-            "metrics_enabled" | "own_tables" | "forward_between_links" => {
+            "metrics_enabled" | "own_tables" | "forward_between_links" | "refuse_ports_in_use" => {
                 text.parse().map(Value::Boolean).ok()
             }
             "sysctl_allowlist" | "non_masquerade_cidrs" => {
@@ -247,6 +250,7 @@ impl CniServerConfig {
             "metrics_enabled" => self.metrics_enabled = boolean(value)?,
             "own_tables" => self.own_tables = boolean(value)?,
             "forward_between_links" => self.forward_between_links = boolean(value)?,
+            "refuse_ports_in_use" => self.refuse_ports_in_use = boolean(value)?,
             "container_connections" => {
                 let most = value.as_integer().and_then(|n| u32::try_from(n).ok());
                 self.container_connections = most.ok_or_else(|| {

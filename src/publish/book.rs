@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use quantum_config::cni::{PortMapping, Transport};
 use quantum_config::ids::AttachmentKey;
 
+use super::Process;
+
 /// Why a port cannot be published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PortError {
@@ -18,14 +20,20 @@ pub enum PortError {
         /// Who has it.
         holder: AttachmentKey,
     },
-    /// A process of the host has it.
+    /// A process of the host listens there, and that is to be refused.
     #[error(
-        "port {port} of the host is in use by a process of the host; stop that one ('ss -lnp' names it), or choose another port"
+        "port {port} of the host is in use by a process of the host ({}); stop that one, or choose another port", named(.process)
     )]
     Listening {
         /// Which port.
         port: PortMapping,
+        /// The process, if it is known.
+        process: Option<Process>,
     },
+}
+
+fn named(process: &Option<Process>) -> String {
+    process.as_ref().map_or_else(|| "'ss -lnp' names it".to_owned(), ToString::to_string)
 }
 
 /// Who has which port.

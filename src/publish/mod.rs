@@ -2,5 +2,7 @@
 //! from the records at every start, so it is in no file of its own.
 
 mod book;
+mod listener;
 
 pub use book::{Book, PortError};
+pub use listener::{Listener, Process, listed, listener};

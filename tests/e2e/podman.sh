@@ -52,6 +52,9 @@ story() {
     step "$network: a container reaches the published port" eventually 5 get_from two "http://$host:8080/" one
     step "$network: stop and start" podman restart -t 0 one
     step "$network: the port afterwards" eventually 5 get "http://$host:8080/" one
+    # conmon holds the port open meanwhile.
+    step "$network: its network is made anew" podman network reload one
+    step "$network: the port after that" eventually 5 get "http://$host:8080/" one
     step "$network: the port is refused to a second" fails run three --network "$network" -p 8080:80
     step "$network: it can be removed" remove three
     step "$network: the first still has it" get "http://$host:8080/" one

@@ -1,13 +1,12 @@
-//! Looking: at an attachment, at who is on its bridge, and at the ports of the host.
+//! Looking: at an attachment, and at who is on its bridge.
 
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{LinksSeen, expected_elements};
 use quantum_cni::kernel::route::Host;
-use quantum_cni::kernel::{KernelError, inspect, listening};
-use quantum_cni::publish::PortError;
+use quantum_cni::kernel::{KernelError, inspect};
 
 use super::Driver;
-use crate::messages::driver::{Destroyed, Inspect, Links, Ports, Seen, Vacant};
+use crate::messages::driver::{Destroyed, Inspect, Links, Ports, Seen};
 
 impl Handler<Inspect> for Driver {
     type Result = ResponseFuture<Result<Seen, KernelError>>;
@@ -70,14 +69,5 @@ impl Handler<Ports> for Driver {
         Box::pin(
             async move { Ok(lanes.inspect(move |host: &mut Host| host.ports(bridge)).await??) },
         )
-    }
-}
-
-impl Handler<Vacant> for Driver {
-    type Result = ResponseFuture<Result<Result<(), PortError>, KernelError>>;
-
-    fn handle(&mut self, Vacant(ports): Vacant, _: &mut Context<Self>) -> Self::Result {
-        let lanes = self.lanes.clone();
-        Box::pin(async move { lanes.inspect(move |_| listening::vacant(&ports)).await })
     }
 }

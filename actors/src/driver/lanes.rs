@@ -35,6 +35,8 @@ pub(crate) struct Lanes {
     forwarding: Rc<Lane<Forwarding>>,
     /// The host may forward between its own links, too.
     pub(super) forwards_between_links: bool,
+    /// A port at which a process of the host listens is not published.
+    pub(super) refuses_ports_in_use: bool,
     slow: Arbiter,
 }
 
@@ -67,6 +69,7 @@ impl Lanes {
             inspect: Rc::new(Lane::start("inspect", Host::open)?),
             forwarding: Rc::new(Lane::start("forwarding", open)?),
             forwards_between_links: settings.forward_between_links,
+            refuses_ports_in_use: settings.refuse_ports_in_use,
             slow: Arbiter::new(),
         })
     }

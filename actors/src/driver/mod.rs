@@ -8,7 +8,7 @@
 //! |                | and what the kernel remembers of their connections                |
 //! | `netfilter`    | elements of our nftables sets                                     |
 //! | `flows`        | has the kernel forget UDP flows to ports that were just published |
-//! | `inspect`      | looks, for CHECK and at start                                     |
+//! | `inspect`      | looks, for CHECK, at start and for ports that are to be published |
 //! | `forwarding`   | has the host forward while there is a gateway of ours             |
 //! | `slow`         | an arbiter of its own, for what is rare: bridges                  |
 //!
@@ -25,6 +25,7 @@ mod republish;
 mod revert;
 mod revise;
 mod sweep;
+mod vacant;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use quantum_cni::kernel::route::OwnedLink;
 use quantum_cni::policy::{Changes, LiveFlow, Rules};
 use quantum_cni::publish::PortError;
 use quantum_config::cni::{Definition, PortMapping};
-use quantum_config::ids::{IfName, LinkIndex, NetworkName};
+use quantum_config::ids::{AttachmentKey, IfName, LinkIndex, NetworkName};
 
 use super::manager::{Crowded, GatewayLost, Looked};
 use super::policy::Refused;
@@ -186,4 +186,12 @@ pub(crate) struct Flows;
 /// Sees that no process of the host has one of these ports.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Result<(), PortError>, KernelError>")]
-pub(crate) struct Vacant(pub(crate) Vec<PortMapping>);
+pub(crate) struct Vacant {
+    /// For whom.
+    pub(crate) owner: AttachmentKey,
+    pub(crate) ports: Vec<PortMapping>,
+    /// They are published at 127.0.0.0/8, too.
+    pub(crate) loopback: bool,
+    /// A process that listens there is a refusal, whatever the settings say.
+    pub(crate) strict: bool,
+}

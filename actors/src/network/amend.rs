@@ -15,7 +15,7 @@ use slog::Logger;
 use tokio::sync::oneshot;
 
 use super::expose::settle;
-use super::publish::obtain;
+use super::publish::{Host, obtain};
 use super::ticket::Ticket;
 use super::{Hands, Network};
 use crate::messages::cache::{Lookup, Remember};
@@ -73,7 +73,9 @@ async fn change(
     let record = revision.before.clone();
     if revision.after.ports != record.ports {
         let asked = std::mem::take(&mut amendment.ports);
-        amendment.ports = obtain(hands, &record.key, record.gateway, asked, log).await?;
+        let loopback = revision.after.posture.loopback;
+        let host = Host { is_gateway: record.gateway, loopback };
+        amendment.ports = obtain(hands, &record.key, host, asked, log).await?;
         revision = Revision::new(&record, &amendment).map_err(|e| errors::amend(&e))?;
         if revision.is_nothing() {
             return Ok(record.ports);

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::detach::{Stuck, take_down};
 use super::gate::Opened;
 use super::parked::Parked;
-use super::publish::obtain;
+use super::publish::{Host, obtain};
 use super::ticket::{Answer, Ticket};
 use super::{Hands, Network};
 use crate::messages::cache::{Abandon, Lookup, Remember};
@@ -101,8 +101,10 @@ async fn attach(hands: Rc<Hands>, open: Rc<Opened>, mut request: Attach, log: Lo
         return (Err(error), None);
     }
     let (key, publishes) = (target.key.clone(), !target.ports.is_empty());
-    let (is_gateway, ports) = (request.definition.gateway, target.ports.clone());
-    let (outcome, level) = match obtain(&hands, &key, is_gateway, ports, &log).await {
+    let Definition { gateway: is_gateway, posture, .. } = &*request.definition;
+    let host = Host { is_gateway: *is_gateway, loopback: posture.loopback };
+    let ports = target.ports.clone();
+    let (outcome, level) = match obtain(&hands, &key, host, ports, &log).await {
         Ok(ports) => {
             request.target.ports = ports;
             lease_and_apply(hands.clone(), open.clone(), request, log).await

@@ -11,7 +11,7 @@ use quantum_config::cni::{CniError, Code, PortMapping};
 use quantum_config::ids::AttachmentKey;
 use tokio::sync::oneshot;
 
-use super::publish::publish;
+use super::publish::{Asked, publish};
 use super::ticket::Ticket;
 use super::{Hands, Network};
 use crate::messages::cache::{Lookup, Remember};
@@ -63,7 +63,9 @@ async fn change(
 ) -> Result<Arc<Record>, CniError> {
     let new: Vec<PortMapping> =
         after.ports.iter().filter(|port| !before.ports.contains(port)).copied().collect();
-    let given = publish(hands, &after.key, &new).await?;
+    // dockerd holds no port of a network that is not its own, and says that one is in use, as of its own.
+    let wanted = Asked { ports: &new, loopback: after.posture.loopback, strict: true };
+    let given = publish(hands, &after.key, wanted).await?;
     after.ports.retain(|port| before.ports.contains(port) || given.contains(port));
     let after = Arc::new(after);
     let amend = Republish { before: before.clone(), after: after.clone() };

@@ -3,6 +3,7 @@
 //! attachment has them, and where none can is said in the log.
 
 use quantum_cni::errors;
+use quantum_cni::publish::listed;
 use quantum_config::cni::{CniError, PortMapping};
 use quantum_config::ids::AttachmentKey;
 use slog::{Logger, info, warn};
@@ -12,11 +13,30 @@ use crate::messages::ask;
 use crate::messages::driver::Vacant;
 use crate::messages::publisher::Publish;
 
+/// How the host is to the containers of a network.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Host {
+    /// It is their gateway.
+    pub(super) is_gateway: bool,
+    /// Their ports are published at 127.0.0.0/8, too.
+    pub(super) loopback: bool,
+}
+
+/// Ports that are to be published.
+#[derive(Debug)]
+pub(super) struct Asked<'p> {
+    pub(super) ports: &'p [PortMapping],
+    /// At 127.0.0.0/8, too.
+    pub(super) loopback: bool,
+    /// A process of the host that listens there is a refusal, whatever the settings say.
+    pub(super) strict: bool,
+}
+
 /// Takes ports for an attachment, and gives those that lead to it.
 pub(super) async fn obtain(
     hands: &Hands,
     key: &AttachmentKey,
-    is_gateway: bool,
+    Host { is_gateway, loopback }: Host,
     asked: Vec<PortMapping>,
     log: &Logger,
 ) -> Result<Vec<PortMapping>, CniError> {
@@ -24,10 +44,11 @@ pub(super) async fn obtain(
         warn!(log, "ports are not published: the host is no gateway of this network; set isGateway, or \
             leave out the ports if another network of the container has them";
             "container_id" => key.container.as_str(), "interface" => key.ifname.as_str(),
-            "ports" => listed(asked.iter()));
+            "ports" => listed(&asked));
         return Ok(Vec::new());
     }
-    let has = publish(hands, key, &asked).await?;
+    let wanted = Asked { ports: &asked, loopback, strict: false };
+    let has = publish(hands, key, wanted).await?;
     if has.len() < asked.len() {
         info!(log, "another interface of the container has its ports already";
             "container_id" => key.container.as_str(), "interface" => key.ifname.as_str(),
@@ -41,17 +62,14 @@ pub(super) async fn obtain(
 pub(super) async fn publish(
     hands: &Hands,
     key: &AttachmentKey,
-    ports: &[PortMapping],
+    Asked { ports, loopback, strict }: Asked<'_>,
 ) -> Result<Vec<PortMapping>, CniError> {
     if ports.is_empty() {
         return Ok(Vec::new());
     }
     let publish = Publish { owner: key.clone(), ports: ports.to_vec() };
     let has = ask(&hands.publish, publish).await?.map_err(|e| errors::port(&e))?;
-    let vacant = ask(&hands.vacant, Vacant(has.clone())).await?.map_err(errors::kernel)?;
+    let vacant = Vacant { owner: key.clone(), ports: has.clone(), loopback, strict };
+    let vacant = ask(&hands.vacant, vacant).await?.map_err(errors::kernel)?;
     vacant.map(|()| has).map_err(|e| errors::port(&e))
-}
-
-fn listed<'p>(ports: impl Iterator<Item = &'p PortMapping>) -> String {
-    ports.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
