@@ -33,6 +33,7 @@ mod docker_samples;
 mod dropin_chain;
 mod dropin_host_local;
 mod dropin_install;
+mod dropin_install_shared;
 mod ipam_delegated;
 mod ipam_delegated_verbs;
 mod ipam_pools;

@@ -19,28 +19,28 @@ use crate::support::world::{HOST, names_in};
 const NAMES: [&str; 8] =
     ["bandwidth", "bridge", "firewall", "host-local", "loopback", "portmap", "ptp", "tuning"];
 
-struct Host {
+pub(crate) struct Host {
     dir: TempDir,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a folder") }
     }
 
-    fn bin(&self) -> std::path::PathBuf {
+    pub(crate) fn bin(&self) -> std::path::PathBuf {
         self.dir.path().join("opt/bin")
     }
 
-    fn conf(&self) -> std::path::PathBuf {
+    pub(crate) fn conf(&self) -> std::path::PathBuf {
         self.dir.path().join("etc/net.d")
     }
 
-    fn conflist(&self) -> std::path::PathBuf {
+    pub(crate) fn conflist(&self) -> std::path::PathBuf {
         self.conf().join("10-quantum.conflist")
     }
 
-    fn run(&self, verb: &str, more: &[&str]) -> Output {
+    pub(crate) fn run(&self, verb: &str, more: &[&str]) -> Output {
         let mut command = Command::new(binaries::quantumctl());
         command.arg(verb).arg("--bin-dir").arg(self.bin()).arg("--conf-dir").arg(self.conf());
         // Nobody is there, whatever runs on this machine.
@@ -48,7 +48,7 @@ impl Host {
         command.args(more).output().expect("quantumctl")
     }
 
-    fn install(&self, more: &[&str]) -> Output {
+    pub(crate) fn install(&self, more: &[&str]) -> Output {
         let plugin = binaries::plugin();
         let plugin = ["--plugin", plugin.to_str().expect("UTF-8")];
         self.run("install", &[&plugin[..], more].concat())
@@ -56,19 +56,19 @@ impl Host {
 }
 
 #[track_caller]
-fn well(output: &Output) -> String {
+pub(crate) fn well(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
 #[track_caller]
-fn refused(output: &Output) -> String {
+pub(crate) fn refused(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
 /// Which file it is, and when it was changed.
-fn identity(path: &Path) -> (u64, i64, i64) {
+pub(crate) fn identity(path: &Path) -> (u64, i64, i64) {
     let found = path.symlink_metadata().expect("a file");
     (found.ino(), found.mtime(), found.mtime_nsec())
 }

@@ -7,21 +7,25 @@
 //! uninstall   conflist ─► links ─► plugin      (and a plugin that is still named keeps its place)
 //! ```
 //!
-//! What is not ours is neither replaced nor removed unless that is asked for; what is there already as
-//! it should be is left alone, so that no runtime is told of a change that is none.
+//! What is not ours is neither replaced nor removed unless that is asked for, and it is known by its content:
+//! others add to a conflist of ours ([`conflist`]), and another program may have a file of a name of ours. What
+//! is there already as it should be is left alone, so that no runtime is told of a change that is none.
 
 use std::fmt::Write;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use quantum_config::cni::{Call, DROP_INS};
+use quantum_config::wire::SOCKET_VARIABLE;
 use serde_json::{Value, json};
 use structopt::StructOpt;
 use thiserror::Error;
 
 use crate::ask::ask;
+use crate::conflist::{self, TYPE, There};
 use crate::put::{self, PutError};
 
 /// The name of our plugin.
@@ -29,8 +33,8 @@ const PLUGIN: &str = "quantum-cni";
 /// The versions that a conflist offers. A runtime that knows the list takes the last one that it speaks,
 /// any other one takes `cniVersion`.
 const LISTED: &[&str] = &["0.4.0", "1.0.0", "1.1.0"];
-/// A conflist of ours has this entry, so that it is known again.
-const TYPE: &str = PLUGIN;
+/// How a program begins (elf(5)).
+const ELF: &[u8] = b"\x7fELF";
 
 /// The subnet, unless said otherwise. It is no default of the flag's, with which one that was given without
 /// a value, as of a variable that is not set, would be taken for one that was not given.
@@ -148,36 +152,46 @@ pub(crate) enum InstallError {
 /// Puts everything in its place.
 pub(crate) fn install(options: &Install) -> Result<(String, ExitCode), InstallError> {
     let places = &options.places;
+    let plugin = places.plugin();
     let source = source(options.plugin.as_deref())?;
     let content = put::read(&source)?;
-    let conflist = if options.no_conf { None } else { Some(conflist(options)?) };
+    let mut conflist = if options.no_conf { None } else { Some(list(options)?) };
     let links: Vec<PathBuf> = match options.drop_in {
         true => DROP_INS.iter().map(|(name, _)| places.bin_dir.join(name)).collect(),
         false => Vec::new(),
     };
     // All is looked at before anything is changed.
     if !options.force {
-        let foreign = links.iter().find_map(|link| is_foreign_link(link).map(|why| (link, why)));
+        let mut programs = links.iter().chain([&plugin]);
+        let foreign = programs.find_map(|path| is_foreign(path).map(|why| (path, why)));
         if let Some((path, why)) = foreign {
             return Err(InstallError::Foreign { path: path.clone(), why });
         }
+    }
+    let mut changes = Vec::new();
+    if let Some(new) = &mut conflist {
         let path = places.conflist();
-        if conflist.is_some() && path.exists() && !is_our_conflist(&path) {
-            let why = format!("no plugin of it is {TYPE}");
-            return Err(InstallError::Foreign { path, why });
+        match there(&path) {
+            None => {}
+            Some(There::Ours(list)) => (*new, changes) = conflist::updated(&list, new),
+            Some(There::Foreign(_)) if options.force => {}
+            Some(There::Foreign(why)) => return Err(InstallError::Foreign { path, why }),
         }
     }
     let mut told = String::new();
     put::folder(&places.bin_dir)?;
-    let changed = put::file(&places.plugin(), &content, 0o755)?;
-    tell(&mut told, &places.plugin(), changed);
+    let changed = put::file(&plugin, &content, 0o755)?;
+    tell(&mut told, &plugin, changed);
     for link in &links {
         tell(&mut told, link, put::link(link, Path::new(PLUGIN))?);
     }
-    if let Some(text) = conflist {
+    if let Some(list) = conflist {
         put::folder(&places.conf_dir)?;
-        let changed = put::file(&places.conflist(), text.as_bytes(), 0o644)?;
+        let changed = write(&places.conflist(), &list)?;
         tell(&mut told, &places.conflist(), changed);
+        if !changes.is_empty() {
+            let _ = writeln!(told, "changed in it: {}", changes.join(", "));
+        }
     }
     Ok((told, ExitCode::SUCCESS))
 }
@@ -187,12 +201,19 @@ pub(crate) fn uninstall(options: &Uninstall) -> Result<(String, ExitCode), Insta
     let places = &options.places;
     let mut told = String::new();
     let conflist = places.conflist();
-    if is_our_conflist(&conflist) {
-        put::remove(&conflist)?;
-        let _ = writeln!(told, "removed    {}", conflist.display());
+    if let Some(There::Ours(list)) = there(&conflist) {
+        if let Some((left, types)) = conflist::without_ours(&list) {
+            write(&conflist, &left)?;
+            let path = conflist.display();
+            let _ = writeln!(told, "changed    {path}: {} stays in it", types.join(", "));
+        } else {
+            put::remove(&conflist)?;
+            let _ = writeln!(told, "removed    {}", conflist.display());
+        }
     }
+    let is_there = |path: &PathBuf| path.symlink_metadata().is_ok() && is_foreign(path).is_none();
     let links = DROP_INS.iter().map(|(name, _)| places.bin_dir.join(name));
-    let links: Vec<PathBuf> = links.filter(|link| is_our_link(link)).collect();
+    let links: Vec<PathBuf> = links.filter(is_there).collect();
     if !options.force {
         let names: Vec<String> = links.iter().chain([&places.plugin()]).map(|p| name(p)).collect();
         let attached = attachments();
@@ -204,11 +225,10 @@ pub(crate) fn uninstall(options: &Uninstall) -> Result<(String, ExitCode), Insta
             return Err(InstallError::Named { plugin, conflist: other });
         }
     }
-    for path in links.into_iter().chain([places.plugin()]) {
-        if path.symlink_metadata().is_ok() {
-            put::remove(&path)?;
-            let _ = writeln!(told, "removed    {}", path.display());
-        }
+    // The links first: they would be foreign without the plugin.
+    for path in links.into_iter().chain(Some(places.plugin()).filter(is_there)) {
+        put::remove(&path)?;
+        let _ = writeln!(told, "removed    {}", path.display());
     }
     if told.is_empty() {
         told.push_str("nothing of ours is there");
@@ -246,7 +266,7 @@ fn no_plugin(path: &Path) -> InstallError {
 }
 
 /// The conflist: what every client reads that was tried, old and new ones.
-fn conflist(options: &Install) -> Result<String, InstallError> {
+fn list(options: &Install) -> Result<Value, InstallError> {
     let mut subnets: Vec<&str> = options.subnets.iter().flat_map(|some| some.split(',')).collect();
     if subnets.is_empty() {
         subnets.push(SUBNET);
@@ -286,41 +306,62 @@ fn conflist(options: &Install) -> Result<String, InstallError> {
     Call::parse(alone.to_string().as_bytes())
         .and_then(|call| call.definition())
         .map_err(|e| InstallError::Network(e.to_string()))?;
-    let list = json!({
+    Ok(json!({
         "cniVersion": options.cni_version,
         "cniVersions": LISTED,
         "name": options.places.name,
         "plugins": [plugin]
-    });
-    Ok(format!("{list:#}\n"))
+    }))
 }
 
-/// A link to our plugin.
-fn is_our_link(path: &Path) -> bool {
-    fs::read_link(path).is_ok_and(|to| name(&to) == PLUGIN)
-}
-
-/// Why what is at the place of a link is not ours; nothing if it is, or there is nothing.
-fn is_foreign_link(path: &Path) -> Option<String> {
+/// What is at the place of the conflist, if anything is.
+fn there(path: &Path) -> Option<There> {
     match path.symlink_metadata() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        _ if is_our_link(path) => None,
-        Ok(found) if found.is_symlink() => Some("a link to something else".to_owned()),
-        Ok(_) => Some("no link to quantum-cni".to_owned()),
+        _ => Some(match put::read(path) {
+            Ok(text) => conflist::read(&text),
+            Err(error) => There::Foreign(error.to_string()),
+        }),
+    }
+}
+
+/// Writes the conflist, unless it says that already. What it is a link to is what is written, with the mode
+/// that it has.
+fn write(path: &Path, list: &Value) -> Result<bool, InstallError> {
+    let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mode = place.metadata().map_or(0o644, |found| found.permissions().mode() & 0o7777);
+    let says_it =
+        |text: Vec<u8>| serde_json::from_slice(&text).is_ok_and(|there: Value| there == *list);
+    if fs::read(&place).is_ok_and(says_it) {
+        return Ok(false);
+    }
+    Ok(put::file(&place, format!("{list:#}\n").as_bytes(), mode)?)
+}
+
+/// Why what is at the place of a program is not ours; nothing if it is, or there is nothing. What is in it
+/// counts, and of a link what it leads to; one that leads to the place of our plugin is ours without it, too.
+fn is_foreign(path: &Path) -> Option<String> {
+    let found = match path.symlink_metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
+        found => found.ok(),
+    };
+    let is_link = found.is_some_and(|found| found.is_symlink());
+    match fs::read(path) {
+        Ok(content) if is_our_plugin(&content) => None,
+        Ok(_) if is_link => Some("a link to another program".to_owned()),
+        Ok(_) => Some("another program".to_owned()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let leads_to = fs::read_link(path).unwrap_or_default();
+            (leads_to != Path::new(PLUGIN)).then(|| format!("a link to {}", leads_to.display()))
+        }
         Err(e) => Some(e.to_string()),
     }
 }
 
-fn is_our_conflist(path: &Path) -> bool {
-    types_in(path).iter().any(|found| found == TYPE)
-}
-
-/// The plugins that a file names.
-fn types_in(path: &Path) -> Vec<String> {
-    let text = fs::read(path).unwrap_or_default();
-    let list: Value = serde_json::from_slice(&text).unwrap_or_default();
-    let plugins = list["plugins"].as_array().cloned().unwrap_or_else(|| vec![list.clone()]);
-    plugins.iter().filter_map(|p| p["type"].as_str().map(str::to_owned)).collect()
+/// A program that knows our daemon's socket by the name of its variable, as our plugin of any release does.
+fn is_our_plugin(content: &[u8]) -> bool {
+    let mark = SOCKET_VARIABLE.as_bytes();
+    content.starts_with(ELF) && content.windows(mark.len()).any(|bytes| bytes == mark)
 }
 
 /// A file by which a runtime would call one of these plugins.
@@ -332,7 +373,10 @@ fn who_names(conf_dir: &Path, names: &[String]) -> Option<PathBuf> {
         let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default();
         matches!(extension, "conf" | "conflist" | "json")
     };
-    files.into_iter().filter(is_conf).find(|file| types_in(file).iter().any(|t| names.contains(t)))
+    files.into_iter().filter(is_conf).find(|file| {
+        let types = fs::read(file).map(|text| conflist::types(&text)).unwrap_or_default();
+        types.iter().any(|found| names.contains(found))
+    })
 }
 
 fn name(path: &Path) -> String {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod conflist;
 mod install;
 mod policy;
 mod put;
