@@ -139,7 +139,7 @@ $(NOOP): loadtest/noop/main.rs
 put = install -D -m $(1) $(2) $(DESTDIR)/$(3).new && mv -f $(DESTDIR)/$(3).new $(DESTDIR)/$(3)
 
 SHARE   := usr/local/share/quantum-cni
-UNIT    := usr/local/lib/systemd/system/quantum-cnid.service
+UNITS   := usr/local/lib/systemd/system
 SAMPLES := $(patsubst config/samples/%,%,$(shell find config/samples -type f))
 
 define newline
@@ -151,12 +151,14 @@ install: release ## Installs everything below DESTDIR= (default: the machine)
 	$(call put,755,$(PLUGIN),opt/cni/bin/quantum-cni)
 	$(call put,755,$(RELEASE)/quantum-cnid,usr/local/sbin/quantum-cnid)
 	$(call put,755,$(RELEASE)/quantumctl,usr/local/bin/quantumctl)
-	$(call put,644,dist/quantum-cnid.service,$(UNIT))
+	$(call put,644,dist/quantum-cnid.socket,$(UNITS)/quantum-cnid.socket)
+	$(call put,644,dist/quantum-cnid.service,$(UNITS)/quantum-cnid.service)
 	$(foreach file,$(SAMPLES),$(call put,644,config/samples/$(file),$(SHARE)/$(file))$(newline)	)
 
 uninstall: ## Removes what install installed; settings and state stay
 	rm -f $(DESTDIR)/opt/cni/bin/quantum-cni $(DESTDIR)/usr/local/sbin/quantum-cnid \
-		$(DESTDIR)/usr/local/bin/quantumctl $(DESTDIR)/$(UNIT)
+		$(DESTDIR)/usr/local/bin/quantumctl \
+		$(DESTDIR)/$(UNITS)/quantum-cnid.socket $(DESTDIR)/$(UNITS)/quantum-cnid.service
 	rm -rf $(DESTDIR)/$(SHARE)
 
 clean: ## Removes everything that was built

@@ -26,6 +26,7 @@ mod daemon_peers;
 mod daemon_privileges;
 mod daemon_settings;
 mod daemon_status;
+mod daemon_supervised;
 mod daemon_user;
 mod docker_containers;
 mod docker_networks;

@@ -11,7 +11,9 @@ use quantum_config::wire::{self, HEADER, Header, Request};
 use serde_json::{Value, json};
 
 use crate::support::conf::{at, example, network, with};
+use crate::support::daemon::Daemon;
 use crate::support::inventory::veths;
+use crate::support::kept::Kept;
 use crate::support::plugin::{Call, Outcome};
 use crate::support::world::World;
 
@@ -127,10 +129,10 @@ fn a_daemon_is_told_less_time_than_there_is_so_that_its_answer_arrives() {
 
 /// Replaces the daemon `times` while others attach and detach; gives how many calls there were, and what
 /// those said that failed.
-fn replace(world: &World, times: usize) -> (usize, Vec<Outcome>) {
+fn replace(world: &World, times: usize, start: impl Fn() -> Daemon) -> (usize, Vec<Outcome>) {
     let conf = network("gap", "gap0", "10.91.0.0/24");
     let (is_over, calls) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let mut daemon = world.daemon();
+    let mut daemon = start();
     std::thread::scope(|scope| {
         let each = (0..6).map(|worker| {
             let (conf, is_over, calls) = (&conf, &is_over, &calls);
@@ -162,7 +164,7 @@ fn replace(world: &World, times: usize) -> (usize, Vec<Outcome>) {
             });
             daemon.signal(Signal::SIGTERM);
             assert!(daemon.wait().success(), "an orderly end");
-            daemon = world.daemon();
+            daemon = start();
         }
         is_over.store(true, Ordering::Relaxed);
         let failed = workers.into_iter().flat_map(|worker| worker.join().expect("a worker"));
@@ -180,6 +182,14 @@ fn replace(world: &World, times: usize) -> (usize, Vec<Outcome>) {
 #[test]
 fn nobody_fails_while_daemons_replace_each_other() {
     let world = world!();
-    let (calls, failed) = replace(&world, 5);
+    let (calls, failed) = replace(&world, 5, || world.daemon());
+    assert!(failed.is_empty(), "{} of {calls} failed: {:?}", failed.len(), failed.first());
+}
+
+#[test]
+fn nobody_fails_while_daemons_replace_each_other_at_a_socket_that_is_kept() {
+    let world = world!();
+    let kept = Kept::at(&world.paths().socket);
+    let (calls, failed) = replace(&world, 5, || kept.daemon(&world));
     assert!(failed.is_empty(), "{} of {calls} failed: {:?}", failed.len(), failed.first());
 }

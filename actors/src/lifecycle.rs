@@ -5,7 +5,7 @@
 //!                   ──► config_dir ──► what the kernel has against what the store knows: sweep
 //!                   ──► DEL, CHECK and GC are served ──► spool ──► networks in use ──► ADD is served
 //!   …
-//!   SIGTERM ──► socket closed ──► who is inside finishes ──► store on disk ──► lanes ──► gone
+//!   SIGTERM ──► socket closed, or left to who made it ──► who is inside finishes ──► store on disk ──► lanes ──► gone
 //! ```
 //!
 //! Links and rules stay as they are when the daemon stops: containers do not notice.
@@ -22,7 +22,7 @@ use quantum_cni::errors;
 use quantum_cni::kernel::lane::Lane;
 use quantum_cni::kernel::lock::HostLock;
 use quantum_cni::kernel::netns::Netns;
-use quantum_cni::kernel::{clock, memory, needs, peer};
+use quantum_cni::kernel::{clock, memory, needs};
 use quantum_cni::store::{ForwardingFile, Ledger, Opening, Shelf, Store, Stored, net_d};
 use quantum_config::cni::Definition;
 use quantum_config::ids::IfName;
@@ -45,7 +45,8 @@ use crate::messages::publisher::Publish;
 use crate::messages::{Drain, ask};
 use crate::meters::Meters;
 use crate::policy_dir::PolicyDir;
-use crate::session::{House, Listener, Memory, Readers};
+use crate::session::{self, House, Listener, Memory, Readers};
+use crate::supervisor;
 use crate::wiring::{self, DockerParts, Graph, Parts};
 
 /// How long each rank has to finish when the daemon stops.
@@ -59,7 +60,7 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 /// Runs the daemon until it is told to stop.
 pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Failure> {
     let mut signals = Signals::take()?;
-    let reader_group = settings.reader_group.as_deref().map(readers).transpose()?;
+    let reader_group = settings.reader_group.as_deref().map(session::readers).transpose()?;
     folders::prepare(&settings, &log)?;
     let host_lock = HostLock::take()?;
     if let Some(file) = host_lock.file() {
@@ -139,6 +140,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         sysctls: settings.sysctl_allowlist.clone(),
         last,
     });
+    supervisor::attend(house.board.clone(), graph.health.clone(), log.clone());
     let (stop_listening, stopped) = oneshot::channel();
     let listening = actix_rt::spawn(listener.run(house, stopped));
     let docker_listening = docker_door.zip(graph.docker.clone()).map(|(door, docker)| {
@@ -168,16 +170,6 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     drain(&graph, &log).await;
     let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
     Ok(())
-}
-
-/// The number of `reader_group`. A daemon that did without it would leave its members wondering.
-fn readers(named: &str) -> Result<u32, Failure> {
-    let found =
-        peer::group(named).map_err(|e| format!("reader_group: looking up {named:?}: {e}"))?;
-    found.ok_or_else(|| {
-        format!("reader_group: there is no group {named:?} on this host: make it, or leave reader_group out")
-            .into()
-    })
 }
 
 /// What was kept of Docker. What cannot be read is no reason not to serve the others.

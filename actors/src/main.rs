@@ -25,6 +25,7 @@ mod pool;
 mod publisher;
 mod ranks;
 mod session;
+mod supervisor;
 mod wiring;
 
 use std::io::Write;

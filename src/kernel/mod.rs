@@ -1,6 +1,7 @@
 //! The kernel's door: the only module that talks to it, and the only one that may hold `unsafe`.
 #![allow(unsafe_code)] // each use says why
 
+pub mod activation;
 pub mod clock;
 pub mod closing;
 pub mod conntrack;
@@ -24,6 +25,7 @@ pub mod peer;
 pub mod renames;
 pub mod route;
 pub mod socket_file;
+pub mod supervisor;
 pub mod sysctl;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -59,7 +59,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Makes the socket a group's, and then lets its members connect. A link is not followed: what is changed is
 /// what was opened, and that is a socket.
-fn give_to(path: &Path, group: u32) -> io::Result<()> {
+pub(super) fn give_to(path: &Path, group: u32) -> io::Result<()> {
     let flags = (OFlag::O_PATH | OFlag::O_NOFOLLOW).bits();
     let file = OwnedFd::from(File::options().read(true).custom_flags(flags).open(path)?);
     if !File::from(file.try_clone()?).metadata()?.file_type().is_socket() {

@@ -13,6 +13,7 @@ pub(crate) mod frames;
 pub(crate) mod grid;
 pub(crate) mod inventory;
 pub(crate) mod ipam;
+pub(crate) mod kept;
 pub(crate) mod knock;
 pub(crate) mod lines;
 pub(crate) mod lingering;

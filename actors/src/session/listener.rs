@@ -1,4 +1,4 @@
-//! The socket: made so that nobody unauthorised can ever connect, and accepted from only while there
+//! The socket: handed over by a supervisor that keeps it when the daemon stops, or made so that nobody unauthorised can ever connect, and accepted from only while there
 //! are places, so that a burst of root's waits in the kernel instead of in our memory. Other users have
 //! shares of their own, and who has used its share up is refused, so that no user waits for another.
 
@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::Actor;
-use quantum_cni::kernel::{closing, peer, socket_file};
+use quantum_cni::kernel::{activation, closing, peer, socket_file};
 use quantum_config::cni::{CniError, Code};
 use slog::{Logger, debug, warn};
 use tokio::net::{UnixListener, UnixStream};
@@ -27,26 +27,43 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixListener,
-    path: PathBuf,
+    /// Where it is, if it is ours.
+    own: Option<PathBuf>,
+}
+
+/// The number of `reader_group`. A daemon that did without it would leave its members wondering.
+pub(crate) fn readers(named: &str) -> Result<u32, Failure> {
+    let found =
+        peer::group(named).map_err(|e| format!("reader_group: looking up {named:?}: {e}"))?;
+    found.ok_or_else(|| {
+        format!("reader_group: there is no group {named:?} on this host: make it, or leave reader_group out")
+            .into()
+    })
 }
 
 impl Listener {
-    /// Makes the socket: root's alone, or also the group's if there is one. The caller holds the lock of the
-    /// network namespace, so a socket that is there already is nobody's.
+    /// The socket: root's alone, or also the group's if there is one. One that was not handed over is made.
+    /// The caller holds the lock of the network namespace, so a socket that is there already is nobody's.
     pub(crate) fn bind(path: &Path, readers: Option<u32>) -> Result<Self, Failure> {
-        let socket = socket_file::listen(path, readers)?;
+        let (socket, own) = match activation::take(path, readers)? {
+            Some(kept) => (kept, None),
+            None => (socket_file::listen(path, readers)?, Some(path.to_owned())),
+        };
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: UnixListener::from_std(socket)?, path: path.to_owned() })
+        Ok(Self { socket: UnixListener::from_std(socket)?, own })
     }
 
-    /// Accepts connections until `stop` is told.
+    /// Accepts connections until `stop` is told. Those that were not accepted wait for the next daemon, or are
+    /// told by the kernel that nobody has read what they sent.
     pub(crate) async fn run(self, house: Rc<House>, stop: tokio::sync::oneshot::Receiver<()>) {
         let log = house.log.clone();
         tokio::select! {
             () = accept(&self.socket, house, &log) => {}
             _ = stop => {}
         }
-        let _ = fs::remove_file(&self.path);
+        if let Some(own) = &self.own {
+            let _ = fs::remove_file(own);
+        }
     }
 }
 

@@ -34,7 +34,7 @@ use slog::{Logger, debug, warn};
 use tokio::sync::{oneshot, watch};
 
 use self::connection::Connection;
-pub(crate) use self::listener::Listener;
+pub(crate) use self::listener::{Listener, readers};
 pub(crate) use self::memory::Memory;
 use self::read::ReadError;
 use self::shares::Shares;
