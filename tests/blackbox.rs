@@ -64,6 +64,7 @@ mod network_ports_held;
 mod network_ports_life;
 mod network_ports_loopback;
 mod network_ports_shared;
+mod network_reclaimed;
 mod network_repair;
 mod network_routed;
 mod network_routes;

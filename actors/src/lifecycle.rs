@@ -125,6 +125,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     let (last, answered) = oneshot::channel();
     let house = Rc::new(House {
         admit: graph.admit.clone(),
+        reclaim: graph.reclaim.clone(),
         find: graph.find.clone(),
         held: graph.held.clone(),
         loopback: graph.loopback.clone(),

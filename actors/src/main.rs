@@ -24,6 +24,7 @@ mod policy_dir;
 mod pool;
 mod publisher;
 mod ranks;
+mod reclaim;
 mod session;
 mod supervisor;
 mod wiring;

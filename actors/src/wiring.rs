@@ -29,7 +29,7 @@ use crate::manager::{Folders, Manager, OrphanWatch};
 use crate::messages::cache::{All, Defined, Find, Held, Rebuild};
 use crate::messages::docker::Serve;
 use crate::messages::driver::{Inform, Loopback, Scan, Sweep};
-use crate::messages::manager::{Admit, Open, Reload, Replay, Warm};
+use crate::messages::manager::{Admit, Open, Reclaim, Reload, Replay, Warm};
 use crate::messages::metrics::{Health, Render};
 use crate::messages::policy::{Answer, Begin, Reread};
 use crate::messages::publisher::Publish;
@@ -73,6 +73,7 @@ pub(crate) struct DockerParts {
 #[derive(Debug, Clone)]
 pub(crate) struct Graph {
     pub(crate) admit: Recipient<Admit>,
+    pub(crate) reclaim: Recipient<Reclaim>,
     pub(crate) find: Recipient<Find>,
     pub(crate) reload: Recipient<Reload>,
     pub(crate) replay: Recipient<Replay>,
@@ -180,6 +181,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
     let docker = docker.map(|DockerParts { book, ledger, host }| {
         let hands = docker::Hands {
             admit: manager.clone().recipient(),
+            reclaim: manager.clone().recipient(),
             retire: manager.clone().recipient(),
             lookup: cache.clone().recipient(),
             list: cache.clone().recipient(),
@@ -199,6 +201,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
 
     Graph {
         admit: manager.clone().recipient(),
+        reclaim: manager.clone().recipient(),
         find: cache.clone().recipient(),
         reload: manager.clone().recipient(),
         replay: manager.clone().recipient(),

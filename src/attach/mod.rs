@@ -27,6 +27,7 @@
 //! | `handed`  | will nobody ever come for what was handed over?                      |
 //! | `forwarding` | does the host forward because of us, and when need it not?      |
 //! | `orphaned`| whose link is gone for so long that its DEL will not come?           |
+//! | `reclaim` | what may an ADD take from those whose link is destroyed?          |
 //! | `recover` | what can be known of an attachment whose record was lost?            |
 
 mod amend;
@@ -49,6 +50,7 @@ pub mod orphaned;
 mod overlap;
 mod plan;
 mod ports;
+mod reclaim;
 mod record;
 mod recover;
 mod repeat;
@@ -79,6 +81,7 @@ pub use orphaned::LinksSeen;
 pub use overlap::{HostAddress, HostNetworks, HostRoute, OnLink, Overlap, Overlapped, overlaps};
 pub use plan::{BridgeEnd, GatewayEnd, InsidePlan, LinkPlan, Plan, Target};
 pub use ports::{BridgeFull, PORTS_MAX, Ports};
+pub use reclaim::{Claimed, Refusal, reclaimable};
 pub use record::{Assigned, NetnsId, Record};
 pub use recover::recover;
 pub use repeat::{Repeat, repeat};

@@ -17,6 +17,7 @@ use super::{Desk, Done, Refused, abandoned, ipam, nothing};
 use crate::messages::ask;
 use crate::messages::cache::Lookup;
 use crate::messages::network::{Attach, Detach, Expose, Only, Unreserve};
+use crate::reclaim::insist;
 
 /// An ADD. What there is already is told again.
 pub(super) async fn create(desk: &Desk, body: &[u8]) -> Done {
@@ -95,7 +96,7 @@ async fn attach(desk: &Desk, request: &CreateEndpoint) -> Result<Record, CniErro
     }
     let netns = desk.host.clone();
     let attach = Attach { target, netns, definition: changed, wanted: meant.wanted, caller };
-    match ask(&mailbox.attach, attach).await? {
+    match insist(&desk.hands.reclaim, &mailbox.attach, attach).await {
         Ok(_) => {}
         // Asked twice, because an answer was lost.
         Err(error) if error.code == Code::Exists => {
@@ -239,5 +240,5 @@ async fn expose(
     let Some(mailbox) = &admitted.network else {
         return if ports.is_empty() { Ok(()) } else { Err(gone(key)) };
     };
-    ask(&mailbox.expose, Expose { key: key.clone(), ports }).await?
+    insist(&desk.hands.reclaim, &mailbox.expose, Expose { key: key.clone(), ports }).await
 }

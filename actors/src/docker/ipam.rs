@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use actix::Recipient;
 use ipnetwork::IpNetwork;
 use quantum_cni::attach::{Assigned, Class, naming};
 use quantum_cni::docker::Asked;
@@ -14,8 +15,9 @@ use serde_json::{Value, json};
 
 use super::{Desk, Done, Refused, nothing};
 use crate::messages::ask;
-use crate::messages::manager::Admitted;
+use crate::messages::manager::{Admitted, Reclaim};
 use crate::messages::network::{Open, Reserve, Unreserve};
+use crate::reclaim::insist;
 
 /// How the names of pools begin that are those of a network of `config_dir`.
 const JOINED: &str = "network/";
@@ -123,6 +125,7 @@ pub(super) fn keeper(network: &NetworkName, address: &str) -> Result<AttachmentK
 
 /// A network of `config_dir`, and its range of one family.
 struct Joined {
+    reclaim: Recipient<Reclaim>,
     admitted: Admitted,
     definition: Arc<Definition>,
     range: Range,
@@ -141,7 +144,7 @@ impl Joined {
             let family = if v6 { "IPv6" } else { "IPv4" };
             return Err(Refused::Because(format!("network {name} has no pool of {family}")));
         };
-        Ok(Self { admitted, definition, range })
+        Ok(Self { reclaim: desk.hands.reclaim.clone(), admitted, definition, range })
     }
 
     /// Keeps an address of the pool; that of the gateway is nobody's to take.
@@ -204,7 +207,7 @@ impl Joined {
         let Some(mailbox) = &self.admitted.network else { return Ok(Vec::new()) };
         let wanted = Wanted::Leased { requested, reserved: Vec::new() };
         let reserve = Reserve { owner, definition: self.definition.clone(), wanted };
-        match ask(&mailbox.reserve, reserve).await? {
+        match insist(&self.reclaim, &mailbox.reserve, reserve).await {
             // Kept already: asked twice.
             Err(error) if error.code == Code::Exists => Ok(Vec::new()),
             kept => Ok(kept?),

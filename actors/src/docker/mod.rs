@@ -43,7 +43,7 @@ use crate::lanes::on_lane;
 use crate::messages::ask;
 use crate::messages::cache::{All, List, Lookup};
 use crate::messages::docker::{Answer, Serve};
-use crate::messages::manager::{Admit, Admitted, Retire};
+use crate::messages::manager::{Admit, Admitted, Reclaim, Retire};
 use crate::meters::Meters;
 
 /// How long a call may take; dockerd waits longer, and everybody who uses it with it.
@@ -57,6 +57,7 @@ const LOOK: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct Hands {
     pub(crate) admit: Recipient<Admit>,
+    pub(crate) reclaim: Recipient<Reclaim>,
     pub(crate) retire: Recipient<Retire>,
     pub(crate) lookup: Recipient<Lookup>,
     pub(crate) list: Recipient<List>,

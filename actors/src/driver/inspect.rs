@@ -56,7 +56,7 @@ impl Handler<Destroyed> for Driver {
 
     fn handle(&mut self, Destroyed(record): Destroyed, _: &mut Context<Self>) -> Self::Result {
         let lanes = self.lanes.clone();
-        let look = move |host: &mut Host| host.is_destroyed(&record.host, record.index);
+        let look = move |host: &mut Host| host.is_destroyed(&record);
         Box::pin(async move { Ok(lanes.inspect(look).await??) })
     }
 }

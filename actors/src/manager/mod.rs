@@ -6,6 +6,7 @@ mod admit;
 mod definitions;
 mod drain;
 mod orphans;
+mod reclaim;
 mod retire;
 mod spool;
 mod told;
@@ -25,6 +26,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::admit::Waiter;
 pub(crate) use self::orphans::OrphanWatch;
+use self::reclaim::Reclaims;
 use crate::board::{Board, Phase};
 use crate::messages::Observe;
 use crate::messages::manager::{Changed, Open, Warm};
@@ -57,6 +59,7 @@ pub(crate) struct Manager {
     networks: HashMap<NetworkName, NetworkMailbox>,
     definitions: BTreeMap<NetworkName, Arc<Definition>>,
     watch: OrphanWatch,
+    reclaims: Reclaims,
     /// Told when nobody is inside any more.
     empty: Vec<oneshot::Sender<()>>,
 }
@@ -79,6 +82,7 @@ impl Manager {
             networks: HashMap::new(),
             definitions: BTreeMap::new(),
             watch,
+            reclaims: Reclaims::new(),
             empty: Vec::new(),
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use quantum_cni::attach::orphaned::{Due, Orphans, interval, is_ours_to_release};
-use quantum_cni::attach::{NetnsId, Record, naming};
+use quantum_cni::attach::{Claimed, NetnsId, Record, naming};
 use quantum_cni::errors;
 use quantum_config::cni::CniError;
 use quantum_config::ids::AttachmentKey;
@@ -17,6 +17,7 @@ use crate::board::Phase;
 use crate::messages::ask;
 use crate::messages::cache::{Attached, Lookup};
 use crate::messages::driver::Links;
+use crate::messages::manager::Reclaim;
 use crate::messages::network::{Detach, Only};
 use crate::meters::Meters;
 use crate::network::Hands;
@@ -39,6 +40,11 @@ pub(crate) struct OrphanWatch {
 }
 
 impl OrphanWatch {
+    /// The network namespace that is looked at.
+    pub(super) fn host(&self) -> NetnsId {
+        self.host
+    }
+
     /// Nobody is known to be one yet. With `seconds` 0 that stays so.
     pub(crate) fn new(seconds: u32, host: NetnsId, meters: Meters) -> Self {
         let grace = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
@@ -59,7 +65,7 @@ impl Manager {
             return;
         }
         self.watch.looks = true;
-        let looking = without_link(self.hands.clone());
+        let looking = without_link(self.hands.clone(), |_| true);
         ctx.spawn(looking.into_actor(self).map(move |seen, manager, ctx| {
             manager.watch.looks = false;
             match seen {
@@ -74,16 +80,27 @@ impl Manager {
     }
 
     fn judge_orphans(&mut self, grace: Duration, records: &[Arc<Record>], ctx: &mut Context<Self>) {
+        // Docker's endpoints are Docker's to see to.
+        let records: Vec<_> = records.iter().filter(|record| !record.handed).cloned().collect();
         let watch = &mut self.watch;
         watch.meters.orphans.set(i64::try_from(records.len()).unwrap_or(i64::MAX));
         let ours = records.iter().filter(|record| is_ours_to_release(record, watch.host));
         let ours = ours.map(|record| (record.key.clone(), record.created)).collect();
         let due = watch.orphans.note(watch.started.elapsed(), grace, ours);
+        self.free_what_is_exhausted(ctx);
         for due in due.into_iter().take(AT_ONCE) {
             let record = records.iter().find(|record| record.key == due.key).cloned();
             if let Some(record) = record {
                 self.release(due, record, ctx);
             }
+        }
+    }
+
+    /// A runtime that asks STATUS is to send ADDs again: what has no address left is not waited for.
+    fn free_what_is_exhausted(&self, ctx: &mut Context<Self>) {
+        let board = self.board.borrow();
+        for (name, _) in board.networks.iter().filter(|(_, status)| status.exhausted.is_some()) {
+            ctx.notify(Reclaim(Claimed::All(name.clone())));
         }
     }
 
@@ -96,14 +113,10 @@ impl Manager {
         ctx.spawn(work.into_actor(self).map(move |outcome, manager, _| match outcome {
             Ok(detached) if detached.found => {
                 manager.watch.meters.orphans.dec();
-                manager.watch.meters.orphans_released.inc();
-                warn!(manager.log, "released an attachment whose interface is gone and whose DEL did not come";
-                    "container_id" => record.key.container.as_str(),
-                    "network_name" => record.key.network.as_str(),
-                    "interface" => record.key.ifname.as_str(),
-                    "pod" => pod(&record),
-                    "ip_address" => addresses(&record),
-                    "gone_for_seconds" => gone_for.as_secs());
+                manager.released(
+                    &record,
+                    &format!("its DEL did not come for {} s", gone_for.as_secs()),
+                );
             }
             Ok(_) => {}
             Err(error) => {
@@ -112,12 +125,28 @@ impl Manager {
             }
         }));
     }
+
+    /// Counts and logs one that was released.
+    pub(super) fn released(&self, record: &Record, why: &str) {
+        self.watch.meters.orphans_released.inc();
+        warn!(self.log, "released an attachment whose interface is gone";
+            "container_id" => record.key.container.as_str(),
+            "network_name" => record.key.network.as_str(),
+            "interface" => record.key.ifname.as_str(),
+            "pod" => pod(record),
+            "ip_address" => addresses(record),
+            "why" => why);
+    }
 }
 
-/// The records of the attachments whose link is not on the host. Names are compared first, since they follow
-/// from the keys: most often no record is looked at.
-async fn without_link(hands: Hands) -> Result<Vec<Arc<Record>>, CniError> {
-    let keys = ask(&hands.attached, Attached).await?;
+/// The records of the attachments whose link is not on the host, of those that are meant. Names are compared
+/// first, since they follow from the keys: most often no record is looked at.
+pub(super) async fn without_link(
+    hands: Hands,
+    is_meant: impl Fn(&AttachmentKey) -> bool,
+) -> Result<Vec<Arc<Record>>, CniError> {
+    let mut keys = ask(&hands.attached, Attached).await?;
+    keys.retain(is_meant);
     let links = ask(&hands.links, Links).await?.map_err(errors::kernel)?;
     let mut found = Vec::new();
     let is_there =
@@ -125,8 +154,7 @@ async fn without_link(hands: Hands) -> Result<Vec<Arc<Record>>, CniError> {
     for key in keys.into_iter().filter(|key| !is_there(key)) {
         let stored = ask(&hands.lookup, Lookup(key)).await?.map_err(errors::store)?;
         let record = stored.filter(|stored| !stored.is_leaving()).map(|s| s.record.clone());
-        // Docker's endpoints are Docker's to see to.
-        found.extend(record.filter(|r| !r.handed && !links.carry(&r.host, r.index)).map(Arc::new));
+        found.extend(record.filter(|r| !links.carry(&r.host, r.index)).map(Arc::new));
     }
     Ok(found)
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
-use quantum_cni::attach::{Class, Dropping};
+use quantum_cni::attach::{Claimed, Class, Dropping};
 use quantum_config::cni::{CniError, Definition};
 use quantum_config::ids::{IfName, NetworkName};
 
@@ -50,6 +50,12 @@ impl Drop for Permit {
         self.door.do_send(Left(self.network.clone()));
     }
 }
+
+/// Releases attachments that hold what an ADD wants and whose link is destroyed; how many there were. Others
+/// that hold it are left alone.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<usize, CniError>")]
+pub(crate) struct Reclaim(pub(crate) Claimed);
 
 /// Event: a request that was let in is done.
 #[derive(Debug, Message)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
-use quantum_cni::attach::{Assigned, NetnsId, Target};
+use quantum_cni::attach::{Assigned, NetnsId, Refusal, Target};
 use quantum_cni::kernel::netns::Netns;
 use quantum_config::cni::{
     Amendment, CniError, CniResult, Definition, PortMapping, ValidAttachment, Wanted,
@@ -56,8 +56,8 @@ pub(crate) struct Mend;
 pub(crate) struct MayAttach(pub(crate) Target);
 
 /// ADD.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<CniResult, CniError>")]
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<CniResult, Refusal>")]
 pub(crate) struct Attach {
     pub(crate) target: Target,
     pub(crate) netns: Arc<Netns>,
@@ -68,8 +68,8 @@ pub(crate) struct Attach {
 }
 
 /// ADD of a plugin that is chained after ours: something about the attachment is to be otherwise.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<(), CniError>")]
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), Refusal>")]
 pub(crate) struct Amend {
     pub(crate) key: AttachmentKey,
     pub(crate) netns: Arc<Netns>,
@@ -78,8 +78,8 @@ pub(crate) struct Amend {
 }
 
 /// ADD of the plugin `host-local`: addresses for what another plugin attaches.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<CniResult, CniError>")]
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<CniResult, Refusal>")]
 pub(crate) struct Lend {
     pub(crate) key: AttachmentKey,
     /// The network as this call means it.
@@ -121,16 +121,16 @@ pub(crate) enum Only {
 
 /// Has these ports of the host lead to an attachment, and no others. Without ports one that is not there is
 /// fine.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<(), CniError>")]
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), Refusal>")]
 pub(crate) struct Expose {
     pub(crate) key: AttachmentKey,
     pub(crate) ports: Vec<PortMapping>,
 }
 
 /// Keeps addresses for somebody who will attach with them. What is kept is not known to the next daemon.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Vec<Assigned>, CniError>")]
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Vec<Assigned>, Refusal>")]
 pub(crate) struct Reserve {
     pub(crate) owner: AttachmentKey,
     pub(crate) definition: Arc<Definition>,

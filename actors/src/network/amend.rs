@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Context, Handler, ResponseFuture};
-use quantum_cni::attach::Revision;
+use quantum_cni::attach::{Refusal, Revision};
 use quantum_cni::errors;
 use quantum_cni::kernel::fault;
 use quantum_cni::kernel::netns::Netns;
@@ -24,27 +24,28 @@ use crate::messages::network::Amend;
 use crate::messages::{ask, dropped};
 
 impl Handler<Amend> for Network {
-    type Result = ResponseFuture<Result<(), CniError>>;
+    type Result = ResponseFuture<Result<(), Refusal>>;
 
     fn handle(&mut self, request: Amend, ctx: &mut Context<Self>) -> Self::Result {
         let (answer, answered) = oneshot::channel();
         self.hand_in(Ticket::Amend(Box::new(request), answer), ctx);
-        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped())) })
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped().into())) })
     }
 }
 
-pub(super) async fn amend(hands: Rc<Hands>, request: Amend, log: Logger) -> Result<(), CniError> {
+pub(super) async fn amend(hands: Rc<Hands>, request: Amend, log: Logger) -> Result<(), Refusal> {
     let Amend { key, netns, amendment, caller } = request;
     let stored = ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)?;
     let Some(stored) = stored.filter(|s| !s.is_leaving()) else {
-        return Err(errors::not_ours(&key));
+        return Err(errors::not_ours(&key).into());
     };
     let record = &stored.record;
     if record.created != 0 && record.netns != netns.id() {
         return Err(CniError::new(
             Code::InvalidNetworkConfig,
             format!("attachment {key} is in another namespace than CNI_NETNS"),
-        ));
+        )
+        .into());
     }
     let revision = Revision::new(record, &amendment).map_err(|e| errors::amend(&e))?;
     if revision.is_nothing() {
@@ -69,7 +70,7 @@ async fn change(
     mut amendment: Amendment,
     netns: Arc<Netns>,
     log: &Logger,
-) -> Result<Vec<PortMapping>, CniError> {
+) -> Result<Vec<PortMapping>, Refusal> {
     let record = revision.before.clone();
     if revision.after.ports != record.ports {
         let asked = std::mem::take(&mut amendment.ports);
@@ -97,5 +98,5 @@ async fn change(
         // What is not said here is said by the error, and CHECK would find it.
         let _ = ask(&hands.remember, Remember(Box::new(record))).await;
     }
-    outcome.map(|()| revision.after.ports.clone())
+    outcome.map(|()| revision.after.ports.clone()).map_err(Refusal::from)
 }

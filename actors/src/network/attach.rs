@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
-use quantum_cni::attach::{Assigned, BridgeFull, Plan, Record, Repeat, Target, naming, repeat};
+use quantum_cni::attach::{
+    Assigned, BridgeFull, Claimed, Plan, Record, Refusal, Repeat, Target, naming, repeat,
+};
 use quantum_cni::errors;
 use quantum_cni::kernel::clock::boottime_ms;
 use quantum_cni::kernel::fault;
@@ -44,12 +46,12 @@ impl Handler<MayAttach> for Network {
 }
 
 impl Handler<Attach> for Network {
-    type Result = ResponseFuture<Result<CniResult, CniError>>;
+    type Result = ResponseFuture<Result<CniResult, Refusal>>;
 
     fn handle(&mut self, request: Attach, ctx: &mut Context<Self>) -> Self::Result {
         let (answer, answered) = oneshot::channel();
         self.hand_in(Ticket::Attach(Box::new(request), answer), ctx);
-        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped())) })
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped().into())) })
     }
 }
 
@@ -58,7 +60,7 @@ impl Network {
     pub(super) fn run_attach(
         &mut self,
         request: Box<Attach>,
-        answer: Answer<CniResult>,
+        answer: Answer<CniResult, Refusal>,
         ctx: &mut Context<Self>,
     ) {
         let attachment = request.target.key.clone();
@@ -68,11 +70,12 @@ impl Network {
             self.park(Parked::Attach(request, answer), ctx);
             return;
         };
+        let caller = request.caller.clone();
         let work = attach(self.hands.clone(), open, *request, self.log.clone());
         ctx.spawn(work.into_actor(self).map(move |(outcome, level), network, ctx| {
             network.gate.attach_ends(&key);
             if outcome.is_err() {
-                network.failed.put(key, ());
+                network.failed.put(key, caller);
             }
             if let Some(level) = level {
                 network.level_is(level);
@@ -83,22 +86,24 @@ impl Network {
     }
 }
 
-type Outcome = (Result<CniResult, CniError>, Option<Level>);
+type Outcome = (Result<CniResult, Refusal>, Option<Level>);
 
 async fn attach(hands: Rc<Hands>, open: Rc<Opened>, mut request: Attach, log: Logger) -> Outcome {
     let target = &request.target;
     if let Err(error) = make_room(&hands, &open, target, &log).await {
-        return (Err(error), None);
+        return (Err(error.into()), None);
     }
     if let Err(error) = request.caller.still_waits() {
-        return (Err(error), None);
+        return (Err(error.into()), None);
     }
     let port = match naming::host_name(&target.key) {
         Ok(port) => port,
-        Err(error) => return (Err(CniError::new(Code::Internal, error.to_string())), None),
+        Err(error) => {
+            return (Err(CniError::new(Code::Internal, error.to_string()).into()), None);
+        }
     };
     if let Err(error) = find_port(&hands, &open, &port).await {
-        return (Err(error), None);
+        return (Err(error.into()), None);
     }
     let (key, publishes) = (target.key.clone(), !target.ports.is_empty());
     let Definition { gateway: is_gateway, posture, .. } = &*request.definition;
@@ -115,7 +120,7 @@ async fn attach(hands: Rc<Hands>, open: Rc<Opened>, mut request: Attach, log: Lo
     if publishes && outcome.as_ref().is_err_and(|failed| !failed.holds) {
         hands.withdraw.do_send(Withdraw(key));
     }
-    (outcome.map_err(|failed| failed.error), level)
+    (outcome.map_err(|Failed { error, claimed, .. }| Refusal { error, claimed }), level)
 }
 
 /// Sees that the bridge has room for the port before anything is made.
@@ -146,7 +151,10 @@ async fn lease_and_apply(
     };
     let leased = match ask(&open.pool.lease, lease).await {
         Ok(Ok(leased)) => leased,
-        Ok(Err(error)) => return (Err(errors::lease(&error).into()), None),
+        Ok(Err(error)) => {
+            let network = &request.target.key.network;
+            return (Err(Refusal::of_address(network, &error).into()), None);
+        }
         Err(error) => return (Err(error.into()), None),
     };
     let mut level = leased.level.clone();
@@ -210,12 +218,19 @@ async fn is_alive(hands: &Hands, record: Arc<Record>) -> Result<bool, CniError> 
 /// Why an ADD failed, and whether it still holds its addresses, because it could not be undone.
 struct Failed {
     error: CniError,
+    claimed: Option<Box<Claimed>>,
     holds: bool,
 }
 
 impl From<CniError> for Failed {
     fn from(error: CniError) -> Self {
-        Self { error, holds: false }
+        Refusal::from(error).into()
+    }
+}
+
+impl From<Refusal> for Failed {
+    fn from(Refusal { error, claimed }: Refusal) -> Self {
+        Self { error, claimed, holds: false }
     }
 }
 
@@ -246,7 +261,7 @@ impl Job {
             Ok(_) => false,
             Err(stuck) => self.abandon(&plan.record, stuck, log).await,
         };
-        Err(Failed { error, holds })
+        Err(Failed { holds, ..error.into() })
     }
 
     /// Has what could not be undone finished in the background. True if the addresses are held until
@@ -287,7 +302,7 @@ impl Job {
                 Err(NotApplied { why, left: Some(left) }) => {
                     let stuck = Stuck::Kernel(errors::kernel(left));
                     let holds = self.abandon(&plan.record, stuck, log).await;
-                    return Err(Failed { error: errors::kernel(why), holds });
+                    return Err(Failed { holds, ..errors::kernel(why).into() });
                 }
             };
             match error {

@@ -4,7 +4,7 @@
 use actix::{
     ActorContext, ActorFutureExt, Context, Handler, ResponseActFuture, ResponseFuture, WrapFuture,
 };
-use quantum_cni::attach::Assigned;
+use quantum_cni::attach::{Assigned, Refusal};
 use quantum_cni::errors;
 use quantum_cni::kernel::clock::boottime_ms;
 use quantum_config::cni::{CniError, Code};
@@ -16,7 +16,7 @@ use crate::messages::network::{Close, Reserve, Unreserve};
 use crate::messages::pool::Lease;
 
 impl Handler<Reserve> for Network {
-    type Result = ResponseFuture<Result<Vec<Assigned>, CniError>>;
+    type Result = ResponseFuture<Result<Vec<Assigned>, Refusal>>;
 
     fn handle(&mut self, request: Reserve, _: &mut Context<Self>) -> Self::Result {
         let open = self.gate.open();
@@ -26,11 +26,13 @@ impl Handler<Reserve> for Network {
                 return Err(CniError::new(
                     Code::TryAgainLater,
                     format!("network {name} is not ready; quantumctl status says why"),
-                ));
+                )
+                .into());
             };
             let Reserve { owner, definition, wanted } = request;
             let lease = Lease { owner, network: definition, wanted };
-            let leased = ask(&open.pool.lease, lease).await?.map_err(|e| errors::lease(&e))?;
+            let leased = ask(&open.pool.lease, lease).await?;
+            let leased = leased.map_err(|error| Refusal::of_address(&name, &error))?;
             Ok(leased.addresses)
         })
     }

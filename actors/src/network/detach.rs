@@ -119,14 +119,16 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
     if !is_meant {
         return Ok(nothing());
     }
+    let mut has_link = false;
     if request.only == Only::Abandoned {
         let inspect = Inspect { record: record.clone(), netns: None, besides: Vec::new() };
         let seen = ask(&hands.inspect, inspect).await?.map_err(errors::kernel)?;
         if !is_abandoned(&record, &seen.links, boottime_ms()) {
             return Ok(nothing());
         }
+        has_link = seen.links.host.is_some_and(|link| link.index == record.index);
     }
-    if request.only == Only::Orphaned {
+    if request.only == Only::Orphaned || request.only == Only::Abandoned && !has_link {
         let destroyed = ask(&hands.destroyed, Destroyed(record.clone())).await?;
         if !destroyed.map_err(errors::kernel)? {
             return Ok(nothing());

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Context, Handler, ResponseFuture};
-use quantum_cni::attach::Record;
+use quantum_cni::attach::{Record, Refusal};
 use quantum_cni::errors;
 use quantum_config::cni::{CniError, Code, PortMapping};
 use quantum_config::ids::AttachmentKey;
@@ -21,16 +21,16 @@ use crate::messages::publisher::{Publish, Withdraw};
 use crate::messages::{ask, dropped};
 
 impl Handler<Expose> for Network {
-    type Result = ResponseFuture<Result<(), CniError>>;
+    type Result = ResponseFuture<Result<(), Refusal>>;
 
     fn handle(&mut self, request: Expose, ctx: &mut Context<Self>) -> Self::Result {
         let (answer, answered) = oneshot::channel();
         self.hand_in(Ticket::Expose(Box::new(request), answer), ctx);
-        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped())) })
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped().into())) })
     }
 }
 
-pub(super) async fn expose(hands: Rc<Hands>, request: Expose) -> Result<(), CniError> {
+pub(super) async fn expose(hands: Rc<Hands>, request: Expose) -> Result<(), Refusal> {
     let Expose { key, ports } = request;
     let stored = ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)?;
     let Some(stored) = stored.filter(|stored| !stored.is_leaving()) else {
@@ -39,7 +39,8 @@ pub(super) async fn expose(hands: Rc<Hands>, request: Expose) -> Result<(), CniE
             false => Err(CniError::new(
                 Code::UnknownContainer,
                 format!("attachment {key} is not known; no port can lead to it"),
-            )),
+            )
+            .into()),
         };
     };
     let before = Arc::new(stored.record.clone());
@@ -60,7 +61,7 @@ async fn change(
     hands: &Hands,
     before: &Arc<Record>,
     mut after: Record,
-) -> Result<Arc<Record>, CniError> {
+) -> Result<Arc<Record>, Refusal> {
     let new: Vec<PortMapping> =
         after.ports.iter().filter(|port| !before.ports.contains(port)).copied().collect();
     // dockerd holds no port of a network that is not its own, and says that one is in use, as of its own.
@@ -75,7 +76,7 @@ async fn change(
         // Who asks again finds it as it was.
         let back = Republish { before: after, after: before.clone() };
         ask(&hands.republish, back).await?.map_err(errors::kernel)?;
-        return Err(error);
+        return Err(error.into());
     }
     Ok(after)
 }

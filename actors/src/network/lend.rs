@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
-use quantum_cni::attach::Assigned;
+use quantum_cni::attach::{Assigned, Refusal};
 use quantum_cni::errors;
 use quantum_cni::kernel::clock::boottime_ms;
 use quantum_config::cni::{CniError, CniResult, Code, Definition, IpConfig};
@@ -21,12 +21,12 @@ use crate::messages::pool::{Lease, Level, Release};
 use crate::messages::{ask, dropped};
 
 impl Handler<Lend> for Network {
-    type Result = ResponseFuture<Result<CniResult, CniError>>;
+    type Result = ResponseFuture<Result<CniResult, Refusal>>;
 
     fn handle(&mut self, request: Lend, ctx: &mut Context<Self>) -> Self::Result {
         let (answer, answered) = oneshot::channel();
         self.hand_in(Ticket::Lend(Box::new(request), answer), ctx);
-        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped())) })
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(dropped().into())) })
     }
 }
 
@@ -35,7 +35,7 @@ impl Network {
     pub(super) fn run_lend(
         &mut self,
         request: Box<Lend>,
-        answer: Answer<CniResult>,
+        answer: Answer<CniResult, Refusal>,
         ctx: &mut Context<Self>,
     ) {
         let key = request.key.clone();
@@ -45,9 +45,13 @@ impl Network {
             self.park(Parked::Lend(request, answer), ctx);
             return;
         };
+        let caller = request.caller.clone();
         let work = lend(self.hands.clone(), open, *request);
         ctx.spawn(work.into_actor(self).map(move |(outcome, level), network, ctx| {
             network.gate.attach_ends(&short);
+            if outcome.is_err() {
+                network.failed.put(short, caller);
+            }
             if let Some(level) = level {
                 network.level_is(level);
             }
@@ -57,7 +61,7 @@ impl Network {
     }
 }
 
-type Outcome = (Result<CniResult, CniError>, Option<Level>);
+type Outcome = (Result<CniResult, Refusal>, Option<Level>);
 
 async fn lend(hands: Rc<Hands>, open: Rc<Opened>, request: Lend) -> Outcome {
     let Lend { key, definition, wanted, caller } = request;
@@ -72,13 +76,13 @@ async fn lend(hands: Rc<Hands>, open: Rc<Opened>, request: Lend) -> Outcome {
         }
     };
     if let Err(error) = begun.await {
-        return (Err(error), None);
+        return (Err(error.into()), None);
     }
     let lease = Lease { owner: key.clone(), network: definition.clone(), wanted };
     let leased = match ask(&open.pool.lease, lease).await {
         Ok(Ok(leased)) => leased,
-        Ok(Err(error)) => return (Err(errors::lease(&error)), None),
-        Err(error) => return (Err(error), None),
+        Ok(Err(error)) => return (Err(Refusal::of_address(&key.network, &error)), None),
+        Err(error) => return (Err(error.into()), None),
     };
     let hold = Hold { key: key.clone(), addresses: leased.addresses.clone() };
     let held = ask(&hands.hold, hold).await.and_then(|held| held.map_err(errors::store));
@@ -86,7 +90,7 @@ async fn lend(hands: Rc<Hands>, open: Rc<Opened>, request: Lend) -> Outcome {
         Ok(()) => (Ok(result(&definition, &leased.addresses)), Some(leased.level)),
         Err(error) => {
             let release = Release { owner: key, now: boottime_ms() };
-            (Err(error), ask(&open.pool.release, release).await.ok())
+            (Err(error.into()), ask(&open.pool.release, release).await.ok())
         }
     }
 }

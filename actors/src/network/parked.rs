@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use actix::Context;
+use quantum_cni::attach::Refusal;
 use quantum_config::cni::{CniError, CniResult, Definition};
 use quantum_config::ids::AttachmentKey;
 
@@ -14,8 +15,8 @@ use crate::messages::network::{Attach, Lend};
 
 /// A request that needs the network as it says it is.
 pub(super) enum Parked {
-    Attach(Box<Attach>, Answer<CniResult>),
-    Lend(Box<Lend>, Answer<CniResult>),
+    Attach(Box<Attach>, Answer<CniResult, Refusal>),
+    Lend(Box<Lend>, Answer<CniResult, Refusal>),
     Open(Arc<Definition>, Answer<()>),
 }
 
@@ -53,25 +54,25 @@ impl Network {
 
     /// Answers it with an error: the network cannot be made ready, or it comes too late.
     pub(super) fn refuse(&mut self, request: Parked, error: &CniError, ctx: &mut Context<Self>) {
-        let error = Err(error.clone());
+        let error = error.clone();
         match request {
             Parked::Attach(request, answer) => {
                 self.end_parked(&request.target.key, error, answer, ctx);
             }
             Parked::Lend(request, answer) => self.end_parked(&request.key, error, answer, ctx),
-            Parked::Open(_, answer) => _ = answer.send(error.map(|_| ())),
+            Parked::Open(_, answer) => _ = answer.send(Err(error)),
         }
     }
 
     fn end_parked(
         &mut self,
         key: &AttachmentKey,
-        outcome: Result<CniResult, CniError>,
-        answer: Answer<CniResult>,
+        error: CniError,
+        answer: Answer<CniResult, Refusal>,
         ctx: &mut Context<Self>,
     ) {
         self.gate.attach_ends(&(key.container.clone(), key.ifname.clone()));
-        let _ = answer.send(outcome);
+        let _ = answer.send(Err(error.into()));
         self.done(key, ctx);
     }
 

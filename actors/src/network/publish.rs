@@ -2,9 +2,10 @@
 //! the ports of a container at each of its networks, and do not mean that the second is to be refused: one
 //! attachment has them, and where none can is said in the log.
 
+use quantum_cni::attach::Refusal;
 use quantum_cni::errors;
 use quantum_cni::publish::listed;
-use quantum_config::cni::{CniError, PortMapping};
+use quantum_config::cni::PortMapping;
 use quantum_config::ids::AttachmentKey;
 use slog::{Logger, info, warn};
 
@@ -39,7 +40,7 @@ pub(super) async fn obtain(
     Host { is_gateway, loopback }: Host,
     asked: Vec<PortMapping>,
     log: &Logger,
-) -> Result<Vec<PortMapping>, CniError> {
+) -> Result<Vec<PortMapping>, Refusal> {
     if !is_gateway && !asked.is_empty() {
         warn!(log, "ports are not published: the host is no gateway of this network; set isGateway, or \
             leave out the ports if another network of the container has them";
@@ -63,13 +64,13 @@ pub(super) async fn publish(
     hands: &Hands,
     key: &AttachmentKey,
     Asked { ports, loopback, strict }: Asked<'_>,
-) -> Result<Vec<PortMapping>, CniError> {
+) -> Result<Vec<PortMapping>, Refusal> {
     if ports.is_empty() {
         return Ok(Vec::new());
     }
     let publish = Publish { owner: key.clone(), ports: ports.to_vec() };
-    let has = ask(&hands.publish, publish).await?.map_err(|e| errors::port(&e))?;
+    let has = ask(&hands.publish, publish).await?.map_err(|e| Refusal::of_port(&e))?;
     let vacant = Vacant { owner: key.clone(), ports: has.clone(), loopback, strict };
     let vacant = ask(&hands.vacant, vacant).await?.map_err(errors::kernel)?;
-    vacant.map(|()| has).map_err(|e| errors::port(&e))
+    vacant.map(|()| has).map_err(|e| Refusal::of_port(&e))
 }

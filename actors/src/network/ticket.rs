@@ -1,26 +1,27 @@
 //! Tickets: requests that wait for their turn, and what happens when it comes.
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
-use quantum_cni::attach::Claim;
+use quantum_cni::attach::{Claim, Refusal};
 use quantum_config::cni::{CniError, CniResult};
 use quantum_config::ids::AttachmentKey;
 use tokio::sync::oneshot;
 
 use super::{Key, Network};
+use crate::caller::Caller;
 use crate::messages::network::{Amend, Attach, Check, Detach, Detached, Expose, Lend, MayAttach};
 
 /// Where an answer goes.
-pub(super) type Answer<T> = oneshot::Sender<Result<T, CniError>>;
+pub(super) type Answer<T, E = CniError> = oneshot::Sender<Result<T, E>>;
 
 /// A request for one attachment.
 pub(super) enum Ticket {
     MayAttach(Box<MayAttach>, Answer<()>),
-    Attach(Box<Attach>, Answer<CniResult>),
-    Amend(Box<Amend>, Answer<()>),
-    Lend(Box<Lend>, Answer<CniResult>),
+    Attach(Box<Attach>, Answer<CniResult, Refusal>),
+    Amend(Box<Amend>, Answer<(), Refusal>),
+    Lend(Box<Lend>, Answer<CniResult, Refusal>),
     Detach(Box<Detach>, Answer<Detached>),
     Check(Box<Check>, Answer<()>),
-    Expose(Box<Expose>, Answer<()>),
+    Expose(Box<Expose>, Answer<(), Refusal>),
 }
 
 impl Ticket {
@@ -48,8 +49,10 @@ impl Network {
     pub(super) fn hand_in(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         let key = ticket.key();
         let is_detach = matches!(ticket, Ticket::Detach(..));
-        if is_detach && let Some(caller) = self.gate.attaching(&key) {
-            caller.overtake();
+        if is_detach {
+            // Who was refused just now may be about to ask again.
+            let callers = [self.gate.attaching(&key), self.failed.peek(&key)];
+            callers.into_iter().flatten().for_each(Caller::overtake);
         }
         let voids = |waiting: &Ticket| is_detach && matches!(waiting, Ticket::Attach(..));
         match self.tickets.claim(&key, ticket, voids) {
@@ -58,8 +61,13 @@ impl Network {
                 for ticket in overtaken {
                     if let Ticket::Attach(request, answer) = ticket {
                         request.caller.overtake();
-                        let _ = answer
-                            .send(request.caller.still_waits().map(|()| CniResult::default()));
+                        let _ = answer.send(
+                            request
+                                .caller
+                                .still_waits()
+                                .map(|()| CniResult::default())
+                                .map_err(Refusal::from),
+                        );
                     }
                 }
             }
@@ -93,11 +101,11 @@ impl Network {
     }
 
     /// Runs what changes nothing about the network.
-    fn look(
+    fn look<E: 'static>(
         &mut self,
         key: AttachmentKey,
-        work: impl Future<Output = Result<(), CniError>> + 'static,
-        answer: Answer<()>,
+        work: impl Future<Output = Result<(), E>> + 'static,
+        answer: Answer<(), E>,
         ctx: &mut Context<Self>,
     ) {
         ctx.spawn(work.into_actor(self).map(move |outcome, network, ctx| {

@@ -24,6 +24,7 @@ use super::verbs::{self, Done};
 use crate::messages::ask;
 use crate::messages::driver::Loopback;
 use crate::messages::network::Amend;
+use crate::reclaim::insist;
 
 /// Carries out the call of a plugin that comes after the one that attaches.
 pub(super) async fn after(house: &House, call: Checked, part: Meta) -> Result<Done, CniError> {
@@ -64,7 +65,7 @@ async fn amend(house: &House, mut call: Checked, part: Meta) -> Result<Done, Cni
     let Some(network) = &admitted.network else { return Err(errors::not_ours(&key)) };
     let caller = call.caller.clone();
     let request = Amend { key: key.clone(), netns, amendment, caller };
-    ask(&network.amend, request).await??;
+    insist(&house.reclaim, &network.amend, request).await?;
     Ok(done)
 }
 

@@ -13,6 +13,7 @@ use super::verbs::{self, Done, Undo};
 use crate::messages::ask;
 use crate::messages::cache::Held;
 use crate::messages::network::{Detach, Lend, Only};
+use crate::reclaim::insist;
 
 /// ADD: addresses, which nobody else has until the DEL.
 pub(super) async fn add(house: &House, call: Checked) -> Result<Done, CniError> {
@@ -28,7 +29,7 @@ pub(super) async fn add(house: &House, call: Checked) -> Result<Done, CniError> 
     };
     let caller = call.caller.clone();
     let request = Lend { key: key.clone(), definition: meant, wanted, caller };
-    let result = ask(&mailbox.lend, request).await??;
+    let result = insist(&house.reclaim, &mailbox.lend, request).await?;
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
     let made_before = Some(boottime_ms());
     let request = Detach { key, made_before, netns: None, only: Only::Any };

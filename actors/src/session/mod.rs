@@ -41,7 +41,7 @@ use self::shares::Shares;
 use crate::board::Board;
 use crate::messages::cache::{Find, Held};
 use crate::messages::driver::Loopback;
-use crate::messages::manager::Admit;
+use crate::messages::manager::{Admit, Reclaim};
 use crate::messages::policy::Answer;
 use crate::meters::Meters;
 
@@ -59,6 +59,7 @@ impl Readers {
 #[derive(Debug)]
 pub(crate) struct House {
     pub(crate) admit: Recipient<Admit>,
+    pub(crate) reclaim: Recipient<Reclaim>,
     pub(crate) find: Recipient<Find>,
     pub(crate) held: Recipient<Held>,
     pub(crate) loopback: Recipient<Loopback>,

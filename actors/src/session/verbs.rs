@@ -18,6 +18,7 @@ use crate::messages::manager::{Admit, Admitted};
 use crate::messages::network::{
     Attach, Check, Collect, Detach, Detached, MayAttach, NetworkMailbox, Only,
 };
+use crate::reclaim::insist;
 
 /// How often a DEL is handed to a network whose actor dies under it.
 const TRIES: u32 = 3;
@@ -147,7 +148,7 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
         definition: changed.unwrap_or(definition),
         caller: call.caller.clone(),
     };
-    let result: CniResult = ask(&network.attach, request).await??;
+    let result: CniResult = insist(&house.reclaim, &network.attach, request).await?;
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
     let request = Detach { key, made_before: Some(boottime_ms()), netns: None, only: Only::Any };
     let undo = Undo { network: network.clone(), request };

@@ -1,48 +1,14 @@
 //! Tests of looking: what is there, and what is not there any more.
 
 use ipnetwork::IpNetwork;
-use quantum_config::cni::{CniResult, Identity, PortOptions, Posture, Shaping};
 use quantum_config::ids::LinkIndex;
 
 use super::*;
 use crate::attach::RouteSeen;
 use crate::kernel::netns::inside;
 use crate::kernel::route::has_br_netfilter;
-use crate::kernel::route::tests::{Bridge, name, route as inside_route};
+use crate::kernel::route::tests::{Bridge, route as inside_route};
 use crate::kernel::testing::{in_private_netns, ip, new_netns};
-
-fn record(bridge: &Bridge, number: u8, netns: &Netns) -> Record {
-    let (link, plan) = bridge.plan(number);
-    Record {
-        key: format!("net/c{number}/eth0").parse().unwrap(),
-        identity: Identity::unknown(),
-        netns: netns.id(),
-        sandbox: String::new(),
-        host: link.host,
-        index: link.index,
-        mac: plan.mac,
-        host_mac: link.mac,
-        bridge: name("br0"),
-        gateway: true,
-        vlan_gateway: None,
-        hairpin: link.hairpin,
-        promisc: false,
-        port: PortOptions::default(),
-        posture: Posture::default(),
-        ports: Vec::new(),
-        mtu: link.mtu,
-        shaping: Shaping::default(),
-        tuning: plan.tuning,
-        addresses: Vec::new(),
-        routes: Vec::new(),
-        masquerade: false,
-        result: CniResult::default(),
-        handed: false,
-        delegated: false,
-        host_netns: None,
-        created: 0,
-    }
-}
 
 fn route(destination: &str, next_hop: Option<&str>, table: u32) -> RouteSeen {
     let next_hop = next_hop.map(|hop| hop.parse().unwrap());
@@ -68,7 +34,7 @@ fn all_of_an_attachment_is_seen() {
         bridge.host.attach(&link, &plan, &netns).unwrap();
         inside(&netns, || ip("route add 192.0.2.0/24 dev eth0 table 1000")).unwrap();
 
-        let record = record(&bridge, 7, &netns);
+        let record = bridge.record(7, &netns);
         let seen = observe(&record, Some(&netns)).unwrap();
         let host = HostSeen {
             index: LinkIndex(10_007),
@@ -120,7 +86,7 @@ fn what_is_missing_is_seen_as_missing() {
         let mut bridge = Bridge::new();
         let netns = new_netns();
         bridge.attach(7, &netns).unwrap();
-        let record = record(&bridge, 7, &netns);
+        let record = bridge.record(7, &netns);
         assert_eq!(observe(&record, None).unwrap().inside, None);
 
         ip("link set qc007 nomaster");
@@ -142,7 +108,7 @@ fn what_is_missing_is_seen_as_missing() {
 fn a_link_that_is_not_a_bridge_is_not_taken_for_one() {
     in_private_netns(|| {
         let bridge = Bridge::new();
-        let record = record(&bridge, 7, &Netns::current().unwrap());
+        let record = bridge.record(7, &Netns::current().unwrap());
         ip("link del br0");
         ip("link add br0 type veth peer name p1");
         assert_eq!(observe(&record, None).unwrap().bridge, None);

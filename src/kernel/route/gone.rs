@@ -6,10 +6,9 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkAttribute;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::libc;
-use quantum_config::ids::{IfName, LinkIndex};
 
-use super::{Host, RouteSocket, Step, StepError, look, message};
-use crate::attach::LinksSeen;
+use super::{Host, Link, RouteSocket, StepError, look, message};
+use crate::attach::{LinksSeen, Record};
 
 /// `IFLA_TARGET_NETNSID` (include/uapi/linux/if_link.h): in which namespace is asked.
 const TARGET_NETNSID: u16 = 46;
@@ -21,9 +20,11 @@ impl Host {
         Ok(links.into_iter().map(|link| (link.index, link.name)).collect())
     }
 
-    /// The link is neither on the host, under whatever name, nor in a namespace that it was moved to. The
-    /// kernel gives a namespace a number on the host when a link goes there, and has one for each container.
-    pub fn is_destroyed(&mut self, name: &IfName, index: LinkIndex) -> Result<bool, StepError> {
+    /// The attachment's link is neither on the host, under whatever name, nor is one of its ends in a namespace
+    /// that it was moved to, under whatever name. The kernel gives a namespace a number on the host when a link
+    /// goes there, and has one for each container.
+    pub fn is_destroyed(&mut self, record: &Record) -> Result<bool, StepError> {
+        let (name, index) = (&record.host, record.index);
         let socket = self.socket()?;
         let found = [look::link_by_name(socket, name)?, look::link_by_index(socket, index)?];
         let seen: LinksSeen = found.into_iter().flatten().map(|l| (l.index, l.name)).collect();
@@ -31,7 +32,7 @@ impl Host {
             return Ok(false);
         }
         for number in namespaces(socket)? {
-            if is_there(socket, name, number)? {
+            if is_there(socket, record, number)? {
                 return Ok(false);
             }
         }
@@ -55,18 +56,23 @@ fn namespaces(socket: &mut RouteSocket) -> Result<Vec<i32>, StepError> {
     Ok(found.into_iter().filter_map(number).collect())
 }
 
-/// Whether the namespace of that number has a link of that name.
-fn is_there(socket: &mut RouteSocket, name: &IfName, number: i32) -> Result<bool, StepError> {
-    let mut question = message::get_link_by_name(name);
+/// Whether the namespace of that number has an end of the attachment's link. Its own end keeps its index on the
+/// way to another namespace where that one is free; the hardware address of the host's is of its key alone.
+fn is_there(socket: &mut RouteSocket, record: &Record, number: i32) -> Result<bool, StepError> {
+    let mut question = message::list_links();
     if let RouteNetlinkMessage::GetLink(link) = &mut question {
         let target = DefaultNla::new(TARGET_NETNSID, number.to_ne_bytes().to_vec());
         link.attributes.push(LinkAttribute::Other(target));
     }
-    match socket.ask(Step::FindLink, name.as_str(), question) {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_absent() => Ok(false),
+    let is_end = |link: Link| {
+        link.name == record.host.as_str()
+            || link.mac == Some(record.host_mac)
+            || link.mac == Some(record.mac) && link.index == record.index
+    };
+    match look::list_links(socket, "the links of a namespace", &question) {
+        Ok(links) => Ok(links.into_iter().any(is_end)),
         // The namespace is gone meanwhile, and its links with it.
-        Err(error) if error.errno == libc::EINVAL => Ok(false),
+        Err(error) if error.is_absent() || error.errno == libc::EINVAL => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -173,7 +173,7 @@ pub(super) fn ports(socket: &mut RouteSocket, bridge: LinkIndex) -> Result<Vec<L
     Ok(ports)
 }
 
-fn list_links(
+pub(super) fn list_links(
     socket: &mut RouteSocket,
     object: &str,
     question: &RouteNetlinkMessage,

@@ -8,12 +8,14 @@ mod shape;
 mod socket;
 mod tune;
 
-use quantum_config::cni::{Route, Tuning, Vlans};
+use quantum_config::cni::{
+    CniResult, Identity, PortOptions, Posture, Route, Shaping, Tuning, Vlans,
+};
 use quantum_config::ids::{IfName, LinkIndex, Mac};
 
 use super::{Host, StepError};
 use crate::attach::naming::GROUP;
-use crate::attach::{InsidePlan, LinkPlan, ShapePlan};
+use crate::attach::{InsidePlan, LinkPlan, Record, ShapePlan};
 use crate::kernel::netns::Netns;
 use crate::kernel::testing::{ip, ip_json};
 
@@ -64,6 +66,40 @@ impl Bridge {
             waits: false,
         };
         (link, inside)
+    }
+
+    /// What is kept of that container.
+    pub(crate) fn record(&self, number: u8, netns: &Netns) -> Record {
+        let (link, plan) = self.plan(number);
+        Record {
+            key: format!("net/c{number}/eth0").parse().unwrap(),
+            identity: Identity::unknown(),
+            netns: netns.id(),
+            sandbox: String::new(),
+            host: link.host,
+            index: link.index,
+            mac: plan.mac,
+            host_mac: link.mac,
+            bridge: name("br0"),
+            gateway: true,
+            vlan_gateway: None,
+            hairpin: link.hairpin,
+            promisc: false,
+            port: PortOptions::default(),
+            posture: Posture::default(),
+            ports: Vec::new(),
+            mtu: link.mtu,
+            shaping: Shaping::default(),
+            tuning: plan.tuning,
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            masquerade: false,
+            result: CniResult::default(),
+            handed: false,
+            delegated: false,
+            host_netns: None,
+            created: 0,
+        }
     }
 
     pub(crate) fn attach(&mut self, number: u8, netns: &Netns) -> Result<(), StepError> {
