@@ -42,6 +42,7 @@ mod ipam_requested;
 mod ipam_reserved;
 mod ipam_static;
 mod ipam_takeover;
+mod ipam_unsaid;
 mod link_renamed;
 mod network_bandwidth;
 mod network_bridge;

@@ -35,7 +35,7 @@ fn conf(subnet: &str) -> Value {
     })
 }
 
-fn run(world: &World, verb: &str, id: &str, netns: &Netns, conf: &Value) -> Outcome {
+pub(crate) fn run(world: &World, verb: &str, id: &str, netns: &Netns, conf: &Value) -> Outcome {
     Call::attachment(verb, id, netns).conf(conf).run(called_as(world, "host-local"))
 }
 

@@ -174,7 +174,9 @@ impl Board {
         }
         let Some(status) = status else { return Ok(()) };
         if let Some(failure) = &status.failed
-            && definition.is_none_or(|definition| failure.definition.serves(definition))
+            && definition.is_none_or(|definition| {
+                failure.definition.serves(&definition.with_ranges_of(&failure.definition))
+            })
         {
             return unable(Code::NotReady, failure.why.clone());
         }

@@ -102,10 +102,8 @@ impl Addressing {
         let in_network = |what: &str| invalid(format!("network {network:?}: {what}"));
         match ipam.plugin.as_str() {
             "host-local" => {
+                // None, where each call brings its own.
                 let sets = sets(ipam)?;
-                if sets.is_empty() {
-                    return Err(in_network("ipam names no subnet and no ranges"));
-                }
                 let reservations = reservations(ipam, &sets)?;
                 Ok(Self::HostLocal(Pools { sets, reservations }))
             }
@@ -114,7 +112,9 @@ impl Addressing {
                 let one = |raw: &RawAddress| static_address(&raw.address, &raw.gateway);
                 ipam.addresses.iter().map(one).collect::<Result<_, _>>().map(Self::Static)
             }
-            "" => Err(in_network("ipam has no type; \"host-local\" and \"static\" are built in")),
+            "" => Err(in_network(
+                "ipam has members and no type; \"host-local\" and \"static\" are built in",
+            )),
             // It is run with the configuration that the runtime has.
             other if call.is_operators => Err(CniError::new(
                 Code::UnsupportedField,

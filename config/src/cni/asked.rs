@@ -123,6 +123,12 @@ impl Call {
                 pools.sets = sets;
             }
         }
+        if matches!(&network.addressing, Addressing::HostLocal(pools) if pools.sets.is_empty()) {
+            return Err(invalid(format!(
+                "network {:?}: ipam names no subnet and no ranges, and neither does runtimeConfig.ipRanges",
+                network.name.as_str()
+            )));
+        }
         let wanted = match &network.addressing {
             Addressing::None | Addressing::Delegated(_) => Wanted::default(),
             // The IPAM plugin has read for itself what the call asks for.

@@ -1,6 +1,8 @@
 //! A network as an operator defines it: a configuration that was checked, with its defaults filled
 //! in. Two configurations that mean the same give equal definitions.
 
+use std::borrow::Cow;
+
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
@@ -194,6 +196,18 @@ impl Definition {
         found
     }
 
+    /// This network with the ranges of `other` where it has none of its own: each call brings them, and a call
+    /// that needs no address brings none.
+    #[must_use]
+    pub fn with_ranges_of(&self, other: &Self) -> Cow<'_, Self> {
+        match (&self.addressing, &other.addressing) {
+            (Addressing::HostLocal(own), Addressing::HostLocal(_)) if own.sets.is_empty() => {
+                Cow::Owned(Self { addressing: other.addressing.clone(), ..self.clone() })
+            }
+            _ => Cow::Borrowed(self),
+        }
+    }
+
     /// True if a network that was prepared as `self` serves a call that means `other`: they differ, if
     /// at all, in what concerns one container only (its resolver, its interface, its limits, its labels, its own
     /// static addresses, and the routes that may come with them).
@@ -248,6 +262,7 @@ fn invalid(call: &Call, what: &str) -> CniError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Environment;
     use super::*;
 
     fn define(text: &str) -> Result<Definition, CniError> {
@@ -327,12 +342,49 @@ mod tests {
     }
 
     #[test]
+    fn what_says_nothing_is_as_if_it_were_absent() {
+        let absent = define(r#"{"name":"n","bridge":"b"}"#).expect("valid");
+        for nothing in [
+            r#""ipam":{}"#,
+            r#""ipam":null"#,
+            r#""ipam":{"type":""}"#,
+            r#""ipam":{"type":"","subnet":"","ranges":[],"routes":null,"dns":{},"addresses":[]}"#,
+            r#""dns":{},"args":{},"runtimeConfig":{},"policy":{},"type":"","mac":"""#,
+            r#""vlanTrunk":[],"sysctl":{},"ingressPolicy":"""#,
+            r#""runtimeConfig":{"ipRanges":[],"dns":{},"bandwidth":{},"portMappings":[],"mac":""}"#,
+            r#""policy":{"posture":"","enforcement":"","mode":"","host":{"toEndpoint":""},"labels":{}}"#,
+            r#""args":{"cni":{"ips":[],"mac":"","labels":[]}}"#,
+        ] {
+            let text = format!(r#"{{"name":"n","bridge":"b",{nothing}}}"#);
+            assert_eq!(define(&text).expect(nothing), absent, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_call_may_bring_all_the_ranges_there_are() {
+        let ranges = r#""runtimeConfig":{"ipRanges":[[{"subnet":"10.9.0.0/24"}]]}"#;
+        let of = |rest: &str| {
+            let text =
+                format!(r#"{{"name":"n","isGateway":true,"ipam":{{"type":"host-local"}}{rest}}}"#);
+            let call = Call::parse(text.as_bytes()).expect("readable");
+            let network = call.definition().expect("valid without");
+            let meant = call.meant(&network, &Environment::default());
+            meant.map(|meant| meant.network.into_owned())
+        };
+        let brought = of(&format!(",{ranges}")).expect("its ranges");
+        assert_eq!(brought.sets()[0].subnets(), "10.9.0.0/24");
+        assert_eq!(brought.gateway_addresses()[0].to_string(), "10.9.0.1/24");
+        let error = of("").expect_err("no ranges at all");
+        assert_eq!(error.code, Code::InvalidNetworkConfig);
+        assert!(error.msg.contains("\"n\"") && error.msg.contains("ipRanges"), "{error}");
+    }
+
+    #[test]
     fn what_is_invalid_is_code_7() {
         for bad in [
             r#"{"name":"n","bridge":"a/b"}"#,
             r#"{"name":"n","bridge":"b","mtu":10}"#,
-            r#"{"name":"n","ipam":{}}"#,
-            r#"{"name":"n","ipam":{"type":"host-local"}}"#,
+            r#"{"name":"n","ipam":{"type":"","subnet":"10.0.0.0/24"}}"#,
             r#"{"name":"n","ipam":{"type":"/bin/sh"}}"#,
             r#"{"name":"n","ipam":{"type":".."}}"#,
             r#"{"name":"n","ipam":{"type":"host-local","ranges":[[]]}}"#,

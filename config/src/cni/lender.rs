@@ -25,9 +25,7 @@ impl Call {
         let is_read = |key: &str| READ.iter().any(|read| key.eq_ignore_ascii_case(read));
         self.document.retain(|key, _| is_read(key));
         let mut lender = Self::parse(Value::Object(self.document).to_string().as_bytes())?;
-        if let Some(ipam) = &mut lender.conf.ipam {
-            "host-local".clone_into(&mut ipam.plugin);
-        }
+        "host-local".clone_into(&mut lender.conf.ipam.get_or_insert_default().plugin);
         lender.conf.bridge =
             format!("{PREFIX}{:012x}", digest(&["lender", lender.network.as_str()]) >> 16);
         lender.conf.lends = true;
@@ -37,7 +35,7 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Addressing, Code};
+    use super::super::{Addressing, Code, Environment};
     use super::*;
 
     #[test]
@@ -48,8 +46,11 @@ mod tests {
         let network = call.definition().expect("valid");
         assert!(network.lends && matches!(network.addressing, Addressing::HostLocal(_)));
         assert_eq!((network.routes.len(), network.gateway), (1, false));
-        let none = Call::parse(br#"{"name":"n","ipam":{}}"#).expect("readable");
-        let error = none.as_lender().and_then(|c| c.definition()).expect_err("no ranges");
-        assert_eq!(error.code, Code::InvalidNetworkConfig);
+        for none in [r#"{"name":"n"}"#, r#"{"name":"n","ipam":{}}"#] {
+            let call = Call::parse(none.as_bytes()).and_then(Call::as_lender).expect("a lender");
+            let network = call.definition().expect("a call may bring ranges");
+            let error = call.meant(&network, &Environment::default()).expect_err("it does not");
+            assert_eq!(error.code, Code::InvalidNetworkConfig);
+        }
     }
 }

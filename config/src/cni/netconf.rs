@@ -79,6 +79,13 @@ pub struct NetConf {
     pub(super) ingress_policy: String,
 }
 
+impl NetConf {
+    /// An object whose members are all empty is as if it were absent: generators in Go write their zero values.
+    fn leave_out_what_says_nothing(&mut self) {
+        self.ipam = self.ipam.take().filter(|ipam| *ipam != Ipam::default());
+    }
+}
+
 /// The `ipam` object.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -182,6 +189,7 @@ impl Call {
                 .with_details(e.to_string())
         })?;
         conf.valid_attachments = valid;
+        conf.leave_out_what_says_nothing();
         let network = NetworkName::new(conf.name.as_str())
             .map_err(|e| CniError::new(Code::InvalidNetworkConfig, e.to_string()))?;
         let version = Version::parse(&conf.cni_version)?;

@@ -85,6 +85,18 @@ impl PortMapping {
         self.host_ip.map(Family::of).or(self.only).is_none_or(|f| f == family)
     }
 
+    /// Whether this one says all that the other says: the same target, wherever the other is published. One that is
+    /// at every address is not at those of the loopback.
+    fn covers(&self, other: &Self) -> bool {
+        let is_wider = match (self.host_ip, other.host_ip) {
+            (Some(_), _) => false,
+            (None, Some(ip)) => self.is_of(Family::of(ip)) && !ip.is_loopback(),
+            (None, None) => self.only.is_none() && other.only.is_some(),
+        };
+        let target = |of: &Self| (of.transport, of.host_port, of.container_port);
+        self == other || target(self) == target(other) && is_wider
+    }
+
     /// Whether both would take the same packet.
     pub fn meets(&self, other: &Self) -> bool {
         let hosts = match (self.host_ip, other.host_ip) {
@@ -125,7 +137,7 @@ impl Call {
     /// The ports that this call publishes. What cannot be one is code 7, with its place and value.
     pub fn ports(&self) -> Result<Vec<PortMapping>, CniError> {
         let raw = &self.conf.runtime_config.port_mappings;
-        let mut found: Vec<PortMapping> = Vec::with_capacity(raw.len());
+        let mut found: Vec<Option<PortMapping>> = Vec::with_capacity(raw.len());
         // By what a packet is compared with first: ranges are thousands of entries.
         let mut same: HashMap<(Transport, u16), Vec<usize>> = HashMap::new();
         for (at, entry) in raw.iter().enumerate() {
@@ -136,11 +148,11 @@ impl Call {
                 )
             })?;
             let same = same.entry((mapping.transport, mapping.host_port)).or_default();
-            let mut others = same.iter().map(|at| &found[*at]);
-            if others.clone().any(|other| *other == mapping) {
-                continue; // said twice
-            }
-            if let Some(other) = others.find(|other| other.meets(&mapping)) {
+            let mut others = same.iter().filter_map(|at| found[*at].as_ref());
+            let is_other = |other: &&PortMapping| {
+                other.container_port != mapping.container_port && other.meets(&mapping)
+            };
+            if let Some(other) = others.clone().find(is_other) {
                 return Err(CniError::new(
                     Code::InvalidNetworkConfig,
                     format!(
@@ -153,11 +165,18 @@ impl Call {
                 "the list of addresses that {}/{} is published at",
                 mapping.transport, mapping.host_port
             );
+            if others.any(|other| other.covers(&mapping)) {
+                continue; // said already
+            }
+            for at in same.iter() {
+                found[*at] = found[*at].filter(|other| !mapping.covers(other));
+            }
+            same.retain(|at| found[*at].is_some());
             bounded(&called, same.len() + 1)?;
             same.push(found.len());
-            found.push(mapping);
+            found.push(Some(mapping));
         }
-        Ok(found)
+        Ok(found.into_iter().flatten().collect())
     }
 }
 
@@ -252,6 +271,45 @@ mod tests {
     }
 
     #[test]
+    fn what_says_the_same_is_said_once_in_any_order() {
+        let read = |hosts: &[&str], target: u16| {
+            let entry = |host: &&str| {
+                format!(r#"{{"hostPort":80,"containerPort":{target},"hostIP":"{host}"}}"#)
+            };
+            ports(&format!("[{}]", hosts.iter().map(entry).collect::<Vec<_>>().join(",")))
+        };
+        for (said, left) in [
+            (&["", ""][..], &[""][..]),
+            (&["", "0.0.0.0"], &[""]),
+            (&["", "::", "0.0.0.0"], &[""]),
+            (&["", "192.0.2.1", "2001:db8::1"], &[""]),
+            (&["0.0.0.0", "192.0.2.1"], &["0.0.0.0"]),
+            (&["0.0.0.0", "::"], &["0.0.0.0", "::"]),
+            (&["::", "192.0.2.1"], &["::", "192.0.2.1"]),
+            (&["192.0.2.1", "192.0.2.1", "192.0.2.2"], &["192.0.2.1", "192.0.2.2"]),
+            // A port that is everywhere is not at the loopback.
+            (&["", "127.0.0.1"], &["", "127.0.0.1"]),
+        ] {
+            let sorted = |mut list: Vec<PortMapping>| {
+                list.sort_by_key(|port| (port.host_ip, port.only.map(|f| f == Family::V6)));
+                list
+            };
+            let expected = sorted(read(left, 8080).expect("valid"));
+            let mut order = said.to_vec();
+            for _ in 0..said.len() {
+                order.rotate_left(1);
+                assert_eq!(sorted(read(&order, 8080).expect("no contradiction")), expected);
+                let reversed: Vec<_> = order.iter().rev().copied().collect();
+                assert_eq!(sorted(read(&reversed, 8080).expect("no contradiction")), expected);
+            }
+            assert_eq!(expected.len(), left.len());
+        }
+        let other = r#"[{"hostPort":80,"containerPort":1,"hostIP":"0.0.0.0"},{"hostPort":80,"containerPort":2}]"#;
+        let error = ports(other).expect_err("two targets");
+        assert!(error.msg.contains("to ports 1 and 2"), "{error}");
+    }
+
+    #[test]
     fn what_cannot_be_published_is_code_7_and_named() {
         for (entries, named) in [
             (r#"[{"hostPort":0,"containerPort":80}]"#, "hostPort 0"),
@@ -267,7 +325,5 @@ mod tests {
             assert_eq!(error.code, Code::InvalidNetworkConfig, "{entries}");
             assert!(error.msg.contains(named), "{error}");
         }
-        let twice = r#"[{"hostPort":1,"containerPort":1},{"hostPort":1,"containerPort":1}]"#;
-        assert_eq!(ports(twice).expect("said twice").len(), 1);
     }
 }
