@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::spec_add::address;
 use crate::support::chain::{Chain, called_as};
+use crate::support::eventually::eventually;
 use crate::support::inventory::Inventory;
 use crate::support::netns::Netns;
 use crate::support::plugin::Call;
@@ -19,6 +20,7 @@ use crate::support::world::{HOST, OUTSIDE, World};
 const NERDCTL: &str = include_str!("data/conflists/nerdctl.json");
 const PODMAN: &str = include_str!("data/conflists/podman.json");
 const FLANNEL: &str = include_str!("data/conflists/flannel.json");
+const NOMAD: &str = include_str!("data/conflists/nomad.json");
 const CONTAINERD: &str = include_str!("data/conflists/containerd.json");
 const INVALID_CONFIG: u64 = 7;
 const UNSUPPORTED: u64 = 2;
@@ -72,6 +74,38 @@ fn the_conflists_of_four_runtimes_work_as_they_are() {
             .collect();
         assert_eq!((names[0], names[2]), (bridge, "eth0"));
     }
+}
+
+/// Nomad names a chain of its own in each conflist. It is not consulted, which is said and not refused.
+#[test]
+fn nomads_conflist_works_and_its_chain_is_spoken_of_once() {
+    let world = world!();
+    let daemon = world.daemon();
+    let chain = Chain::new(NOMAD).told(mappings(PUBLISHED));
+    for name in ["alloc-1", "alloc-2"] {
+        let container = world.container();
+        let result = chain.add(&world, name, &container);
+        let _echo = Echo::serve(&container, "0.0.0.0");
+        for (from, to) in [(&world.outside, HOST), (&world.host, "127.0.0.1")] {
+            assert!(answers(from, to, PATIENCE), "{name}: the port at {to}");
+        }
+        for checked in chain.check(&world, name, &container, &result) {
+            checked.succeeded();
+        }
+        chain.del(&world, name, &container, Some(&result));
+    }
+    let told = || {
+        let mut log = daemon.log();
+        log.retain(|record| record["chain"] == "NOMAD-ADMIN");
+        log
+    };
+    eventually("the log to speak of the chain", || (!told().is_empty()).then_some(()));
+    let log = told();
+    assert_eq!(
+        (log.len(), &log[0]["level"], &log[0]["network_name"]),
+        (1, &"warning".into(), &"nomad".into())
+    );
+    assert!(log[0]["msg"].as_str().is_some_and(|msg| msg.contains("not consulted")), "{log:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::spec_add::address;
 use crate::support::conf::{at, network, with};
+use crate::support::eventually::eventually;
 use crate::support::inventory::veths;
 use crate::support::plugin::{Call, Outcome};
 use crate::support::world::World;
@@ -143,6 +144,43 @@ fn the_runtime_can_say_what_the_resolver_is() {
         result["dns"],
         json!({ "nameservers": ["192.0.2.54"], "domain": "example.com", "search": ["a.example"] })
     );
+}
+
+/// Whoever names them: a link-local address with a zone of the host's, and what is no address.
+#[test]
+fn name_servers_that_no_container_can_ask_are_left_out_and_named() {
+    let world = world!();
+    let file = world.paths().root.join("resolv.conf");
+    let of_host =
+        "nameserver fe80::1%uplink\nnameserver 192.0.2.55\nnameserver resolver\nsearch a.example\n";
+    std::fs::write(&file, of_host).expect("a file");
+    let read = network("read", "read0", "10.78.0.0/24");
+    let defined = with(&read, json!({ "ipam": { "resolvConf": file.to_str() } }));
+    std::fs::write(world.paths().config_dir.join("10-read.conf"), defined.to_string())
+        .expect("a definition");
+    let daemon = world.daemon();
+    let own = network("said", "said0", "10.79.0.0/24");
+    let servers = json!({ "nameservers": ["fe80::1%eth0", "192.0.2.55"], "search": ["a.example"] });
+    let runtime =
+        json!({ "dns": { "servers": ["fe80::1%eth0", "192.0.2.55"], "searches": ["a.example"] } });
+    for (name, conf) in [
+        ("c1", json!({ "cniVersion": "1.0.0", "name": "read", "type": "quantum-cni" })),
+        ("c2", with(&own, json!({ "dns": servers }))),
+        ("c3", with(&own, json!({ "ipam": { "dns": servers } }))),
+        ("c4", with(&own, json!({ "runtimeConfig": runtime }))),
+    ] {
+        let result = add(&world, name, &conf, "").succeeded();
+        let wanted = json!({ "nameservers": ["192.0.2.55"], "search": ["a.example"] });
+        assert_eq!(result["dns"], wanted, "{name}");
+        let is_told =
+            |record: &Value| record["container_id"] == name && record["level"] == "warning";
+        let told = eventually("the log to name them", || daemon.log().into_iter().find(is_told));
+        let named = told["nameservers"].as_str().expect("text");
+        assert!(named.starts_with("fe80::1%"), "{named}");
+    }
+    let alone = with(&own, json!({ "dns": { "nameservers": ["fe80::1%eth0"] } }));
+    let result = add(&world, "c5", &alone, "").succeeded();
+    assert!(result["dns"]["nameservers"].is_null(), "{result}");
 }
 
 #[test]

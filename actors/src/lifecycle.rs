@@ -138,6 +138,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         host,
         reader_group,
         refusals: RefCell::default(),
+        admin_chains: RefCell::default(),
         sysctls: settings.sysctl_allowlist.clone(),
         last,
     });

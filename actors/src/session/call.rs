@@ -8,7 +8,7 @@ use quantum_cni::kernel::peer::{Credentials, Sent};
 use quantum_config::cni::{self, CniError, Code, Command};
 use quantum_config::ids::PluginName;
 use quantum_config::wire::{Call, Descriptor, Reply};
-use slog::{Logger, debug, error, info, o};
+use slog::{Logger, debug, error, info, o, warn};
 
 use super::conf::{self, Conf};
 use super::verbs::{self, Done, Undo};
@@ -218,6 +218,12 @@ fn logger(house: &House, peer: &Credentials, call: &Call, network: String) -> Lo
 
 fn report(log: &Logger, is_root: bool, took: Duration, outcome: &Result<Done, CniError>) {
     let took = took.as_micros() as u64;
+    if let Ok(Done { unreachable, .. }) = outcome
+        && !unreachable.is_empty()
+    {
+        warn!(log, "name servers are left out of the result, as no container can ask them: link-local addresses with a \
+            zone of the host's, and what is no address"; "nameservers" => unreachable.join(", "));
+    }
     match outcome {
         Ok(done) if done.is_routine => debug!(log, "done"; "took_us" => took),
         Ok(done) => info!(log, "done"; "ip_address" => done.addresses(), "took_us" => took),

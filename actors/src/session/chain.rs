@@ -16,7 +16,8 @@ use quantum_cni::kernel::netns::Netns;
 use quantum_config::cni::{
     CniError, CniResult, Code, Command, Interface, IpConfig, Meta, Previous,
 };
-use quantum_config::ids::Mac;
+use quantum_config::ids::{AttachmentKey, Mac};
+use slog::warn;
 
 use super::House;
 use super::call::Checked;
@@ -51,6 +52,9 @@ async fn amend(house: &House, mut call: Checked, part: Meta) -> Result<Done, Cni
     let named = call.conf.network.as_str();
     amendment.tuning.check_allowed(named, &house.sysctls)?;
     let key = verbs::key(&call)?;
+    if let Some(chain) = &amendment.admin_chain {
+        tell_of(house, &key, chain);
+    }
     let mac = amendment.mac.map(|mac| (&key.ifname, mac));
     let done = Done {
         stdout: previous.handed_on(call.conf.version, mac),
@@ -67,6 +71,16 @@ async fn amend(house: &House, mut call: Checked, part: Meta) -> Result<Done, Cni
     let request = Amend { key: key.clone(), netns, amendment, caller };
     insist(&house.reclaim, &network.amend, request).await?;
     Ok(done)
+}
+
+/// What an administrator says in a chain of iptables does not hold for our networks. Nomad writes one into each
+/// of its configurations, so it is no reason to refuse it, and said once for a network.
+fn tell_of(house: &House, key: &AttachmentKey, chain: &str) {
+    if house.admin_chains.borrow_mut().insert((key.network.clone(), chain.to_owned())) {
+        warn!(house.log, "iptablesAdminChainName is not consulted: what that chain accepts, drops or rejects makes no \
+            difference for this network; say what is allowed by network policies";
+            "network_name" => key.network.as_str(), "chain" => chain);
+    }
 }
 
 /// Carries out a call of the plugin `loopback`.

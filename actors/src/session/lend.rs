@@ -29,13 +29,14 @@ pub(super) async fn add(house: &House, call: Checked) -> Result<Done, CniError> 
     };
     let caller = call.caller.clone();
     let request = Lend { key: key.clone(), definition: meant, wanted, caller };
-    let result = insist(&house.reclaim, &mailbox.lend, request).await?;
+    let mut result = insist(&house.reclaim, &mailbox.lend, request).await?;
+    let unreachable = result.dns.leave_out_unreachable();
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
     let made_before = Some(boottime_ms());
     let request = Detach { key, made_before, netns: None, only: Only::Any };
     let undo = Undo::new(mailbox, request);
     match result.render(call.conf.version, &Previous::default()) {
-        Ok(stdout) => Ok(Done { stdout, ips, undo: Some(undo), ..Done::default() }),
+        Ok(stdout) => Ok(Done { stdout, ips, unreachable, undo: Some(undo), ..Done::default() }),
         Err(error) => {
             undo.run().await?;
             Err(error)

@@ -21,6 +21,7 @@ mod shares;
 mod verbs;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Recipient, WrapFuture};
@@ -28,6 +29,7 @@ use quantum_cni::access::{self, Asked, Forbidden, Refusals};
 use quantum_cni::attach::NetnsId;
 use quantum_cni::kernel::clock::boottime_ms;
 use quantum_config::cni::{self, Command};
+use quantum_config::ids::NetworkName;
 use quantum_config::sysctl::SysctlPatterns;
 use quantum_config::wire::{Reply, Request};
 use slog::{Logger, debug, warn};
@@ -78,6 +80,8 @@ pub(crate) struct House {
     pub(crate) reader_group: Option<u32>,
     /// Which refusals are logged.
     pub(crate) refusals: RefCell<Refusals>,
+    /// The chains of administrators that were told of, and for which networks.
+    pub(crate) admin_chains: RefCell<HashSet<(NetworkName, String)>>,
     /// The kernel's settings that networks may set in their containers.
     pub(crate) sysctls: SysctlPatterns,
     /// Dropped with the last Session, which is how the life cycle knows.

@@ -48,6 +48,8 @@ pub(super) struct Done {
     pub(super) stdout: String,
     /// The addresses concerned, for the log.
     pub(super) ips: Vec<IpAddr>,
+    /// Name servers that are not in the result, since no container can ask them.
+    pub(super) unreachable: Vec<String>,
     /// What takes it back if nobody hears of it.
     pub(super) undo: Option<Undo>,
     /// Nothing was done yet: the plugin runs the IPAM plugin and calls again.
@@ -148,12 +150,13 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
         definition: changed.unwrap_or(definition),
         caller: call.caller.clone(),
     };
-    let result: CniResult = insist(&house.reclaim, &network.attach, request).await?;
+    let mut result: CniResult = insist(&house.reclaim, &network.attach, request).await?;
+    let unreachable = result.dns.leave_out_unreachable();
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
     let request = Detach { key, made_before: Some(boottime_ms()), netns: None, only: Only::Any };
     let undo = Undo { network: network.clone(), request };
     match result.render(version, &previous) {
-        Ok(stdout) => Ok(Done { stdout, ips, undo: Some(undo), ..Done::default() }),
+        Ok(stdout) => Ok(Done { stdout, ips, unreachable, undo: Some(undo), ..Done::default() }),
         Err(error) => {
             undo.run().await?;
             Err(error)

@@ -27,15 +27,18 @@ pub struct Amendment {
     pub mac: Option<Mac>,
     /// MTU of both ends.
     pub mtu: Option<u32>,
+    /// The chain of iptables in which an administrator says what is forwarded, where one is named. It is not
+    /// consulted, so this is only told.
+    pub admin_chain: Option<String>,
     /// Nothing is to come from other networks. Whether it does is the network's to say, so this is only
     /// seen to.
     pub closed: bool,
 }
 
 impl Amendment {
-    /// Nothing is asked for.
+    /// Nothing of the attachment is to be otherwise.
     pub fn is_nothing(&self) -> bool {
-        *self == Self::default()
+        *self == Self { admin_chain: self.admin_chain.clone(), ..Self::default() }
     }
 }
 
@@ -69,7 +72,10 @@ impl Call {
         let asked = match part {
             Meta::Portmap => self.published(&keys)?,
             Meta::Firewall => {
-                Amendment { closed: closes(&keys, &self.conf.ingress_policy)?, ..asked }
+                let closed = closes(&keys, &self.conf.ingress_policy)?;
+                let admin_chain =
+                    Some(keys.iptables_admin_chain_name).filter(|name| !name.is_empty());
+                Amendment { closed, admin_chain, ..asked }
             }
             Meta::Bandwidth => Amendment { shaping: self.limits()?, ..asked },
             Meta::Tuning => {
@@ -115,10 +121,6 @@ fn closes(keys: &Keys, ingress_policy: &str) -> Result<bool, CniError> {
             return Err(unsupported("backend=\"firewalld\"", "leave it out: the rules are ours"));
         }
         other => return Err(invalid(format!("backend {other:?} is not iptables or firewalld"))),
-    }
-    if !matches!(keys.iptables_admin_chain_name.as_str(), "" | "CNI-ADMIN") {
-        let key = "iptablesAdminChainName";
-        return Err(unsupported(key, "say what is allowed by a network policy"));
     }
     if !matches!(keys.firewalld_zone.as_str(), "" | "trusted") {
         return Err(unsupported("firewalldZone", "leave it out: the rules are ours"));
@@ -197,6 +199,10 @@ mod tests {
             (tuned.mtu, tuned.tuning.sysctls.len(), tuned.tuning.mac),
             (Some(1400), 1, None)
         );
+        let nomad = r#","iptablesAdminChainName":"NOMAD-ADMIN""#;
+        let named = asked(Meta::Firewall, nomad, "").expect("valid");
+        assert_eq!(named.admin_chain.as_deref(), Some("NOMAD-ADMIN"));
+        assert!(named.is_nothing());
         let closed = asked(Meta::Firewall, r#","ingressPolicy":"same-bridge""#, "");
         assert!(closed.expect("valid").closed);
     }

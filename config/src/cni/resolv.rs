@@ -1,8 +1,19 @@
 //! resolv.conf(5), as far as a result of CNI can say it.
 
+use std::net::IpAddr;
+
 use super::Dns;
 
 impl Dns {
+    /// Takes out the name servers that no container can ask, and gives them: a link-local address with the zone of
+    /// an interface of the host's, which no container has, and what is no address.
+    pub fn leave_out_unreachable(&mut self) -> Vec<String> {
+        let servers = std::mem::take(&mut self.nameservers);
+        let (left, out) = servers.into_iter().partition(|one| one.parse::<IpAddr>().is_ok());
+        self.nameservers = left;
+        out
+    }
+
     /// Reads the text of a resolver's configuration file. What CNI has no word for (`sortlist`) is let
     /// pass, and so is everything behind `#` and `;`.
     pub fn from_resolv_conf(text: &str) -> Self {
@@ -26,6 +37,18 @@ impl Dns {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_container_can_ask_is_taken_out() {
+        let said = ["fe80::1%enp5s0", "192.0.2.3", "fe80::2", "resolver", "", "::1", "10.0.0"];
+        let nameservers = said.map(str::to_owned).to_vec();
+        let mut dns = Dns { nameservers, domain: "d".to_owned(), ..Dns::default() };
+        assert_eq!(dns.leave_out_unreachable(), ["fe80::1%enp5s0", "resolver", "", "10.0.0"]);
+        assert_eq!(
+            (dns.nameservers.join(" "), dns.domain.as_str()),
+            ("192.0.2.3 fe80::2 ::1".into(), "d")
+        );
+    }
 
     #[test]
     fn the_four_keywords_are_read_and_the_rest_is_let_pass() {
