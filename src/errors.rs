@@ -111,6 +111,7 @@ fn bridge(error: &BridgeError) -> CniError {
 fn nft(error: &NftError) -> CniError {
     let code = match error {
         NftError::NoBridgeFamily { .. } => Code::UnsupportedField,
+        NftError::Hung(_) => Code::TryAgainLater,
         _ => Code::Kernel,
     };
     CniError::new(code, "cannot change the nftables rules").with_details(error.to_string())
@@ -136,6 +137,7 @@ fn lane(error: &LaneError) -> CniError {
 /// What must survive the daemon could not be written or read.
 pub fn store(error: StoreError) -> CniError {
     let code = match &error {
+        StoreError::Fault(fault) => return self::fault(*fault),
         StoreError::DiskFull { .. } | StoreError::Busy { .. } | StoreError::Lane(_) => {
             Code::TryAgainLater
         }

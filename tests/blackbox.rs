@@ -35,6 +35,8 @@ mod dropin_chain;
 mod dropin_host_local;
 mod dropin_install;
 mod dropin_install_shared;
+mod hang_lanes;
+mod hang_nft;
 mod ipam_delegated;
 mod ipam_delegated_verbs;
 mod ipam_pools;

@@ -12,6 +12,8 @@ use quantum_config::cni::{CniError, Code, Definition};
 use quantum_config::ids::NetworkName;
 use serde::Serialize;
 
+use crate::gauges::Gauges;
+
 /// What is on it.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Board {
@@ -24,6 +26,9 @@ pub(crate) struct Board {
     pub(crate) limited: Vec<String>,
     /// Addresses of containers that hold so many connections, each so many, that they begin no new ones.
     pub(crate) crowded: BTreeMap<IpAddr, u64>,
+    /// Which lanes hang: nothing that they do comes to its end, and ADDs need them.
+    #[serde(rename = "stuck")]
+    pub(crate) lanes: Gauges,
     /// What the daemon was not given and needs.
     pub(crate) unmet: Vec<String>,
     /// What the kernel does not have, and what is done instead.
@@ -105,10 +110,16 @@ impl Board {
             Phase::Draining => reasons.push("the daemon is stopping".to_owned()),
             Phase::Open => {}
         }
+        reasons.extend(self.lanes.stuck());
         reasons.extend(self.unmet.iter().cloned());
         reasons.extend(self.degraded.iter().cloned());
         reasons.extend(self.limited.iter().cloned());
         reasons
+    }
+
+    /// Whether ADDs are served, and what runs has the connectivity that it should.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.reasons().is_empty()
     }
 
     /// Puts together what limits the networks that are in use. To be called when these change, or what
@@ -156,8 +167,12 @@ impl Board {
         if self.phase != Phase::Open {
             return unable(Code::NotReady, self.reasons().join("; "));
         }
-        if !self.unmet.is_empty() {
-            return unable(Code::NotReady, self.unmet.join("; "));
+        if self.lanes.rules_are_stuck() {
+            return unable(Code::Degraded, self.lanes.stuck().join("; "));
+        }
+        let unable_now: Vec<_> = self.lanes.stuck().into_iter().chain(self.unmet.clone()).collect();
+        if !unable_now.is_empty() {
+            return unable(Code::NotReady, unable_now.join("; "));
         }
         if !self.degraded.is_empty() {
             return unable(Code::Degraded, self.degraded.join("; "));

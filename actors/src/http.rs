@@ -23,7 +23,7 @@ use slog::{Logger, debug, warn};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{oneshot, watch};
 
-use crate::board::{Board, Phase};
+use crate::board::Board;
 use crate::messages::metrics::{Health, Render};
 
 /// Connections served at a time. A scraper needs one; the others are for those who hold one and say
@@ -179,17 +179,16 @@ async fn metrics(pages: &Pages) -> Response<Full<Bytes>> {
 }
 
 async fn health(pages: &Pages) -> Response<Full<Bytes>> {
-    let stuck = match pages.health.send(Health).await {
-        Ok(stuck) => stuck,
-        Err(_) => vec!["metrics"],
-    };
+    let actors = pages.health.send(Health).await.unwrap_or_else(|_| vec!["metrics"]);
+    let lanes = pages.board.borrow().lanes.stuck();
+    let stuck: Vec<String> = actors.into_iter().map(str::to_owned).chain(lanes).collect();
     let status = if stuck.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     page(status, "application/json", json!({ "stuck": stuck }).to_string())
 }
 
 fn ready(pages: &Pages) -> Response<Full<Bytes>> {
     let board = pages.board.borrow();
-    let ready = board.phase == Phase::Open && board.reasons().is_empty();
+    let ready = board.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "ready": ready,

@@ -8,6 +8,8 @@
 //!   SIGTERM ──► socket closed, or left to who made it ──► who is inside finishes ──► store on disk ──► lanes ──► gone
 //! ```
 //!
+//! A stop has its time, whatever hangs: what has not finished then is named and left behind.
+//!
 //! Links and rules stay as they are when the daemon stops: containers do not notice.
 
 use std::cell::RefCell;
@@ -19,7 +21,7 @@ use std::time::Duration;
 use prometheus::Registry;
 use quantum_cni::attach::{Class, ForwardingNote, Traces, elements, naming, recover};
 use quantum_cni::errors;
-use quantum_cni::kernel::lane::Lane;
+use quantum_cni::kernel::lane::{Gauge, Lane};
 use quantum_cni::kernel::lock::HostLock;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::{clock, memory, needs};
@@ -28,29 +30,29 @@ use quantum_config::cni::Definition;
 use quantum_config::ids::IfName;
 use quantum_config::settings::CniServerConfig;
 use slog::{Logger, error, info, warn};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::board::Board;
 use crate::docker::Door;
+use crate::drain::drain;
 use crate::driver::Lanes;
 use crate::folders;
+use crate::gauges::Gauges;
 use crate::http::{self, Pages};
 use crate::manager::Folders;
+use crate::messages::ask;
 use crate::messages::cache::{All, Defined, Rebuild};
 use crate::messages::driver::{Scan, Scope, Sweep};
 use crate::messages::manager::{Open, Reload, Replay, Warm};
 use crate::messages::policy::{Begin, Reread};
 use crate::messages::publisher::Publish;
-use crate::messages::{Drain, ask};
 use crate::meters::Meters;
 use crate::policy_dir::PolicyDir;
 use crate::session::{self, House, Listener, Memory, Readers};
+use crate::signals::{self, Signals};
 use crate::supervisor;
 use crate::wiring::{self, DockerParts, Graph, Parts};
 
-/// How long each rank has to finish when the daemon stops.
-const DRAIN: Duration = Duration::from_secs(20);
 /// How long those have then whose answer is on its way, or who are told to ask the next daemon.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
@@ -59,7 +61,8 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// Runs the daemon until it is told to stop.
 pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Failure> {
-    let mut signals = Signals::take()?;
+    // Before it serves it may hang at a disk: then SIGTERM ends it by itself.
+    let hangup = signals::hangup()?;
     let reader_group = settings.reader_group.as_deref().map(session::readers).transpose()?;
     folders::prepare(&settings, &log)?;
     let host_lock = HostLock::take()?;
@@ -86,27 +89,37 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     }
     let pages_listener = http::bind(settings.http_listen)
         .map_err(|e| format!("http_listen {}: {e}", settings.http_listen))?;
-    let listener = Listener::bind(Path::new(&settings.socket_path), reader_group)?;
-
-    let docker_door = settings.docker_socket.as_deref().map(Door::bind).transpose()?;
-    let docker = match docker_door {
+    let docker = match settings.docker_socket {
         Some(_) => Some(docker_parts(&settings.state_dir, &log)?),
         None => None,
     };
+    let mut signals = Signals::take(hangup)?;
+    let listener = Listener::bind(Path::new(&settings.socket_path), reader_group)?;
+    let docker_door = settings.docker_socket.as_deref().map(Door::bind).transpose()?;
 
     let forwarding_file = ForwardingFile::new(&settings.state_dir);
     let forwarding = ForwardingNote::new(&boot_id, host);
+    let folders = Folders {
+        config_dir: settings.config_dir.clone().into(),
+        spool_dir: settings.spool_dir.clone(),
+        boot_id,
+        reading: Gauge::new("files"),
+    };
+    let store = Lane::own("store", store)?;
+    let shelf = Lane::own("shelf", Shelf::new(&settings.state_dir, &settings.policy_dir()))?;
+    let lanes = Lanes::start(&settings, forwarding_file, forwarding)?;
+    let mut all = vec![store.gauge(), shelf.gauge(), folders.reading.clone()];
+    all.extend(docker.iter().map(|docker| docker.ledger.gauge()));
+    all.extend(lanes.gauges());
+    let gauges = Gauges::new(all);
+    board.send_modify(|board| board.lanes = gauges.clone());
     let graph = wiring::start(Parts {
-        folders: Folders {
-            config_dir: settings.config_dir.clone().into(),
-            spool_dir: settings.spool_dir.clone(),
-            boot_id,
-        },
-        store: Lane::own("store", store)?,
-        shelf: Lane::own("shelf", Shelf::new(&settings.state_dir, &settings.policy_dir()))?,
+        folders,
+        store,
+        shelf,
         known: known.iter().map(|s| (s.record.key.clone(), s.state)).collect(),
         held,
-        lanes: Lanes::start(&settings, forwarding_file, forwarding)?,
+        lanes,
         host,
         docker,
         board: board.clone(),
@@ -154,14 +167,14 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     // Listened to before it is read first.
     let mut policy_dir = PolicyDir::new(&settings.policy_dir(), &log);
     let order = put_in_order(&graph, &opening, Path::new(&settings.config_dir), &board, &log);
-    tokio::select! {
-        ordered = order => {
-            ordered?;
-            until_told(&mut signals, &mut policy_dir, &graph, &log).await?;
-        }
+    let served = tokio::select! {
+        ordered = order => match ordered {
+            Ok(()) => until_told(&mut signals, &mut policy_dir, &graph, &log).await,
+            Err(failure) => Err(failure),
+        },
         // A start that takes long, or hangs, can be ended too.
-        () = signals.stop() => {}
-    }
+        () = signals.stop() => Ok(()),
+    };
 
     let _ = stop_listening.send(());
     let _ = listening.await;
@@ -169,9 +182,9 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         let _ = stop.send(());
         let _ = listening.await;
     }
-    drain(&graph, &log).await;
+    drain(&graph, &gauges, &log).await;
     let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
-    Ok(())
+    served
 }
 
 /// What was kept of Docker. What cannot be read is no reason not to serve the others.
@@ -324,33 +337,6 @@ async fn rebuild(
     Ok(lost)
 }
 
-/// The signals that are minded. Taken before the socket is there: until then they end the daemon.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn take() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-}
-
-impl Signals {
-    /// Until one comes that ends the daemon.
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 /// Serves until SIGTERM or SIGINT; SIGHUP reads `config_dir` and `policy_dir` again, and what is renamed
 /// into `policy_dir` has that one read.
 async fn until_told(
@@ -380,14 +366,4 @@ async fn until_told(
             () = signals.stop() => return Ok(()),
         }
     }
-}
-
-/// Rank by rank, each within its time; who does not answer is named and left behind.
-async fn drain(graph: &Graph, log: &Logger) {
-    for (actor, mailbox) in &graph.drains {
-        if let Err(e) = mailbox.send(Drain).timeout(DRAIN).await {
-            error!(log, "did not finish in time"; "actor" => actor, "error" => %e);
-        }
-    }
-    info!(log, "stopped; networks are left as they are");
 }

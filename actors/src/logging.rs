@@ -5,17 +5,39 @@
 //! taken for something else; for people it is escaped, all of it in one place.
 
 use std::io::{self, LineWriter, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use quantum_cni::printable::printable;
 use quantum_config::settings::{CniServerConfig, LogFormat, LogLevel};
 use slog::{Drain, FnValue, Level, Logger, OwnedKVList, Record, o};
+use slog_async::AsyncGuard;
 use slog_term::{Decorator, RecordDecorator};
 
 /// How many records may wait for the writer.
 const QUEUE: usize = 8192;
 
+/// How long the last records have to be written.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is to be waited for before the process ends: the records in the queue.
+pub(crate) struct Written(AsyncGuard);
+
+impl Written {
+    /// Returns when all is written, or nobody takes it.
+    pub(crate) fn wait(self) {
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            drop(self.0);
+            let _ = tell.send(());
+        });
+        let _ = told.recv_timeout(PATIENCE);
+    }
+}
+
 /// The root of all loggers.
-pub(crate) fn logger(settings: &CniServerConfig) -> Logger {
+pub(crate) fn logger(settings: &CniServerConfig) -> (Logger, Written) {
     let level = match settings.log_level {
         LogLevel::Critical => Level::Critical,
         LogLevel::Error => Level::Error,
@@ -28,8 +50,8 @@ pub(crate) fn logger(settings: &CniServerConfig) -> Logger {
         LogFormat::Terminal => {
             let decorator = Escaping(slog_term::TermDecorator::new().stderr().build());
             let drain = slog_term::FullFormat::new(decorator).build().fuse();
-            let queue = slog_async::Async::new(drain).chan_size(QUEUE).build();
-            Logger::root(queue.filter_level(level).fuse(), o!())
+            let (queue, guard) = slog_async::Async::new(drain).chan_size(QUEUE).build_with_guard();
+            (Logger::root(queue.filter_level(level).fuse(), o!()), Written(guard))
         }
         LogFormat::Json => {
             // The formatter writes field by field.
@@ -42,8 +64,8 @@ pub(crate) fn logger(settings: &CniServerConfig) -> Logger {
                 ))
                 .build()
                 .fuse();
-            let queue = slog_async::Async::new(drain).chan_size(QUEUE).build();
-            Logger::root(queue.filter_level(level).fuse(), o!())
+            let (queue, guard) = slog_async::Async::new(drain).chan_size(QUEUE).build_with_guard();
+            (Logger::root(queue.filter_level(level).fuse(), o!()), Written(guard))
         }
     }
 }

@@ -7,8 +7,10 @@ mod board;
 mod cache;
 mod caller;
 mod docker;
+mod drain;
 mod driver;
 mod folders;
+mod gauges;
 mod http;
 mod lanes;
 mod lifecycle;
@@ -26,6 +28,7 @@ mod publisher;
 mod ranks;
 mod reclaim;
 mod session;
+mod signals;
 mod supervisor;
 mod wiring;
 
@@ -49,13 +52,19 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return fail(&error.to_string()),
     };
-    let log = logging::logger(&settings);
+    let (log, written) = logging::logger(&settings);
     // One thread for every actor that holds state: a message costs half a microsecond there.
-    let outcome = actix_rt::System::new().block_on(lifecycle::run(settings, log));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string()),
-    }
+    let system = actix_rt::System::new();
+    let outcome = system.block_on(lifecycle::run(settings, log));
+    written.wait();
+    // Not by coming back: every thread would be waited for, also one that hangs in the kernel or at a disk.
+    std::process::exit(match outcome {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = fail(&error.to_string());
+            1
+        }
+    })
 }
 
 fn print(text: &str) -> ExitCode {

@@ -27,6 +27,8 @@ pub(crate) struct Meters {
     pub(crate) lag: GaugeVec,
     /// Jobs that wait for each lane.
     pub(crate) lanes: IntGaugeVec,
+    /// For how long the job of each lane has run, in seconds.
+    pub(crate) busy: GaugeVec,
     /// Leased addresses of each network.
     pub(crate) held: GaugeVec,
     /// Free addresses of each network's scarcest set.
@@ -47,7 +49,7 @@ pub(crate) struct Meters {
     pub(crate) connections: IntGauge,
     pub(crate) connections_max: IntGauge,
     pub(crate) crowded: IntGauge,
-    /// 1 while ADDs are served.
+    /// 1 while `/readyz` says so.
     pub(crate) ready: Gauge,
 }
 
@@ -88,6 +90,10 @@ impl Meters {
             )?,
             lanes: IntGaugeVec::new(
                 Opts::new("cni_lane_jobs", "Jobs that wait for a lane to the kernel or the store."),
+                &["lane"],
+            )?,
+            busy: GaugeVec::new(
+                Opts::new("cni_lane_busy_seconds", "For how long a lane's job has run; 0 if none."),
                 &["lane"],
             )?,
             held: GaugeVec::new(
@@ -137,7 +143,7 @@ impl Meters {
                 "cni_crowded_addresses",
                 "Addresses of containers that hold too many connections and begin no new ones.",
             )?,
-            ready: Gauge::new("cni_ready", "1 while ADDs are served.")?,
+            ready: Gauge::new("cni_ready", "1 while /readyz says so.")?,
         };
         registry.register(Box::new(meters.operations.clone()))?;
         registry.register(Box::new(meters.errors.clone()))?;
@@ -146,6 +152,7 @@ impl Meters {
         registry.register(Box::new(meters.cache_misses.clone()))?;
         registry.register(Box::new(meters.lag.clone()))?;
         registry.register(Box::new(meters.lanes.clone()))?;
+        registry.register(Box::new(meters.busy.clone()))?;
         registry.register(Box::new(meters.held.clone()))?;
         registry.register(Box::new(meters.free.clone()))?;
         registry.register(Box::new(meters.published.clone()))?;

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix::{Actor, Recipient};
+use actix::{Actor, Addr, Recipient};
 use prometheus::Registry;
 use quantum_cni::attach::Bound;
 use quantum_cni::attach::NetnsId;
@@ -171,14 +171,14 @@ pub(crate) fn start(parts: Parts) -> Graph {
         refused: policy.clone().recipient(),
         crowded: manager.clone().recipient(),
     });
-    let watched: Vec<(&'static str, Recipient<Observe>)> = vec![
+    let mut watched: Vec<(&'static str, Recipient<Observe>)> = vec![
         ("manager", manager.clone().recipient()),
         ("cache", cache.clone().recipient()),
         ("publisher", publisher.clone().recipient()),
         ("policy", policy.clone().recipient()),
         ("driver", driver.clone().recipient()),
     ];
-    let docker = docker.map(|DockerParts { book, ledger, host }| {
+    let docker: Option<Addr<Docker>> = docker.map(|DockerParts { book, ledger, host }| {
         let hands = docker::Hands {
             admit: manager.clone().recipient(),
             reclaim: manager.clone().recipient(),
@@ -195,8 +195,9 @@ pub(crate) fn start(parts: Parts) -> Graph {
             meters: meters.clone(),
             log: named("docker"),
         };
-        Docker::new(desk).start().recipient()
+        Docker::new(desk).start()
     });
+    watched.extend(docker.iter().map(|docker| ("docker", docker.clone().recipient())));
     let metrics = Metrics::new(registry, meters, seen, watched, named("metrics")).start();
 
     Graph {
@@ -220,7 +221,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         sweep: driver.clone().recipient(),
         render: metrics.clone().recipient(),
         health: metrics.recipient(),
-        docker,
+        docker: docker.map(|docker| docker.recipient()),
         drains: vec![
             ("manager", manager.recipient()),
             ("cache", cache.recipient()),

@@ -2,7 +2,8 @@
 //! then. `QUANTUM_CRASH_AT=point` kills the process as `kill -9` would when it gets there;
 //! `QUANTUM_FAIL_AT=point` makes that step fail and `QUANTUM_PANIC_AT=point` makes it panic. Each may
 //! name several points, separated by commas: a point that is named twice fails twice, and is passed
-//! from then on. In a release build the points are not there.
+//! from then on. `QUANTUM_HANG_AT=folder` makes a step hang for as long as the folder has a file of its name.
+//! In a release build the points are not there.
 
 /// The points, in the order in which an ADD and a DEL reach them.
 pub const POINTS: &[&str] = &[
@@ -21,9 +22,18 @@ pub const POINTS: &[&str] = &[
     "del-forgotten",
 ];
 
-/// Points that neither an ADD nor a DEL reaches as a rule: what others broke is about to be repaired,
-/// what policy comes to is about to change, and an attachment is being changed by a later plugin.
-pub const ASIDE: &[&str] = &["mending", "governing", "amend-remembered", "amend-filtered"];
+/// Points that do not belong to one moment of an ADD or a DEL: what others broke is about to be repaired, what
+/// policy comes to is about to change, an attachment is being changed by a later plugin, the store is being
+/// opened, is about to write, and to have the disk keep it.
+pub const ASIDE: &[&str] = &[
+    "mending",
+    "governing",
+    "amend-remembered",
+    "amend-filtered",
+    "store-opened",
+    "store-commit",
+    "store-checkpoint",
+];
 
 /// A step that was made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +58,12 @@ pub fn reach(point: &'static str) -> Result<(), Fault> {
     };
     if asked("QUANTUM_CRASH_AT") > 0 {
         let _ = kill(Pid::this(), Signal::SIGKILL);
+    }
+    if let Some(folder) = std::env::var_os("QUANTUM_HANG_AT") {
+        let file = std::path::Path::new(&folder).join(point);
+        while file.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
     let (panics, fails) = (asked("QUANTUM_PANIC_AT"), asked("QUANTUM_FAIL_AT"));
     if panics + fails == 0 {

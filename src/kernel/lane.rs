@@ -6,14 +6,18 @@
 //!                             └── it panicked: the state is made anew, and the lane goes on
 //! ```
 //!
+//! Each lane publishes since when its job runs ([`Gauge`]), so that one that hangs is seen.
+//!
 //! A lane's state (a socket, as a rule) is made on its own thread, when the first job needs it. If it cannot be made, each job hears why, and the next one tries again.
 
+mod gauge;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::{fmt, io};
+
+pub use self::gauge::{Gauge, Running};
 
 /// Why a job was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,9 +74,9 @@ impl<S: Send + 'static> Lane<S> {
         self.0.put(job);
     }
 
-    /// How many jobs wait or run.
-    pub fn waiting(&self) -> usize {
-        self.0.waiting.load(Ordering::Relaxed)
+    /// What it publishes.
+    pub fn gauge(&self) -> Gauge {
+        self.0.gauge.clone()
     }
 }
 
@@ -103,9 +107,9 @@ impl<T: Send + 'static> CollectLane<T> {
         self.0.put(item);
     }
 
-    /// How many items wait or are being worked on.
-    pub fn waiting(&self) -> usize {
-        self.0.waiting.load(Ordering::Relaxed)
+    /// What it publishes.
+    pub fn gauge(&self) -> Gauge {
+        self.0.gauge.clone()
     }
 }
 
@@ -143,7 +147,7 @@ impl<S> State<S> {
 /// A queue and the thread that empties it. Dropping it lets the thread finish the queue, and waits.
 struct Line<T> {
     queue: Option<Sender<T>>,
-    waiting: Arc<AtomicUsize>,
+    gauge: Gauge,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -169,20 +173,21 @@ impl<T: Send + 'static> Line<T> {
         mut each: impl FnMut(T, &mut More<'_, T>) + Send + 'static,
     ) -> io::Result<Self> {
         let (queue, items) = channel::<T>();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let counter = waiting.clone();
+        let gauge = Gauge::new(name);
+        let published = gauge.clone();
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
             while let Ok(item) = items.recv() {
                 let mut more = More { queue: &items, taken: 1 };
+                published.works();
                 each(item, &mut more);
-                counter.fetch_sub(more.taken, Ordering::Relaxed);
+                published.rests(more.taken);
             }
         })?;
-        Ok(Self { queue: Some(queue), waiting, thread: Some(thread) })
+        Ok(Self { queue: Some(queue), gauge, thread: Some(thread) })
     }
 
     fn put(&self, item: T) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.gauge.queued();
         // The thread ends only when the queue is dropped, so sending cannot fail.
         if let Some(queue) = &self.queue {
             let _ = queue.send(item);
@@ -201,13 +206,13 @@ impl<T> Drop for Line<T> {
 
 impl<S> fmt::Debug for Lane<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane").field("waiting", &self.0.waiting).finish()
+        f.debug_struct("Lane").field("waiting", &self.0.gauge.waiting()).finish()
     }
 }
 
 impl<T> fmt::Debug for CollectLane<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CollectLane").field("waiting", &self.0.waiting).finish()
+        f.debug_struct("CollectLane").field("waiting", &self.0.gauge.waiting()).finish()
     }
 }
 
@@ -286,7 +291,7 @@ mod tests {
         for n in 2..=6 {
             lane.put(n);
         }
-        assert_eq!(lane.waiting(), 6);
+        assert_eq!(lane.gauge().waiting(), 6);
         for _ in 0..3 {
             go.send(()).expect("heard");
         }

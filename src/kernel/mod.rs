@@ -22,6 +22,7 @@ pub mod netns;
 pub mod nflog;
 pub mod nft;
 pub mod peer;
+mod program;
 pub mod renames;
 pub mod route;
 pub mod socket_file;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use quantum_config::ids::AttachmentKey;
 use rusqlite::ErrorCode;
 
+use crate::kernel::fault::Fault;
 use crate::kernel::lane::LaneError;
 
 /// What went wrong with the store. Nothing of a failed commit is kept.
@@ -98,6 +99,9 @@ pub enum StoreError {
     /// The lane that the store lives on is not working.
     #[error(transparent)]
     Lane(#[from] LaneError),
+    /// A test made it fail.
+    #[error(transparent)]
+    Fault(#[from] Fault),
     /// Two owners for one address; the allocator should have prevented it.
     #[error("cannot remember attachment {owner}: its address {address} is held by {holder}")]
     AddressTaken {

@@ -20,6 +20,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{Store, StoreError, schema};
+use crate::kernel::fault;
 
 /// How long a commit waits for an operator's `sqlite3` to end its transaction.
 const BUSY: Duration = Duration::from_secs(1);
@@ -75,6 +76,7 @@ impl Store {
             .create(dir)
             .map_err(StoreError::of_file("make the state directory", dir))?;
         let lock = lock(&dir.join("lock"))?;
+        fault::reach("store-opened")?;
         let path = dir.join("state.db");
         let lost = if companions(&path).iter().any(|p| p.exists()) {
             match examine(&path, &lock) {

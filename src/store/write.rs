@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::{Store, StoreError};
 use crate::attach::{Assigned, Record};
 use crate::ipam::{Known, KnownState};
+use crate::kernel::fault;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +76,7 @@ impl Store {
         if changes.is_empty() {
             return Ok(());
         }
+        fault::reach("store-commit")?;
         let permanent = changes.iter().any(Change::is_permanent);
         if permanent {
             self.synchronous("FULL")?;
@@ -89,6 +91,7 @@ impl Store {
     /// Brings the write-ahead log home: all that was committed survives a power cut from here on, and
     /// the log begins anew. Takes a few milliseconds, so it is for when nothing else waits.
     pub fn checkpoint(&mut self) -> Result<(), StoreError> {
+        fault::reach("store-checkpoint")?;
         self.connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(|e| self.failed("bring the write-ahead log home", e))

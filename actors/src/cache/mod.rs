@@ -92,9 +92,7 @@ impl Actor for Cache {
 impl Handler<Observe> for Cache {
     type Result = ();
 
-    fn handle(&mut self, _: Observe, _: &mut Self::Context) {
-        self.meters.lanes.with_label_values(&["store"]).set(self.lane.waiting() as i64);
-    }
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) {}
 }
 
 impl Handler<Drain> for Cache {

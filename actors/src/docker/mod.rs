@@ -40,10 +40,10 @@ use slog::{Logger, debug, info, o, warn};
 pub(crate) use self::listen::Door;
 use crate::caller::Caller;
 use crate::lanes::on_lane;
-use crate::messages::ask;
 use crate::messages::cache::{All, List, Lookup};
 use crate::messages::docker::{Answer, Serve};
 use crate::messages::manager::{Admit, Admitted, Reclaim, Retire};
+use crate::messages::{Observe, ask};
 use crate::meters::Meters;
 
 /// How long a call may take; dockerd waits longer, and everybody who uses it with it.
@@ -96,6 +96,12 @@ impl Actor for Docker {
             actix_rt::spawn(async move { abandoned::look(&desk).await });
         });
     }
+}
+
+impl Handler<Observe> for Docker {
+    type Result = ();
+
+    fn handle(&mut self, _: Observe, _: &mut Context<Self>) {}
 }
 
 impl Handler<Serve> for Docker {

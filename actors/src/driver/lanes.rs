@@ -9,7 +9,7 @@ use actix_rt::Arbiter;
 use quantum_cni::attach::{ForwardingNote, Record, naming};
 use quantum_cni::kernel::conntrack::{Conntrack, HostPort};
 use quantum_cni::kernel::forwarding::Forwarding;
-use quantum_cni::kernel::lane::{CollectLane, Lane, LaneError};
+use quantum_cni::kernel::lane::{CollectLane, Gauge, Lane, LaneError};
 use quantum_cni::kernel::nft::{Kept, Table};
 use quantum_cni::kernel::route::Host;
 use quantum_cni::kernel::{KernelError, clock};
@@ -38,6 +38,7 @@ pub(crate) struct Lanes {
     /// A port at which a process of the host listens is not published.
     pub(super) refuses_ports_in_use: bool,
     slow: Arbiter,
+    is_slow: Gauge,
 }
 
 /// The links of an attachment, which are to go, and what its connections are known by.
@@ -71,6 +72,7 @@ impl Lanes {
             forwards_between_links: settings.forward_between_links,
             refuses_ports_in_use: settings.refuse_ports_in_use,
             slow: Arbiter::new(),
+            is_slow: Gauge::new("slow"),
         })
     }
 
@@ -121,8 +123,12 @@ impl Lanes {
         T: Send + 'static,
     {
         let (tell, told) = oneshot::channel();
+        let gauge = self.is_slow.clone();
         self.slow.spawn(async move {
-            let _ = tell.send(work.await);
+            let running = gauge.begin();
+            let outcome = work.await;
+            drop(running);
+            let _ = tell.send(outcome);
         });
         told.await.map_err(|_| LaneError::panicked().into())
     }
@@ -145,15 +151,16 @@ impl Lanes {
         self.remove(record.links(), record.reached(), HostPort::of(&record.ports)).await
     }
 
-    /// How many jobs wait for each lane.
-    pub(super) fn waiting(&self) -> [(&'static str, usize); 6] {
-        [
-            ("route", self.route.waiting()),
-            ("route-delete", self.delete.waiting()),
-            ("netfilter", self.netfilter.waiting()),
-            ("flows", self.flows.waiting()),
-            ("inspect", self.inspect.waiting()),
-            ("forwarding", self.forwarding.waiting()),
+    /// What the lanes publish of themselves.
+    pub(crate) fn gauges(&self) -> Vec<Gauge> {
+        vec![
+            self.route.gauge(),
+            self.delete.gauge(),
+            self.netfilter.gauge(),
+            self.flows.gauge(),
+            self.inspect.gauge(),
+            self.forwarding.gauge(),
+            self.is_slow.clone(),
         ]
     }
 }

@@ -36,7 +36,7 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 use quantum_cni::attach::{Bound, Stances};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::nflog::Hearing;
-use slog::{Logger, debug, warn};
+use slog::{Logger, warn};
 use tokio::sync::Mutex;
 
 pub(crate) use self::lanes::Lanes;
@@ -107,20 +107,14 @@ impl Handler<Inform> for Driver {
 impl Handler<Observe> for Driver {
     type Result = ();
 
-    fn handle(&mut self, _: Observe, _: &mut Self::Context) {
-        for (lane, waiting) in self.lanes.waiting() {
-            self.meters.lanes.with_label_values(&[lane]).set(waiting as i64);
-        }
-    }
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) {}
 }
 
 impl Handler<Drain> for Driver {
     type Result = ResponseFuture<()>;
 
-    /// Everybody who asks has been drained before, so the lanes are empty; their threads end with
-    /// the process.
+    /// Everybody who asks has been drained before; the threads of the lanes end with the process.
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
-        debug!(self.log, "lanes are idle"; "waiting" => ?self.lanes.waiting());
         let (lanes, log) = (self.lanes.clone(), self.log.clone());
         Box::pin(async move {
             let left = lanes.netfilter(|table| table.leave().map_err(KernelError::from)).await;

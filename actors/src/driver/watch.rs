@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use quantum_cni::attach::Dropping;
-use quantum_cni::kernel::nft::Table;
+use quantum_cni::kernel::nft::{NftError, Table};
 use quantum_cni::kernel::route::Host;
 use quantum_cni::kernel::watch::{self, Heard};
 use quantum_cni::kernel::{KernelError, fault, features};
@@ -129,8 +129,11 @@ fn unruled(error: &KernelError) -> String {
 /// Looks at the rules of the host, and puts ours right.
 fn look(table: &mut Table) -> Result<Seen, KernelError> {
     let mut seen = Seen::default();
-    if let Err(error) = mend(table, &mut seen) {
-        seen.looked.unruled = Some(unruled(&error));
+    match mend(table, &mut seen) {
+        Ok(()) => {}
+        // It is run for what the kernel has, too, and would hang again.
+        Err(error @ KernelError::Nft(NftError::Hung(_))) => return Err(error),
+        Err(error) => seen.looked.unruled = Some(unruled(&error)),
     }
     let dropping: Vec<Dropping> = table.dropping()?;
     seen.looked.dropping = dropping;

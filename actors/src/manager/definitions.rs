@@ -16,7 +16,7 @@ impl Handler<Reload> for Manager {
 
     fn handle(&mut self, _: Reload, _: &mut Context<Self>) -> Self::Result {
         let dir = self.folders.config_dir.clone();
-        let reading = tokio::task::spawn_blocking(move || net_d::load(&dir));
+        let reading = self.folders.read(move || net_d::load(&dir));
         Box::pin(reading.into_actor(self).map(|read, manager, _| match read {
             Ok(found) => manager.define(found),
             Err(e) => error!(manager.log, "reading config_dir"; "error" => %e),

@@ -19,10 +19,12 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture};
 use futures_util::future::join_all;
 use quantum_cni::attach::{Class, Door, Limits};
+use quantum_cni::kernel::lane::Gauge;
 use quantum_config::cni::Definition;
 use quantum_config::ids::NetworkName;
 use slog::{Logger, error, info, o};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
 use self::admit::Waiter;
 pub(crate) use self::orphans::OrphanWatch;
@@ -47,6 +49,8 @@ pub(crate) struct Folders {
     pub(crate) spool_dir: PathBuf,
     /// The boot we are in.
     pub(crate) boot_id: String,
+    /// Tells for how long one of them is being read.
+    pub(crate) reading: Gauge,
 }
 
 /// The actor.
@@ -62,6 +66,18 @@ pub(crate) struct Manager {
     reclaims: Reclaims,
     /// Told when nobody is inside any more.
     empty: Vec<oneshot::Sender<()>>,
+}
+
+impl Folders {
+    /// Reads files on a thread of its own, as a file system may hang.
+    fn read<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        let running = self.reading.begin();
+        tokio::task::spawn_blocking(move || {
+            let read = work();
+            drop(running);
+            read
+        })
+    }
 }
 
 impl Manager {

@@ -35,7 +35,7 @@ impl Manager {
     /// Reads the spool and carries it out; tells when it is done.
     pub(super) fn replay(&mut self, ctx: &mut Context<Self>, tell: Option<oneshot::Sender<()>>) {
         let dir = self.folders.spool_dir.clone();
-        let reading = tokio::task::spawn_blocking(move || spool::read_all(&dir));
+        let reading = self.folders.read(move || spool::read_all(&dir));
         ctx.spawn(reading.into_actor(self).map(move |read, manager, ctx| {
             let mut found = read.unwrap_or_else(|e| Spool {
                 unread: vec![format!("reading the spool: {e}")],

@@ -12,7 +12,7 @@ use prometheus::{Registry, TextEncoder};
 use slog::{Logger, error};
 use tokio::sync::watch;
 
-use crate::board::{Board, Phase};
+use crate::board::Board;
 use crate::messages::Observe;
 use crate::messages::metrics::{Health, Render};
 use crate::meters::Meters;
@@ -67,7 +67,12 @@ impl Metrics {
     /// What the board says, as numbers.
     fn read_board(&self) {
         let board = self.board.borrow();
-        self.meters.ready.set(f64::from(u8::from(board.phase == Phase::Open)));
+        self.meters.ready.set(f64::from(u8::from(board.is_ready())));
+        for gauge in board.lanes.iter() {
+            let label = [gauge.lane()];
+            self.meters.lanes.with_label_values(&label).set(gauge.waiting() as i64);
+            self.meters.busy.with_label_values(&label).set(gauge.busy().as_secs_f64());
+        }
         for (name, status) in &board.networks {
             let label = [name.as_str()];
             self.meters.held.with_label_values(&label).set(status.held as f64);

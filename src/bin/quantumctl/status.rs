@@ -22,7 +22,7 @@ pub(crate) fn run(options: &Options) -> Result<(String, ExitCode), AskError> {
     let board: Value = read(&answer)?;
     let is_well = |reasons: &Value| list(reasons).is_empty();
     let healthy = board["phase"] == "open"
-        && ["unmet", "degraded", "limited"].iter().all(|key| is_well(&board[*key]));
+        && ["stuck", "unmet", "degraded", "limited"].iter().all(|key| is_well(&board[*key]));
     let text = if options.output == "json" { answer } else { table(&board) };
     Ok((text, if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
 }
@@ -39,7 +39,7 @@ fn table(board: &Value) -> String {
             "crowded: {address} holds {count} connections and begins no new ones (container_connections)"
         );
     }
-    for key in ["unmet", "degraded", "limited", "missing"] {
+    for key in ["stuck", "unmet", "degraded", "limited", "missing"] {
         for reason in list(&board[key]) {
             let _ = writeln!(text, "{key}: {}", word(reason));
         }
@@ -85,6 +85,7 @@ mod tests {
     fn a_board_reads_well() {
         let board = json!({
             "phase": "open",
+            "stuck": ["store: one job for 12 s, and 3 wait"],
             "unmet": ["no CAP_SYS_ADMIN"],
             "degraded": [],
             "limited": ["a chain drops"],
@@ -96,7 +97,7 @@ mod tests {
         });
         let text = table(&board);
         assert!(
-            text.starts_with("quantum-cnid is open\ncrowded: 10.1.0.2 holds 20000 connections and begins no new ones (container_connections)\nunmet: no CAP_SYS_ADMIN\nlimited: a chain drops\nmissing: br_netfilter\nbad file: /etc/x.conf: is not valid JSON\nbad file: policy.d/p.yaml: is empty\n")
+            text.starts_with("quantum-cnid is open\ncrowded: 10.1.0.2 holds 20000 connections and begins no new ones (container_connections)\nstuck: store: one job for 12 s, and 3 wait\nunmet: no CAP_SYS_ADMIN\nlimited: a chain drops\nmissing: br_netfilter\nbad file: /etc/x.conf: is not valid JSON\nbad file: policy.d/p.yaml: is empty\n")
         );
         let row = text.lines().last().expect("a row");
         assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["n", "br0", "2", "3"]);

@@ -22,6 +22,9 @@ pub enum NftError {
         /// Why.
         source: io::Error,
     },
+    /// `nft` did not end.
+    #[error(transparent)]
+    Hung(#[from] Hung),
     /// `nft` did not take our rules.
     #[error("nft refused the rules of our tables: {stderr}")]
     Refused {
@@ -84,6 +87,18 @@ pub enum NftError {
         /// What had been asked.
         doing: String,
     },
+}
+
+/// `nft` did not end in its time. Nothing of what it was to do is in force.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "{program} did not end within {seconds} s and was killed: find out what it waits for; it is tried again"
+)]
+pub struct Hung {
+    /// Which one.
+    pub(super) program: String,
+    /// How long it was waited for.
+    pub(super) seconds: u64,
 }
 
 impl From<SocketError> for NftError {

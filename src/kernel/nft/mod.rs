@@ -45,6 +45,6 @@ mod tests_packets;
 #[cfg(test)]
 mod tests_repair;
 
-pub use error::NftError;
+pub use error::{Hung, NftError};
 pub use heal::Harm;
 pub use table::{Kept, Table};

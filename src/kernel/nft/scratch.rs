@@ -79,7 +79,7 @@ impl Scratch {
             return Ok(Ownership::default());
         }
         drop(owner);
-        let is_printed = self.visit(|| Ok(skeleton::prints_flags()))?;
+        let is_printed = self.visit(skeleton::prints_flags)?;
         commit(&mut self.socket, &clear[1..])?;
         Ok(Ownership { flags, is_left: is_printed })
     }

@@ -1,15 +1,16 @@
 //! The constant part of our tables, applied by the `nft` of the host.
 
 use std::env;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use quantum_config::prefixes::Prefixes;
 
-use super::NftError;
+use super::error::{Hung, NftError};
 use super::sets::{Family, Field, Set, SetElement, TABLE, Value};
+use crate::kernel::program::{self, Ended, ProgramError};
 
 /// The rules, as they are reviewed.
 pub const TEXT: &str = include_str!("../../../config/nft/skeleton.nft");
@@ -19,6 +20,9 @@ pub const GUARD: &str = include_str!("../../../config/nft/guard.nft");
 
 /// Where `nft` may be when PATH, as of a service or of a runtime, does not say so.
 const ELSEWHERE: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// How long `nft` may take. It needs some 5 ms, and 135 ms beside 500 policies.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Which of our tables there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,14 +99,15 @@ pub fn lacks(rules: &str) -> bool {
 }
 
 /// Whether the host's `nft` prints, as JSON, the flags of the tables of the calling thread's network namespace.
-pub(super) fn prints_flags() -> bool {
-    let output = program().ok().and_then(|program| {
-        Command::new(program).args(["-j", "list", "tables"]).stderr(Stdio::null()).output().ok()
-    });
-    let Some(output) = output.filter(|output| output.status.success()) else { return false };
-    let text = String::from_utf8_lossy(&output.stdout);
+pub(super) fn prints_flags() -> Result<bool, NftError> {
+    let output = match run_with(&program()?, &["-j", "list", "tables"], "") {
+        Ok(output) => output.stdout,
+        Err(NftError::Refused { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let text = String::from_utf8_lossy(&output);
     // It may not know the flag, and say so.
-    ["persist", "unknown"].iter().any(|word| text.contains(&format!("\"{word}\"")))
+    Ok(["persist", "unknown"].iter().any(|word| text.contains(&format!("\"{word}\""))))
 }
 
 /// An element of a set that does not exist.
@@ -137,33 +142,24 @@ fn find(paths: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
 }
 
 fn run(program: &Path, text: &str) -> Result<(), NftError> {
-    run_with(program, &["-f", "-"], text)
+    run_with(program, &["-f", "-"], text).map(drop)
 }
 
-fn run_with(program: &Path, args: &[&str], text: &str) -> Result<(), NftError> {
-    let failed = |source| NftError::Run { program: program.display().to_string(), source };
-    let mut child = Command::new(program)
-        .args(args)
-        .env("LC_ALL", "C") // what it says is looked at
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        match stdin.write_all(text.as_bytes()) {
-            // It gave up before it had read everything, and says why on stderr.
-            Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
-            other => other.map_err(failed)?,
-        }
+fn run_with(program: &Path, args: &[&str], text: &str) -> Result<Ended, NftError> {
+    // In English: what it says is looked at.
+    let mut command = Command::new(program);
+    let ended = program::run(command.args(args).env("LC_ALL", "C"), text.as_bytes(), PATIENCE);
+    let program = program.display().to_string();
+    let ended = ended.map_err(|error| match error {
+        ProgramError::Io(source) => NftError::Run { program, source },
+        ProgramError::Hung => Hung { program, seconds: PATIENCE.as_secs() }.into(),
+    })?;
+    if ended.status.success() {
+        return Ok(ended);
     }
-    let output = child.wait_with_output().map_err(failed)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let stderr = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
     Err(NftError::Refused {
-        stderr: if stderr.is_empty() { output.status.to_string() } else { stderr },
+        stderr: if stderr.is_empty() { ended.status.to_string() } else { stderr },
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use quantum_config::prefixes::Prefixes;
@@ -9,6 +10,7 @@ use quantum_config::prefixes::Prefixes;
 use super::NftError;
 use super::doors::{self, Doors};
 use super::elements::{collect, expand, is_told};
+use super::error::Hung;
 use super::govern::sets_of;
 use super::message::{self, Answer, Verb};
 use super::print::Print;
@@ -88,6 +90,8 @@ pub struct Table {
     pub(super) ownership: Option<Ownership>,
     /// What our rules look like here; none before they were applied.
     pub(super) print: Option<Print>,
+    /// When `nft` did not end in its time, last.
+    pub(super) hung: Option<(Instant, Hung)>,
 }
 
 impl Table {
@@ -95,8 +99,8 @@ impl Table {
     /// added to a table that is not there makes it, with all that is `kept`.
     pub fn open(kept: Kept) -> Result<Self, NftError> {
         let (socket, removal, tables) = (NetfilterSocket::open()?, Verb::Destroy, Tables::Both);
-        let mut table =
-            Self { socket, removal, kept, tables, scratch: None, ownership: None, print: None };
+        let (scratch, ownership, print, hung) = (None, None, None, None);
+        let mut table = Self { socket, removal, kept, tables, scratch, ownership, print, hung };
         table.removal = table.probe()?;
         Ok(table)
     }

@@ -12,6 +12,7 @@
 //! or flush them while the daemon runs, and the next daemon takes them over.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::elements::is_stamp;
 use super::listing::family;
@@ -23,6 +24,10 @@ use super::transaction::{self, Step, commit};
 use super::translation::{Translation, families};
 use super::{NftError, Table, removal};
 use crate::policy::{Rules, is_of_policy};
+
+/// For so long after `nft` hung nobody waits for it again: those who have queued up behind it hear why at once,
+/// and the next try is the watch's.
+const SHARED: Duration = Duration::from_secs(1);
 
 /// Tests see here what somebody else may do between two steps of ours.
 pub(super) fn between_steps() {
@@ -64,22 +69,37 @@ impl Table {
     pub(super) fn translate(&mut self) -> Result<(Translation, Print), NftError> {
         let (rules, unmasked, is_owner) =
             self.kept.all(|kept| (kept.rules.clone(), kept.unmasked.clone(), kept.is_owner));
-        let mut scratch = self.take_scratch()?;
-        let ownership = match self.ownership {
-            Some(known) => known,
-            None if is_owner => scratch.ownership()?,
-            None => Ownership::default(),
-        };
-        let (translation, print) = scratch.translate(&rules, &unmasked)?;
-        self.tables = scratch.tables();
-        self.ownership = Some(ownership);
-        self.scratch = Some(scratch);
-        Ok((translation, print.with_flags(ownership.flags)))
+        self.in_scratch(|table, scratch| {
+            let ownership = match table.ownership {
+                Some(known) => known,
+                None if is_owner => scratch.ownership()?,
+                None => Ownership::default(),
+            };
+            let (translation, print) = scratch.translate(&rules, &unmasked)?;
+            table.tables = scratch.tables();
+            table.ownership = Some(ownership);
+            Ok((translation, print.with_flags(ownership.flags)))
+        })
     }
 
-    /// Where the text is translated. If that fails, it is not given back, and is made anew the next time.
-    fn take_scratch(&mut self) -> Result<Scratch, NftError> {
-        self.scratch.take().map_or_else(Scratch::open, Ok)
+    /// Works where the text is translated. If that fails, it is made anew the next time.
+    fn in_scratch<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self, &mut Scratch) -> Result<T, NftError>,
+    ) -> Result<T, NftError> {
+        if let Some((at, hung)) = &self.hung
+            && at.elapsed() < SHARED
+        {
+            return Err(hung.clone().into());
+        }
+        let mut scratch = self.scratch.take().map_or_else(Scratch::open, Ok)?;
+        let done = work(self, &mut scratch);
+        match &done {
+            Ok(_) => self.scratch = Some(scratch),
+            Err(NftError::Hung(hung)) => self.hung = Some((Instant::now(), hung.clone())),
+            Err(_) => {}
+        }
+        done
     }
 
     /// Writes the tables where they are there as we or an earlier daemon had them.
@@ -137,9 +157,8 @@ impl Table {
     /// Makes chains and sets of policy that are `new` beside those `before`.
     pub(super) fn create(&mut self, before: &Arc<Rules>, new: &Rules) -> Result<(), NftError> {
         let unmasked = self.kept.all(|kept| kept.unmasked.clone());
-        let mut scratch = self.take_scratch()?;
-        let translation = scratch.translate_new(before, new, &unmasked)?;
-        self.scratch = Some(scratch);
+        let translation =
+            self.in_scratch(|_, scratch| scratch.translate_new(before, new, &unmasked))?;
         between_steps();
         commit(&mut self.socket, &translation.steps().collect::<Vec<_>>())
     }
