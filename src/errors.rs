@@ -95,6 +95,7 @@ pub fn full(error: &BridgeFull) -> CniError {
 fn bridge(error: &BridgeError) -> CniError {
     let code = match error {
         BridgeError::NotABridge { .. }
+        | BridgeError::NameTaken { .. }
         | BridgeError::OtherAddress { .. }
         | BridgeError::NotAGateway { .. }
         | BridgeError::Overlap(_)

@@ -45,6 +45,8 @@ mod ipam_reserved;
 mod ipam_static;
 mod ipam_takeover;
 mod ipam_unsaid;
+mod link_fights;
+mod link_matrix;
 mod link_renamed;
 mod network_bandwidth;
 mod network_bridge;

@@ -41,6 +41,12 @@ fn at_rest(world: &World) {
     set(&world.host, &format!("ipv6/conf/{UPLINK}/accept_ra"), "1");
 }
 
+/// Removes a network's last container, and its bridge: one that has containers would come back.
+fn remove(world: &World, id: &str, container: &Netns, conf: &Value) {
+    world.call(Call::del(id, container).conf(conf)).succeeded();
+    world.host.ip(&format!("link del {}", conf["bridge"].as_str().expect("a bridge")));
+}
+
 fn network6(name: &str, subnet: &str) -> Value {
     let ipam = json!({ "subnet": subnet, "routes": [{ "dst": "::/0" }] });
     with(&network(name, &format!("{name}0"), ""), json!({ "ipam": ipam }))
@@ -144,24 +150,25 @@ fn links_that_forwarded_by_themselves_do_so_afterwards() {
     let _daemon = world.daemon();
     let (one, two) =
         (network("one", "one0", "10.91.0.0/24"), network("two", "two0", "10.92.0.0/24"));
-    for (n, conf) in [&one, &two].into_iter().enumerate() {
+    let containers = [&one, &two].map(|conf| {
         let container = world.container();
-        world.call(Call::add(&format!("c{n}"), &container).conf(conf)).succeeded();
-    }
+        world.call(Call::add("c", &container).conf(conf)).succeeded();
+        container
+    });
     let uplink = format!("ipv4/conf/{UPLINK}/forwarding");
     assert_eq!((setting(&world.host, FORWARD4), setting(&world.host, &uplink)), both("1", "1"));
     // With the first of two nothing changes; the second bridge's end is seen after it.
-    world.host.ip("link del one0");
+    remove(&world, "c", &containers[0], &one);
     let six = network6("six", "fd00:92::/64");
     let container = world.container();
     world.call(Call::add("c6", &container).conf(&six)).succeeded();
     assert_eq!(setting(&world.host, FORWARD4), "1");
-    world.host.ip("link del two0");
+    remove(&world, "c", &containers[1], &two);
     becomes(&world.host, FORWARD4, "0");
     assert_eq!(setting(&world.host, FORWARD6), "1", "that family has a gateway");
     assert_eq!((setting(&world.host, of_own), setting(&world.host, &uplink)), both("1", "0"));
     assert_eq!(setting(&world.host, redirects), "0", "what forwarding itself changes");
-    world.host.ip("link del six0");
+    remove(&world, "c6", &container, &six);
     becomes(&world.host, FORWARD6, "0");
     becomes(&world.host, "ipv6/conf/own0/forwarding", "1");
 }
@@ -180,7 +187,7 @@ fn what_others_turned_on_or_rely_on_stays_on() {
     assert_eq!(setting(&world.host, FORWARD4), "1");
     // Somebody else's bridge, which found forwarding on.
     world.host.ip_batch("link add docker0 type bridge\naddress add 172.17.0.1/16 dev docker0\n");
-    world.host.ip("link del both0");
+    remove(&world, "c1", &container, &conf);
     let said = |daemon: &crate::support::daemon::Daemon| {
         let log = daemon.log();
         let mut changes = log.iter().filter_map(|record| record["change"].as_str());
@@ -194,7 +201,7 @@ fn what_others_turned_on_or_rely_on_stays_on() {
     world.host.ip("link del docker0");
     let again = world.container();
     world.call(Call::add("c2", &again).conf(&conf)).succeeded();
-    world.host.ip("link del both0");
+    remove(&world, "c2", &again, &conf);
     drop(daemon);
     let _daemon = world.daemon();
     assert_eq!((setting(&world.host, FORWARD4), setting(&world.host, FORWARD6)), both("1", "1"));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use quantum_cni::attach::Dropping;
+use quantum_cni::attach::{Dropping, Trouble};
 use quantum_cni::policy::Standing;
 use quantum_config::cni::{CniError, Code, Definition};
 use quantum_config::ids::NetworkName;
@@ -42,6 +42,9 @@ pub(crate) struct Board {
     /// Chains of others that drop what they do not know.
     #[serde(skip)]
     pub(crate) dropping: Vec<Dropping>,
+    /// Links of ours, or forwarding, that are not as they should be.
+    #[serde(skip)]
+    pub(crate) troubles: Vec<Trouble>,
     /// Files of `config_dir` that will not do.
     pub(crate) problems: Vec<FileProblem>,
     /// Files of policy that will not do.
@@ -134,7 +137,8 @@ impl Board {
             (!bridges.is_empty()).then(|| chain.told_for(&bridges))
         };
         let dropped: Vec<String> = self.dropping.iter().filter_map(concerned).collect();
-        self.limited = self.unruled.iter().cloned().chain(dropped).collect();
+        let troubles = self.troubles.iter().map(|trouble| trouble.why.clone());
+        self.limited = self.unruled.iter().cloned().chain(dropped).chain(troubles).collect();
     }
 
     /// Notes what of the spool cannot be read now; nothing if all of it can.
@@ -183,6 +187,8 @@ impl Board {
         if let Some(meant) = definition.or(used) {
             let concerned = self.dropping.iter().filter(|chain| chain.concerns(meant));
             limits.extend(concerned.map(|chain| chain.told_for(&[meant.bridge.as_str()])));
+            let is_of = |t: &&Trouble| t.bridge.as_ref().is_none_or(|of| *of == meant.bridge);
+            limits.extend(self.troubles.iter().filter(is_of).map(|trouble| trouble.why.clone()));
         }
         if !limits.is_empty() {
             return unable(Code::Degraded, limits.join("; "));

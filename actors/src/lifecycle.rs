@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prometheus::Registry;
-use quantum_cni::attach::{Class, ForwardingNote, Traces, elements, naming, recover};
+use quantum_cni::attach::{Class, ForwardingNote, PortWanted, Traces, elements, naming, recover};
 use quantum_cni::errors;
 use quantum_cni::kernel::lane::{Gauge, Lane};
 use quantum_cni::kernel::lock::HostLock;
@@ -269,7 +269,9 @@ async fn sweep(
     let begin = Begin(records.iter().map(|s| s.record.clone()).collect());
     let begun = ask(&graph.begin, begin).await?;
     let elements = of_records.chain(begun.elements).collect();
-    let scope = Scope::Host { elements, networks: networks.to_vec(), rules: begun.rules };
+    let attached = records.iter().filter(|stored| !stored.is_leaving());
+    let ports = attached.map(|stored| PortWanted::of(&stored.record)).collect();
+    let scope = Scope::Host { elements, networks: networks.to_vec(), rules: begun.rules, ports };
     let swept = ask(&graph.sweep, Sweep { hosts, scope }).await?.map_err(errors::kernel)?;
     for failure in &swept.failed {
         error!(log, "an interface without a record could not be removed"; "error" => failure);

@@ -165,7 +165,7 @@ impl Meters {
         registry.register(Box::new(meters.connections_max.clone()))?;
         registry.register(Box::new(meters.crowded.clone()))?;
         registry.register(Box::new(meters.ready.clone()))?;
-        for what in ["rules", "address"] {
+        for what in ["rules", "address", "link", "forwarding"] {
             meters.repairs.with_label_values(&[what]);
         }
         for direction in ["ingress", "egress"] {

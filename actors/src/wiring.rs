@@ -167,7 +167,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
     let manager = Manager::new(folders, hands, board, orphans, named("manager")).start();
     driver.do_send(Inform {
         looked: manager.clone().recipient(),
-        lost: manager.clone().recipient(),
+        harmed: manager.clone().recipient(),
         refused: policy.clone().recipient(),
         crowded: manager.clone().recipient(),
     });

@@ -41,6 +41,11 @@ impl Families {
         }
     }
 
+    /// Those of both.
+    pub fn and(self, other: Self) -> Self {
+        Self { ipv4: self.ipv4 || other.ipv4, ipv6: self.ipv6 || other.ipv6 }
+    }
+
     /// Those of some addresses.
     pub fn of(addresses: &[IpNetwork]) -> Self {
         Self {

@@ -26,6 +26,8 @@
 //! | `door`    | who is let in when there are more requests than permits?             |
 //! | `handed`  | will nobody ever come for what was handed over?                      |
 //! | `forwarding` | does the host forward because of us, and when need it not?      |
+//! | `links`   | what are our links to be like, and in what do they differ?           |
+//! | `fights`  | does somebody undo what is put right again and again?                |
 //! | `orphaned`| whose link is gone for so long that its DEL will not come?           |
 //! | `reclaim` | what may an ADD take from those whose link is destroyed?          |
 //! | `recover` | what can be known of an attachment whose record was lost?            |
@@ -38,10 +40,12 @@ mod difference;
 mod door;
 mod element;
 mod enforcement;
+mod fights;
 mod foreign;
 mod forwarding;
 mod handed;
 mod identity;
+mod links;
 mod loopback;
 pub mod naming;
 mod network;
@@ -68,10 +72,12 @@ pub use difference::Difference;
 pub use door::{Class, Door, Entry, Limits};
 pub use element::{Element, PublishedAt, Trait, elements, expected_elements};
 pub use enforcement::{NoWayToRules, WayToRules, way_to_rules};
+pub use fights::Fights;
 pub use foreign::Dropping;
 pub use forwarding::{Families, ForwardingNote, HostLink, LinkKind, TurnedOn, forwarders, uplinks};
 pub use handed::is_abandoned;
 pub use identity::endpoint;
+pub use links::{BridgeWanted, Harm, LinkSeen, Links, PortWanted, Trouble};
 pub use loopback::{publishes_at_loopback, serves_loopback};
 pub use network::{Stances, bridge_element, network_elements, network_remains};
 pub use observed::{

@@ -135,6 +135,8 @@ impl BridgeEnd {
 /// The gateway of a VLAN as it was found or made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GatewayEnd {
+    /// Its index.
+    pub index: LinkIndex,
     /// Its hardware address.
     pub mac: Mac,
     /// Its MTU.

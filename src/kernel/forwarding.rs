@@ -5,6 +5,7 @@
 //! note says, or finds that there is nothing to take back.
 
 mod change;
+mod put_back;
 
 use std::collections::BTreeSet;
 use std::{fmt, io};
@@ -163,13 +164,15 @@ impl Forwarding {
     }
 
     /// Looks whether what we turned on is still needed, and turns it off where it is not. Links that came
-    /// meanwhile believe router advertisements, too.
-    pub fn settle(&mut self) -> Vec<Change> {
+    /// meanwhile believe router advertisements, too. What containers need is `held`.
+    pub fn settle(&mut self, held: Families) -> Vec<Change> {
         let mut changes = Vec::new();
         for family in [Family::V4, Family::V6] {
             let Some(ours) = self.note.of(family).clone() else { continue };
             match forwards(family) {
                 Ok(true) => {}
+                // It could not be put back, and is tried again.
+                Ok(false) if held.has(family) => continue,
                 Ok(false) => {
                     lower(&ours.raised, &mut changes);
                     changes.push(Change::TurnedOffByOthers(family));
@@ -331,9 +334,9 @@ mod tests {
             assert_eq!(changes, [Change::TurnedOn(Family::V4)]);
             assert_eq!(forwarding.turned_on(), ipv4);
             let mut next = open(dir.path());
-            assert_eq!((next.turned_on(), next.settle()), (ipv4, vec![]));
+            assert_eq!((next.turned_on(), next.settle(none)), (ipv4, vec![]));
             ip("link del br0");
-            assert_eq!(next.settle(), [Change::TurnedOff(Family::V4)]);
+            assert_eq!(next.settle(none), [Change::TurnedOff(Family::V4)]);
             assert_eq!((next.turned_on(), open(dir.path()).turned_on()), (none, none));
             let now = [Setting::Forward4, Setting::Forward6].map(|setting| setting.read().unwrap());
             assert_eq!(now, ["0", "1"]);
@@ -349,10 +352,13 @@ mod tests {
             let (mut forwarding, br0) = (open(dir.path()), IfName::new("br0").unwrap());
             forwarding.hold(&br0, Families { ipv4: false, ipv6: true }, &[]).unwrap();
             Setting::Forward6.write(false).unwrap();
-            assert_eq!(forwarding.settle(), [Change::TurnedOffByOthers(Family::V6)]);
+            assert_eq!(
+                forwarding.settle(Families::default()),
+                [Change::TurnedOffByOthers(Family::V6)]
+            );
             Setting::Forward6.write(true).unwrap();
             ip("link del br0");
-            assert_eq!(forwarding.settle(), []);
+            assert_eq!(forwarding.settle(Families::default()), []);
             assert_eq!(Setting::Forward6.read().unwrap(), "1");
         });
     }

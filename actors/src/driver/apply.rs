@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::{Context, Handler, ResponseFuture};
 use futures_util::future::join;
-use quantum_cni::attach::{Element, Plan, publishes_at_loopback};
+use quantum_cni::attach::{Element, Plan, PortWanted, publishes_at_loopback};
 use quantum_cni::kernel::conntrack::HostPort;
 use quantum_cni::kernel::lane::LaneError;
 use quantum_cni::kernel::netns::Netns;
@@ -43,7 +43,10 @@ impl Handler<Apply> for Driver {
             if done.is_ok() && plan.detects_duplicates() {
                 done = detected(plan.clone(), netns).await;
             }
-            let Err(why) = done else { return Ok(()) };
+            let Err(why) = done else {
+                lanes.book.with(|links| links.attached(PortWanted::of(&plan.record)));
+                return Ok(());
+            };
             // Whichever of the two went well; undoing what is not there is fine.
             let left = revert(&lanes, &plan.record).await.err();
             Err(NotApplied { why, left })

@@ -36,18 +36,33 @@ pub(super) async fn hold(
     Ok(())
 }
 
-/// Looks whether it is still needed. It is tried again with the next look.
-pub(super) async fn settle(lanes: &Lanes, log: &Logger) {
+/// Looks whether it is still needed, apart from what containers need. It is tried again with the next look.
+pub(super) async fn settle(lanes: &Lanes, held: Families, log: &Logger) {
     let settled = async {
-        let changes = lanes.forwarding(|forwarding| forwarding.settle()).await?;
-        say(&changes, log);
-        let apart = lanes.forwarding(|forwarding| forwarding.apart(None)).await??;
-        // If the note was lost, the rules have what was in it.
-        keep_apart(lanes, apart, !changes.is_empty()).await
+        let changes = lanes.forwarding(move |forwarding| forwarding.settle(held)).await?;
+        follow(lanes, &changes, log).await
     };
     if let Err(error) = settled.await {
         warn!(log, "cannot see to the host's forwarding"; "error" => %error);
     }
+}
+
+/// Somebody else turned these families off and on again.
+pub(super) async fn taken_over(
+    lanes: &Lanes,
+    families: Families,
+    log: &Logger,
+) -> Result<(), KernelError> {
+    let changes = lanes.forwarding(move |forwarding| forwarding.taken_over(families)).await?;
+    follow(lanes, &changes, log).await
+}
+
+/// Has the rules follow what has changed.
+async fn follow(lanes: &Lanes, changes: &[Change], log: &Logger) -> Result<(), KernelError> {
+    say(changes, log);
+    let apart = lanes.forwarding(|forwarding| forwarding.apart(None)).await??;
+    // If the note was lost, the rules have what was in it.
+    keep_apart(lanes, apart, !changes.is_empty()).await
 }
 
 fn link_of(element: &Element) -> Option<String> {

@@ -1,5 +1,7 @@
 //! The lanes behind the Driver.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -12,6 +14,7 @@ use quantum_cni::kernel::forwarding::Forwarding;
 use quantum_cni::kernel::lane::{CollectLane, Gauge, Lane, LaneError};
 use quantum_cni::kernel::nft::{Kept, Table};
 use quantum_cni::kernel::route::Host;
+use quantum_cni::kernel::watch::LinkBook;
 use quantum_cni::kernel::{KernelError, clock};
 use quantum_cni::store::ForwardingFile;
 use quantum_config::ids::{IfName, LinkIndex};
@@ -33,6 +36,10 @@ pub(crate) struct Lanes {
     flows: Rc<Lane<Conntrack>>,
     inspect: Rc<Lane<Host>>,
     forwarding: Rc<Lane<Forwarding>>,
+    /// What our links are to be like.
+    pub(super) book: LinkBook,
+    /// Bridges that their networks were asked to put right, and are not since: why, if that was tried.
+    unmended: RefCell<BTreeMap<IfName, String>>,
     /// The host may forward between its own links, too.
     pub(super) forwards_between_links: bool,
     /// A port at which a process of the host listens is not published.
@@ -69,6 +76,8 @@ impl Lanes {
             flows: Rc::new(Lane::start("flows", Conntrack::open)?),
             inspect: Rc::new(Lane::start("inspect", Host::open)?),
             forwarding: Rc::new(Lane::start("forwarding", open)?),
+            book: LinkBook::default(),
+            unmended: RefCell::default(),
             forwards_between_links: settings.forward_between_links,
             refuses_ports_in_use: settings.refuse_ports_in_use,
             slow: Arbiter::new(),
@@ -149,6 +158,26 @@ impl Lanes {
     /// The same for the links of a record.
     pub(super) async fn remove_of(&self, record: &Record) -> Result<(), KernelError> {
         self.remove(record.links(), record.reached(), HostPort::of(&record.ports)).await
+    }
+
+    /// These bridges are not as they should be, and no others. Gives those of which that was known before.
+    pub(super) fn harmed(&self, bridges: &BTreeSet<IfName>) -> BTreeMap<IfName, String> {
+        let mut unmended = self.unmended.borrow_mut();
+        unmended.retain(|bridge, _| bridges.contains(bridge));
+        let before = unmended.clone();
+        for bridge in bridges {
+            unmended.entry(bridge.clone()).or_insert_with(|| "its network was asked to".to_owned());
+        }
+        before
+    }
+
+    /// Notes whether a bridge could be put right, and why not.
+    pub(super) fn mended(&self, bridge: &IfName, why_not: Option<String>) {
+        let mut unmended = self.unmended.borrow_mut();
+        match why_not {
+            Some(why) => _ = unmended.insert(bridge.clone(), why),
+            None => _ = unmended.remove(bridge),
+        }
     }
 
     /// What the lanes publish of themselves.

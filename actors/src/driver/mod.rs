@@ -20,6 +20,7 @@ mod forwarding;
 mod govern;
 mod inspect;
 mod lanes;
+mod links;
 mod prepare;
 mod republish;
 mod revert;
@@ -40,6 +41,7 @@ use slog::{Logger, warn};
 use tokio::sync::Mutex;
 
 pub(crate) use self::lanes::Lanes;
+use self::links::Care;
 use crate::messages::driver::Inform;
 use crate::messages::manager::Looked;
 use crate::messages::{Drain, Observe};
@@ -52,6 +54,8 @@ pub(crate) struct Driver {
     log: Logger,
     /// Whom it tells what it learns of by itself.
     inform: Option<Inform>,
+    /// What is remembered of the links of ours from look to look.
+    care: Rc<Care>,
     /// The watch was started.
     watches: bool,
     /// What was told last.
@@ -75,11 +79,13 @@ impl Driver {
         let (inform, watches, told, hearing) = (None, false, None, None);
         let (stances, one_by_one) = (Stances::default(), Rc::default());
         let (lanes, crowded, counts) = (Rc::new(lanes), BTreeMap::new(), false);
+        let care = Rc::new(Care::new(meters.clone(), log.clone()));
         Self {
             lanes,
             meters,
             log,
             inform,
+            care,
             watches,
             told,
             one_by_one,

@@ -3,7 +3,8 @@
 
 use actix::{Context, Handler, ResponseFuture};
 use quantum_cni::attach::{
-    bridge_element, exchanged, naming, network_elements, publishes_at_loopback, serves_loopback,
+    Families, bridge_element, exchanged, naming, network_elements, publishes_at_loopback,
+    serves_loopback,
 };
 use quantum_cni::kernel::nft::Table;
 use quantum_cni::kernel::{KernelError, identity, loopback};
@@ -61,13 +62,15 @@ impl Handler<Dismantle> for Driver {
             }
             let mac = naming::bridge_mac(&identity::host_id(), &network.bridge);
             let bridge = network.bridge.clone();
+            // Nobody is to put it back.
+            lanes.book.with(|links| links.dismantled(&bridge));
             if !lanes.inspect(move |host| host.remove_bridge(&bridge, mac)).await?? {
                 return Ok(()); // somebody else is there, for whom the rules still hold
             }
             let mut going = network_elements(&network, &[]);
             going.push(bridge_element(&network, &[], mac).0);
             lanes.netfilter(move |table| table.remove(&going)).await??;
-            forwarding::settle(&lanes, &log).await;
+            forwarding::settle(&lanes, Families::default(), &log).await;
             Ok(())
         })
     }

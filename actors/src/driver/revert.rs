@@ -25,6 +25,8 @@ impl Handler<Revert> for Driver {
 
 /// The same for an ADD that failed.
 pub(super) async fn revert(lanes: &Lanes, record: &Record) -> Result<(), KernelError> {
+    // Nobody is to put it back.
+    lanes.book.with(|links| links.detached(&record.host, record.index));
     let unfiltered = withdraw(lanes, record).await;
     fault::reach("del-unfiltered")?;
     let unlinked = lanes.remove_of(record).await;

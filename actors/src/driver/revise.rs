@@ -1,7 +1,7 @@
 //! Changing an attachment that is there, and a container's loopback, which is nobody's attachment.
 
 use actix::{Context, Handler, ResponseFuture};
-use quantum_cni::attach::{Element, Record, Revision, publishes_at_loopback};
+use quantum_cni::attach::{Element, PortWanted, Record, Revision, publishes_at_loopback};
 use quantum_cni::kernel::nft::Table;
 use quantum_cni::kernel::route::loopback_up;
 use quantum_cni::kernel::{KernelError, fault, loopback};
@@ -36,7 +36,9 @@ impl Handler<Revise> for Driver {
                 Ok(()) => forget_flows(&lanes, &after.ports).await,
                 other => other,
             };
-            if done.is_err() {
+            if done.is_ok() {
+                lanes.book.with(|links| links.attached(PortWanted::of(after)));
+            } else {
                 // Best effort: the DEL of a runtime whose ADD failed takes what is left.
                 let _ = exchange(&lanes, added.clone(), removed.clone(), after).await;
             }

@@ -55,12 +55,16 @@ impl Handler<Sweep> for Driver {
             let going: Vec<_> = unknown.iter().map(remove).collect();
             // One that cannot be removed does not stop the others, nor the daemon.
             let mut failed = Vec::new();
+            lanes.book.with(|links| unknown.iter().for_each(|l| links.detached(&l.name, l.index)));
             for gone in going {
                 failed.extend(gone.await.err().map(|e| e.to_string()));
             }
             let mut unruled = None;
             match scope {
-                Scope::Host { mut elements, networks: _, rules } => {
+                Scope::Host { mut elements, networks: _, rules, ports } => {
+                    lanes
+                        .book
+                        .with(|links| ports.into_iter().for_each(|port| links.attached(port)));
                     elements.extend(of_networks);
                     let reconcile = move |table: &mut Table| table.reconcile(elements, rules);
                     let done = lanes.netfilter(reconcile).await?;

@@ -1,5 +1,5 @@
-//! The watch over what others change: our tables are put right, chains of others that drop what containers
-//! send are reported, and a bridge that lost its gateway's address is told of.
+//! The watch over what others change: our tables, links and forwarding are put right, chains of others that
+//! drop what containers send are reported, and a bridge that lost its gateway's address is told of.
 //!
 //! The thread asks with [`Look`] and waits for the answer, so that it is one look at a time.
 
@@ -11,25 +11,26 @@ use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture}
 use quantum_cni::attach::Dropping;
 use quantum_cni::kernel::nft::{NftError, Table};
 use quantum_cni::kernel::route::Host;
-use quantum_cni::kernel::watch::{self, Heard};
+use quantum_cni::kernel::watch::{self, Done, Heard};
 use quantum_cni::kernel::{KernelError, fault, features};
 use quantum_config::ids::IfName;
 use slog::{error, warn};
 
+use super::links::Cared;
 use super::{Driver, Lanes, forwarding};
-use crate::messages::manager::{GatewayLost, Looked};
+use crate::messages::manager::{BridgeHarmed, Looked};
 
 /// Starts the watch, unless it runs: our tables have been put in order.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct Watch;
 
-/// Something was heard. The answer is whether all is well now.
+/// Something was heard. It is answered when all of it has been looked at.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Look {
     heard: Heard,
-    answer: mpsc::Sender<bool>,
+    answer: mpsc::Sender<Done>,
 }
 
 /// What a look at the rules came to.
@@ -57,13 +58,13 @@ impl Handler<Watch> for Driver {
                 let (answer, answered) = mpsc::channel();
                 own.do_send(Look { heard, answer });
                 // The Driver is gone, or the look failed: that is not well.
-                answered.recv().unwrap_or(false)
+                answered.recv().unwrap_or_default()
             };
             let deaf = log.clone();
             let cannot = move |e| {
                 error!(deaf, "what others change in the kernel is noticed late"; "error" => %e);
             };
-            if let Err(e) = watch::start(writer, cannot, look) {
+            if let Err(e) = watch::start(writer, lanes.book.clone(), cannot, look) {
                 error!(log, "what others change in the kernel is not noticed"; "error" => %e);
             }
         };
@@ -75,15 +76,16 @@ impl Handler<Look> for Driver {
     type Result = ();
 
     fn handle(&mut self, Look { heard, answer }: Look, ctx: &mut Context<Self>) {
-        let (lanes, log) = (self.lanes.clone(), self.log.clone());
+        let (lanes, log, care) = (self.lanes.clone(), self.log.clone(), self.care.clone());
         let work = async move {
             let robbed = robbed(&lanes, heard.addresses, heard.lost).await;
             let seen = lanes.netfilter(look).await.flatten();
-            forwarding::settle(&lanes, &log).await;
-            (heard.committer, robbed, seen)
+            let cared = care.look(&lanes, &heard.links, heard.lost).await;
+            forwarding::settle(&lanes, care.held(), &log).await;
+            (heard.committer, robbed, seen, cared)
         };
-        ctx.spawn(work.into_actor(self).map(move |(committer, robbed, seen), driver, _| {
-            driver.tell(committer, robbed, seen, &answer);
+        ctx.spawn(work.into_actor(self).map(move |(committer, robbed, seen, cared), driver, _| {
+            driver.tell(committer, robbed, seen, cared, &answer);
         }));
     }
 }
@@ -94,9 +96,10 @@ impl Driver {
         committer: Option<String>,
         robbed: Result<HashSet<IfName>, KernelError>,
         seen: Result<Seen, KernelError>,
-        answer: &mpsc::Sender<bool>,
+        cared: Cared,
+        answer: &mpsc::Sender<Done>,
     ) {
-        let Seen { repaired, looked } = seen.unwrap_or_else(|error| Seen {
+        let Seen { repaired, mut looked } = seen.unwrap_or_else(|error| Seen {
             repaired: None,
             looked: Looked {
                 unruled: Some(unruled(&error)),
@@ -108,17 +111,23 @@ impl Driver {
             let by = committer.unwrap_or_else(|| "unknown".to_owned());
             warn!(self.log, "our rules were changed and are put right"; "what" => what, "by" => by);
         }
-        let is_well = looked.unruled.is_none() && robbed.is_ok();
+        let is_well = looked.unruled.is_none()
+            && robbed.is_ok()
+            && cared.bridges.is_empty()
+            && cared.troubles.is_empty();
+        let waited = cared.waited;
+        looked.troubles = cared.troubles;
         if let Some(inform) = &self.inform {
-            for link in robbed.unwrap_or_default() {
-                inform.lost.do_send(GatewayLost(link));
+            let robbed = robbed.unwrap_or_default();
+            for link in cared.bridges.into_iter().chain(robbed).collect::<HashSet<_>>() {
+                inform.harmed.do_send(BridgeHarmed(link));
             }
             if self.told.as_ref() != Some(&looked) {
                 inform.looked.do_send(looked.clone());
                 self.told = Some(looked);
             }
         }
-        let _ = answer.send(is_well);
+        let _ = answer.send(Done { is_well, waited });
     }
 }
 

@@ -1,23 +1,25 @@
-//! What the Driver tells of by itself: how the rules of the host are, and which bridge was robbed.
+//! What the Driver tells of by itself: how the rules and links of the host are, and which bridge was harmed.
 
 use actix::{Context, Handler};
 use quantum_cni::attach::naming;
 use slog::{info, warn};
 
 use super::Manager;
-use crate::messages::manager::{Crowded, GatewayLost, Looked};
+use crate::messages::manager::{BridgeHarmed, Crowded, Looked};
 use crate::messages::network::Mend;
 
 impl Handler<Looked> for Manager {
     type Result = ();
 
-    fn handle(&mut self, Looked { unruled, dropping, missing }: Looked, _: &mut Context<Self>) {
+    fn handle(&mut self, looked: Looked, _: &mut Context<Self>) {
+        let Looked { unruled, dropping, missing, troubles } = looked;
         for what in missing.iter().filter(|what| !self.board.borrow().missing.contains(what)) {
             warn!(self.log, "the kernel does not have everything"; "missing" => what);
         }
         let before = self.board.borrow().limited.clone();
         self.board.send_modify(|board| {
             (board.unruled, board.dropping, board.missing) = (unruled, dropping, missing);
+            board.troubles = troubles;
             board.judge();
         });
         let now = self.board.borrow().limited.clone();
@@ -47,11 +49,11 @@ impl Handler<Crowded> for Manager {
     }
 }
 
-impl Handler<GatewayLost> for Manager {
+impl Handler<BridgeHarmed> for Manager {
     type Result = ();
 
     /// Several networks may share the bridge, each with an address of its own.
-    fn handle(&mut self, GatewayLost(link): GatewayLost, _: &mut Context<Self>) {
+    fn handle(&mut self, BridgeHarmed(link): BridgeHarmed, _: &mut Context<Self>) {
         let board = self.board.borrow();
         for (name, status) in &board.networks {
             let bridge = status.definition.as_ref().map(|definition| &definition.bridge);

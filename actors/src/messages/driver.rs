@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
-use quantum_cni::attach::{BridgeEnd, Element, LinksSeen, Observed, Plan, Record, Revision};
+use quantum_cni::attach::{
+    BridgeEnd, Element, LinksSeen, Observed, Plan, PortWanted, Record, Revision,
+};
 use quantum_cni::kernel::KernelError;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::route::OwnedLink;
@@ -13,7 +15,7 @@ use quantum_cni::publish::PortError;
 use quantum_config::cni::{Definition, PortMapping};
 use quantum_config::ids::{AttachmentKey, IfName, LinkIndex, NetworkName};
 
-use super::manager::{Crowded, GatewayLost, Looked};
+use super::manager::{BridgeHarmed, Crowded, Looked};
 use super::policy::Refused;
 
 /// Makes a network's bridge, or finds it, and what the network needs besides.
@@ -21,7 +23,8 @@ use super::policy::Refused;
 #[rtype(result = "Result<BridgeEnd, KernelError>")]
 pub(crate) struct Prepare(pub(crate) Arc<Definition>);
 
-/// The same for a network that was prepared, and that somebody took a gateway's address from. Nothing of
+/// The same for a network that was prepared, and whose bridge somebody deleted, set down or renamed, or took a
+/// gateway's address from. Its ports are plugged in again. Nothing of
 /// theirs is removed, whatever the definition says: two networks of one bridge must not go on taking each
 /// other's addresses away.
 #[derive(Debug, Message)]
@@ -33,7 +36,7 @@ pub(crate) struct Restore(pub(crate) Arc<Definition>);
 #[rtype(result = "()")]
 pub(crate) struct Inform {
     pub(crate) looked: Recipient<Looked>,
-    pub(crate) lost: Recipient<GatewayLost>,
+    pub(crate) harmed: Recipient<BridgeHarmed>,
     pub(crate) refused: Recipient<Refused>,
     pub(crate) crowded: Recipient<Crowded>,
 }
@@ -155,6 +158,8 @@ pub(crate) enum Scope {
         networks: Vec<Definition>,
         /// The chains and sets that policy needs.
         rules: Arc<Rules>,
+        /// The ports of the attachments.
+        ports: Vec<PortWanted>,
     },
     /// The links of one network. Only while no ADD runs in it.
     Network(NetworkName),

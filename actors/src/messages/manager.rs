@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
-use quantum_cni::attach::{Claimed, Class, Dropping};
+use quantum_cni::attach::{Claimed, Class, Dropping, Trouble};
 use quantum_config::cni::{CniError, Definition};
 use quantum_config::ids::{IfName, NetworkName};
 
@@ -80,6 +80,8 @@ pub(crate) struct Looked {
     pub(crate) dropping: Vec<Dropping>,
     /// What the kernel does not have, and what we do instead.
     pub(crate) missing: Vec<String>,
+    /// Links of ours, or forwarding, that are not as they should be.
+    pub(crate) troubles: Vec<Trouble>,
 }
 
 /// Event: these addresses hold so many connections, each so many, that they begin no new ones.
@@ -87,10 +89,10 @@ pub(crate) struct Looked {
 #[rtype(result = "()")]
 pub(crate) struct Crowded(pub(crate) BTreeMap<IpAddr, u64>);
 
-/// Event: somebody took a gateway's address from this link.
+/// Event: this link, a bridge of ours or what has its gateways' addresses, is not as it should be.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(crate) struct GatewayLost(pub(crate) IfName);
+pub(crate) struct BridgeHarmed(pub(crate) IfName);
 
 /// The network is no more, and its actor ends. An error if it is in use.
 #[derive(Debug, Message)]

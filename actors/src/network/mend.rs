@@ -27,11 +27,9 @@ impl Handler<Mend> for Network {
         let work = work.into_actor(self);
         ctx.spawn(work.map(|done: Result<(), quantum_config::cni::CniError>, network, _| {
             match done {
-                Ok(()) => {
-                    warn!(network.log, "the bridge had lost a gateway's address; it is back");
-                }
+                Ok(()) => {}
                 Err(error) => {
-                    warn!(network.log, "the bridge has lost a gateway's address"; "error" => %error);
+                    warn!(network.log, "the bridge was changed and cannot be put right"; "error" => %error);
                 }
             }
         }));

@@ -16,6 +16,10 @@ pub enum Change {
     LeftOn(Family, Vec<IfName>),
     /// Somebody else turned it off.
     TurnedOffByOthers(Family),
+    /// Somebody else turned this setting off, and containers need it: it is on again.
+    PutBack(String),
+    /// Somebody else turned it off and on again, and so wants it on.
+    TakenOver(Family),
     /// These links believe router advertisements although the host forwards.
     Believes(Vec<IfName>),
     /// Something beside it failed: what, and why.
@@ -39,6 +43,15 @@ impl fmt::Display for Change {
             Self::TurnedOffByOthers(family) => {
                 write!(f, "somebody else has turned {} forwarding off", ip(family))
             }
+            Self::PutBack(setting) => write!(
+                f,
+                "somebody else turned {setting} off, which containers need: it is on again"
+            ),
+            Self::TakenOver(family) => write!(
+                f,
+                "somebody else turned {} forwarding off and on again: it is not turned off any more",
+                ip(family)
+            ),
             Self::Believes(links) => {
                 write!(
                     f,

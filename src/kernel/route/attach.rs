@@ -117,6 +117,8 @@ impl Host {
             })?;
         }
         let mut batch = Batch::new();
+        // Somebody may have taken it down; if not, this does nothing.
+        batch.push(Step::SetPort, link.host.as_str(), 0, message::link_up(link.bridge));
         batch.push(Step::SetPort, link.host.as_str(), 0, message::set_port(link));
         for ip in &link.answered {
             let request = routed::proxy(link.bridge, *ip, true);

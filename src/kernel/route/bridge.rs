@@ -10,7 +10,6 @@ use std::pin::pin;
 use futures_util::TryStreamExt;
 use futures_util::future::{Either, select};
 use ipnetwork::IpNetwork;
-use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkAttribute;
 use nix::errno::Errno;
 use nix::libc;
@@ -19,9 +18,8 @@ use rtnetlink::{Handle, LinkBridge, LinkUnspec};
 
 use super::filters::{filter_packets, filter_vlans};
 use super::gateway::{self, VlanGateway};
-use super::look::{Link, read_address};
-use super::message::address_message;
-use super::routed;
+use super::look::Link;
+use super::{addresses, routed};
 use crate::attach::{GatewayEnd, NoWayToRules, Overlap, SameAddresses, naming};
 use crate::kernel::sysctl::{Setting, has_ipv6};
 
@@ -51,12 +49,20 @@ pub struct BridgePlan {
     pub is_routed: bool,
     /// What has the addresses instead of the bridge, because the containers are in a VLAN.
     pub vlan_gateway: Option<VlanGateway>,
+    /// What it was when it was prepared before: its index and its hardware address.
+    pub was: Option<(LinkIndex, Mac)>,
 }
 
 impl BridgePlan {
     /// The link that has the addresses.
     pub fn holder(&self) -> &IfName {
         self.vlan_gateway.as_ref().map_or(&self.name, |gateway| &gateway.name)
+    }
+
+    /// Whether the bridge of this hardware address is in our link group: containers are at home on it, and we
+    /// made it. Somebody else's is in the group that they chose.
+    pub fn is_grouped(&self, mac: Option<Mac>) -> bool {
+        self.vlan_gateway.is_none() && mac == Some(self.mac)
     }
 }
 
@@ -81,6 +87,16 @@ pub enum BridgeError {
     NotABridge {
         /// The name.
         name: IfName,
+    },
+    /// It has another name, and a link of somebody else has its own.
+    #[error(
+        "{bridge} is called {now}, and another link is called {bridge}; remove or rename that one, and {now} gets its name back"
+    )]
+    NameTaken {
+        /// Its name.
+        bridge: IfName,
+        /// What it is called now.
+        now: String,
     },
     /// It has an address that we did not ask for. The words are those of the reference plugin.
     #[error(
@@ -188,12 +204,11 @@ pub async fn ensure(handle: &Handle, plan: &BridgePlan) -> Result<BridgeState, B
         None => None,
     };
     let holder = vlan_gateway.as_ref().map_or(bridge.index, |link| link.index);
-    give_addresses(handle, plan, holder).await?;
-    let vanished = || BridgeError::Vanished { name: plan.name.clone() };
-    let bridge = find(handle, &plan.name).await?.ok_or_else(vanished)?;
-    let mac = bridge.mac.ok_or_else(vanished)?;
-    let vlan_gateway =
-        vlan_gateway.and_then(|link| Some(GatewayEnd { mac: link.mac?, mtu: link.mtu }));
+    addresses::give(handle, plan, holder).await?;
+    let bridge = found(handle, plan).await?;
+    let mac = bridge.mac.ok_or_else(|| BridgeError::Vanished { name: plan.name.clone() })?;
+    let vlan_gateway = vlan_gateway
+        .and_then(|Link { index, mac, mtu, .. }| Some(GatewayEnd { index, mac: mac?, mtu }));
     Ok(BridgeState { index: bridge.index, mac, mtu: bridge.mtu, vlan_gateway })
 }
 
@@ -223,8 +238,10 @@ pub(super) async fn find(handle: &Handle, name: &IfName) -> Result<Option<Link>,
 }
 
 async fn create(handle: &Handle, plan: &BridgePlan) -> Result<Link, BridgeError> {
-    let mut bridge = LinkBridge::new(plan.name.as_str()).down().address(plan.mac.0.to_vec());
-    if plan.vlan_gateway.is_none() {
+    // Containers that are there know the address that it had.
+    let mac = plan.was.map_or(plan.mac, |(_, mac)| mac);
+    let mut bridge = LinkBridge::new(plan.name.as_str()).down().address(mac.0.to_vec());
+    if plan.is_grouped(Some(mac)) {
         bridge = bridge.append_extra_attribute(LinkAttribute::Group(naming::GROUP));
     }
     if let Some(mtu) = plan.mtu {
@@ -242,6 +259,11 @@ async fn create(handle: &Handle, plan: &BridgePlan) -> Result<Link, BridgeError>
         }
         Err(error) => return Err(refused("create the bridge", &plan.name)(error)),
     }
+    found(handle, plan).await
+}
+
+/// The bridge, which has to be there.
+async fn found(handle: &Handle, plan: &BridgePlan) -> Result<Link, BridgeError> {
     let vanished = || BridgeError::Vanished { name: plan.name.clone() };
     find(handle, &plan.name).await?.ok_or_else(vanished)
 }
@@ -252,96 +274,16 @@ async fn bring_up(handle: &Handle, plan: &BridgePlan, bridge: &Link) -> Result<(
     if bridge.promisc != plan.promisc {
         change = change.promiscuous(plan.promisc);
     }
-    // One that we made, which its hardware address tells. Somebody else's is in the group that they chose.
-    if plan.vlan_gateway.is_none() && bridge.mac == Some(plan.mac) {
+    // The same bridge keeps the address that its containers know.
+    let known = plan.was.filter(|(index, _)| *index == bridge.index).map(|(_, mac)| mac);
+    if plan.is_grouped(known.or(bridge.mac)) {
         change = change.append_extra_attribute(LinkAttribute::Group(naming::GROUP));
     }
-    if let Some(mac) = bridge.mac {
+    if let Some(mac) = known.or(bridge.mac) {
         change = change.append_extra_attribute(LinkAttribute::Address(mac.0.to_vec()));
     }
     let done = handle.link().set(change.build()).execute().await;
     done.map_err(refused("bring up the bridge", &plan.name))
-}
-
-async fn give_addresses(
-    handle: &Handle,
-    plan: &BridgePlan,
-    index: LinkIndex,
-) -> Result<(), BridgeError> {
-    let present: Vec<(IpNetwork, AddressMessage)> = handle
-        .address()
-        .get()
-        .set_link_index_filter(index.0)
-        .execute()
-        .try_filter_map(async |message| Ok(read_address(&message).map(|a| (a, message))))
-        .try_collect()
-        .await
-        .map_err(refused("list the addresses of", plan.holder()))?;
-
-    for &wanted in &plan.addresses {
-        if present.iter().any(|(address, _)| *address == wanted) {
-            continue;
-        }
-        for (address, message) in &present {
-            if plan.addresses.contains(address) || !in_the_way(*address, wanted) {
-                continue;
-            }
-            if !plan.force_address {
-                let (name, present) = (plan.holder().clone(), *address);
-                return Err(BridgeError::OtherAddress { name, wanted, present });
-            }
-            remove(handle, plan, *address, message).await?;
-        }
-        add(handle, plan, index, wanted).await?;
-    }
-    Ok(())
-}
-
-/// A bridge has one IPv4 gateway unless the plan says more; IPv6 addresses get in each other's way
-/// only if their subnets overlap.
-fn in_the_way(present: IpNetwork, wanted: IpNetwork) -> bool {
-    match (present, wanted) {
-        (IpNetwork::V4(_), IpNetwork::V4(_)) => true,
-        (IpNetwork::V6(_), IpNetwork::V6(_)) => {
-            present.contains(wanted.ip()) || wanted.contains(present.ip())
-        }
-        _ => false,
-    }
-}
-
-async fn add(
-    handle: &Handle,
-    plan: &BridgePlan,
-    index: LinkIndex,
-    address: IpNetwork,
-) -> Result<(), BridgeError> {
-    let mut request = handle.address().add(index.0, address.ip(), address.prefix());
-    *request.message_mut() = address_message(index, address);
-    match request.execute().await {
-        Ok(()) => Ok(()),
-        Err(error) if errno_of(&error) == Some(libc::EEXIST) => Ok(()),
-        Err(error) => {
-            let object = format!("{address} to {}", plan.holder());
-            Err(BridgeError::Kernel { doing: "add the address", object, source: error })
-        }
-    }
-}
-
-async fn remove(
-    handle: &Handle,
-    plan: &BridgePlan,
-    address: IpNetwork,
-    message: &AddressMessage,
-) -> Result<(), BridgeError> {
-    match handle.address().del(message.clone()).execute().await {
-        Ok(()) => Ok(()),
-        // Removed for an earlier address of the plan, or with the primary it belonged to.
-        Err(error) if errno_of(&error) == Some(libc::EADDRNOTAVAIL) => Ok(()),
-        Err(error) => {
-            let object = format!("{address} from {}", plan.holder());
-            Err(BridgeError::Kernel { doing: "remove the address", object, source: error })
-        }
-    }
 }
 
 fn set(setting: Setting<'_>, value: bool) -> Result<(), BridgeError> {

@@ -29,14 +29,17 @@ struct EthtoolValue {
 /// Brings the state of the host's end up to date. With spanning tree off, as it is on our bridges,
 /// the port forwards from then on.
 pub(super) fn settle(host: &RouteSocket, link: &LinkPlan) -> Result<(), StepError> {
-    let has_carrier = ask_for_link(host, &link.host)
-        .map_err(|e| StepError::io(Step::Forward, link.host.as_str(), &e))?;
-    if has_carrier {
+    if refresh(host, &link.host)? {
         return Ok(());
     }
     // Both ends were brought up, so somebody has taken one down.
     let detail = "the pair has no carrier; was one end brought down?";
     Err(StepError::new(Step::Forward, link.host.as_str(), libc::ENETDOWN, detail))
+}
+
+/// The same for a port whose container may have its end down. True if the pair has a carrier.
+pub(super) fn refresh(host: &RouteSocket, port: &IfName) -> Result<bool, StepError> {
+    ask_for_link(host, port).map_err(|e| StepError::io(Step::Forward, port.as_str(), &e))
 }
 
 fn ask_for_link(socket: &RouteSocket, name: &IfName) -> std::io::Result<bool> {

@@ -60,7 +60,7 @@ pub struct Link {
 
 impl Link {
     /// Reads an answer.
-    pub(super) fn read(message: &LinkMessage) -> Self {
+    pub(in crate::kernel) fn read(message: &LinkMessage) -> Self {
         let mut link = Self {
             index: LinkIndex(message.header.index),
             name: String::new(),
@@ -161,6 +161,11 @@ pub(in crate::kernel) fn link_by_name(
 /// All links.
 pub(in crate::kernel) fn links(socket: &mut RouteSocket) -> Result<Vec<Link>, StepError> {
     list_links(socket, "links", &message::list_links())
+}
+
+/// All links, but what comes and goes meanwhile may be missing, or be there twice.
+pub(super) fn links_about(socket: &mut RouteSocket) -> Result<Vec<Link>, StepError> {
+    Ok(read_links(&socket.list_about("links", &message::list_links())?.0))
 }
 
 /// The ports of a bridge; none if there is no such bridge. What comes and goes meanwhile may be missing:

@@ -56,10 +56,7 @@ pub(super) fn set_port(link: &LinkPlan) -> RouteNetlinkMessage {
     ];
     let flags: Vec<_> = flags.into_iter().flatten().collect();
     if !flags.is_empty() {
-        attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(flags)),
-        ]));
+        attributes.push(port_flags(flags));
     }
     // NEWLINK without NLM_F_CREATE changes a link; SETLINK would ignore the port's flags.
     RouteNetlinkMessage::NewLink(link_message(link.index, attributes))
@@ -83,6 +80,42 @@ pub(super) fn announcing_link_up(index: LinkIndex) -> RouteNetlinkMessage {
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
     RouteNetlinkMessage::SetLink(message)
+}
+
+/// Takes a link down.
+pub(super) fn link_down(index: LinkIndex) -> RouteNetlinkMessage {
+    let mut message = link_message(index, Vec::new());
+    message.header.change_mask = LinkFlags::Up;
+    RouteNetlinkMessage::SetLink(message)
+}
+
+/// Plugs a link into a bridge, out of another if it is in one.
+pub(super) fn plug(index: LinkIndex, bridge: LinkIndex) -> RouteNetlinkMessage {
+    let bridge = LinkAttribute::Controller(bridge.0);
+    RouteNetlinkMessage::SetLink(link_message(index, vec![bridge]))
+}
+
+/// Gives a link another name.
+pub(super) fn rename(index: LinkIndex, name: &IfName) -> RouteNetlinkMessage {
+    let name = LinkAttribute::IfName(name.as_str().to_owned());
+    RouteNetlinkMessage::SetLink(link_message(index, vec![name]))
+}
+
+/// Sets the flags of a bridge port, or takes them away.
+pub(super) fn set_port_flags(
+    index: LinkIndex,
+    hairpin: bool,
+    isolated: bool,
+) -> RouteNetlinkMessage {
+    let flags = vec![InfoBridgePort::HairpinMode(hairpin), InfoBridgePort::Isolated(isolated)];
+    RouteNetlinkMessage::NewLink(link_message(index, vec![port_flags(flags)]))
+}
+
+fn port_flags(flags: Vec<InfoBridgePort>) -> LinkAttribute {
+    LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(flags)),
+    ])
 }
 
 /// Sets a link's flags and its queue, as far as anything is said of them.

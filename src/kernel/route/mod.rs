@@ -8,6 +8,7 @@
 //! | `message` | the requests that we send, as functions of values                     |
 //! | `attach`  | makes a container's link as planned, or leaves nothing                |
 //! | `amend`   | changes a pair that is there                                          |
+//! | `replug`  | puts a pair's end back that somebody has changed                     |
 //! | `forward` | sees that the bridge forwards what a new port sends                    |
 //! | `vlan`    | the requests that put a port into its VLANs                           |
 //! | `shape`   | holds a container's traffic to its limits                              |
@@ -18,11 +19,14 @@
 //! | `scan`    | the links of the host that are ours                                   |
 //! | `gone`    | whether a link is gone for good                                        |
 //! | `bridge`  | the bridge of a network (asynchronous: the slow path)                 |
+//! | `addresses` | the addresses that it has                                           |
 //! | `surroundings` | what of the host overlaps a network's subnets                |
+//! | `renamed` | gives a bridge its name back                                           |
 //! | `unbridge` | removes it, if it is ours and has no port                           |
 //! | `uplinks` | the host's links, and those by which it has learned from routers      |
 //! | `gateway` | the pair that the gateway of a VLAN is at the end of                   |
 
+mod addresses;
 mod amend;
 mod attach;
 mod batch;
@@ -39,6 +43,8 @@ mod gone;
 pub(super) mod look;
 mod message;
 mod neighbours;
+mod renamed;
+mod replug;
 mod routed;
 mod scan;
 pub(super) mod shape;

@@ -17,6 +17,8 @@ pub enum Step {
     CreateLink,
     /// Set the alias of the host's end and its flags as a bridge port.
     SetPort,
+    /// Give a link the name back that it was made with.
+    Rename,
     /// Put the host's end into its VLANs.
     JoinVlans,
     /// Make the link through which goes what the container sends.
@@ -70,6 +72,7 @@ impl Step {
             Self::EnterNamespace => "enter the network namespace of",
             Self::CreateLink => "create the link",
             Self::SetPort => "set up the bridge port",
+            Self::Rename => "give the name back to",
             Self::JoinVlans => "set the VLANs of",
             Self::CreateShaper => "create the link",
             Self::SetShaper => "mark the link",

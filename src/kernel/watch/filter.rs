@@ -14,6 +14,7 @@ const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
 const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
 const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const JUMP_SET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 /// The whole message.
@@ -27,6 +28,10 @@ const TYPE: u32 = 4;
 const COMMITTER: u32 = 16 + 4 + 8 + 4;
 /// Of a message about an address: `ifa_scope`.
 const SCOPE: u32 = 16 + 3;
+
+/// Of a message about a link's settings: header, `struct netconfmsg`, the header of `NETCONFA_IFINDEX`,
+/// which the kernel writes first, and the highest byte of the index.
+const INDEX_HIGHEST: u32 = 16 + 4 + 4 + if cfg!(target_endian = "little") { 3 } else { 0 };
 
 const fn step(code: u16, k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt: 0, jf: 0, k }
@@ -61,6 +66,22 @@ pub(super) fn lost_addresses(deladdr: u16, link_scope: u8) -> [libc::sock_filter
         unless(kind(deladdr), 3),
         step(LOAD_BYTE, SCOPE),
         libc::sock_filter { code: JUMP_EQUAL, jt: 1, jf: 0, k: link_scope as u32 },
+        step(RETURN, ALL),
+        step(RETURN, NOTHING),
+    ]
+}
+
+/// What is told of links, and whether the host forwards: not what a new link has by itself, as each container's
+/// has. Those that we make have indexes that no other link has.
+pub(super) fn links([newlink, dellink, newnetconf]: [u16; 3]) -> [libc::sock_filter; 9] {
+    [
+        step(LOAD_HALF, TYPE),
+        libc::sock_filter { code: JUMP_EQUAL, jt: 5, jf: 0, k: kind(newlink) },
+        libc::sock_filter { code: JUMP_EQUAL, jt: 4, jf: 0, k: kind(dellink) },
+        unless(kind(newnetconf), 4),
+        step(LOAD_BYTE, INDEX_HIGHEST),
+        libc::sock_filter { code: JUMP_SET, jt: 1, jf: 0, k: 0x80 }, // all links, or new ones
+        libc::sock_filter { code: JUMP_SET, jt: 1, jf: 0, k: 0x40 }, // of ours
         step(RETURN, ALL),
         step(RETURN, NOTHING),
     ]

@@ -1,10 +1,13 @@
 //! The watch: a thread that learns from the kernel, as it happens, that somebody else changed the rules
-//! of the host or took an address from one of its links, and has it looked at.
+//! of the host, took an address from one of its links, did something to a link of ours, or turned forwarding
+//! off, and has it looked at.
 //!
 //! ```text
-//!   NFNLGRP_NFTABLES ──► filter: commits of others ──┐
-//!   RTNLGRP_*_IFADDR ──► filter: deleted addresses ──┴─► poll ──► look(what happened) ──► rest
-//!                                       nothing for 30 s ─────────────►
+//!   NFNLGRP_NFTABLES ──► filter: commits of others ────┐
+//!   RTNLGRP_*_IFADDR ──► filter: deleted addresses ────┤
+//!   RTNLGRP_LINK     ──► ours, and not as wanted? ─────┼─► poll ──► look(what happened) ──► rest
+//!   RTNLGRP_*_NETCONF ─► off for all, or for ours? ────┘
+//!                                       30 s without a look at all ─────►
 //! ```
 //!
 //! It looks at once, and then rests: at least `REST`, and longer where looking took long. Somebody who
@@ -15,6 +18,7 @@ mod filter;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz;
+mod links;
 
 use std::collections::HashSet;
 use std::io;
@@ -27,15 +31,20 @@ use netlink_sys::Socket;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::MsgFlags;
+use nix::sys::socket::{MsgFlags, setsockopt, sockopt};
 
-use super::netfilter::{Message, attributes, messages};
+pub use self::links::{LinkBook, LinksHeard};
+use super::netfilter::{attributes, messages};
 
 /// How long it rests after a look, at least.
 const REST: Duration = Duration::from_millis(200);
 /// And at most: what happens meanwhile is to be right within a second.
 const LONG_REST: Duration = Duration::from_millis(700);
-/// How often it looks although nothing was heard.
+/// How long what concerns nobody may wait to be read: containers that come and go do not wake it each.
+const NAP: Duration = Duration::from_millis(20);
+/// Room for what is told of links meanwhile: a thousand containers that go at once have some 5 KiB each.
+const QUEUE: usize = 8 << 20;
+/// How often it looks at all, although nothing was heard.
 const SLOW: Duration = Duration::from_secs(30);
 /// The same while something is wrong that could not be repaired.
 const WORRIED: Duration = Duration::from_secs(2);
@@ -62,30 +71,44 @@ pub struct Heard {
     pub committer: Option<String>,
     /// The addresses that were deleted, from whichever link.
     pub addresses: HashSet<IpAddr>,
-    /// Messages about addresses were lost, or may have been: it may be any of them.
+    /// Of links and forwarding.
+    pub links: LinksHeard,
+    /// Messages about addresses or links were lost, or may have been: it may be any of them.
     pub lost: bool,
     /// Commits were lost, or do not say whose they are.
     pub unread: bool,
+}
+
+/// What a look came to.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Done {
+    /// All is as it should be.
+    pub is_well: bool,
+    /// How long the look did nothing but wait: that is no reason to rest.
+    pub waited: Duration,
 }
 
 /// The thread's sockets.
 struct Ears {
     rules: Socket,
     addresses: Socket,
+    links: Socket,
+    book: LinkBook,
 }
 
 /// Starts the thread, in the network namespace of the caller. It calls `look` once at the start, and
-/// whenever something was heard that the thread `own` (see [`thread_id`]) did not do itself. `look`
-/// returns when all has been looked at, and tells whether all is well.
+/// whenever something was heard that the thread `own` (see [`thread_id`]) did not do itself, or that is
+/// against what `book` says of our links. `look` returns when all has been looked at.
 ///
 /// Where the kernel does not let us listen, `cannot` hears why, and the slow look is all there is.
 pub fn start(
     own: u32,
+    book: LinkBook,
     cannot: impl FnOnce(io::Error) + Send + 'static,
-    mut look: impl FnMut(Heard) -> bool + Send + 'static,
+    mut look: impl FnMut(Heard) -> Done + Send + 'static,
 ) -> io::Result<()> {
     let watch = move || {
-        let ears = match Ears::open(own) {
+        let ears = match Ears::open(own, book) {
             Ok(ears) => Some(ears),
             Err(error) => {
                 cannot(error);
@@ -93,15 +116,22 @@ pub fn start(
             }
         };
         let mut heard = Heard { lost: true, ..Heard::default() };
+        let mut looked_at_all = Instant::now();
         loop {
             let began = Instant::now();
-            let is_well = look(std::mem::take(&mut heard));
-            thread::sleep((began.elapsed() * 4).clamp(REST, LONG_REST));
-            let patience = if is_well { SLOW } else { WORRIED };
+            if heard.lost {
+                looked_at_all = began;
+            }
+            let Done { is_well, waited } = look(std::mem::take(&mut heard));
+            let took = began.elapsed().saturating_sub(waited);
+            thread::sleep((took * 4).clamp(REST, LONG_REST));
+            let patience = SLOW.saturating_sub(looked_at_all.elapsed());
+            let patience = if is_well { patience } else { patience.min(WORRIED) };
             match &ears {
                 Some(ears) => ears.listen(patience, &mut heard),
                 None => thread::sleep(patience),
             }
+            heard.lost |= looked_at_all.elapsed() >= SLOW;
         }
     };
     thread::Builder::new().name("watch".to_owned()).spawn(watch).map(drop)
@@ -114,18 +144,30 @@ pub fn thread_id() -> u32 {
 }
 
 impl Ears {
-    fn open(own: u32) -> io::Result<Self> {
+    fn open(own: u32, book: LinkBook) -> io::Result<Self> {
         let rules = Socket::new(NETLINK_NETFILTER)?;
         filter::attach(&rules, &mut filter::commits(NEWGEN, own))?;
         let addresses = Socket::new(NETLINK_ROUTE)?;
         filter::attach(&addresses, &mut filter::lost_addresses(RTM_DELADDR, RT_SCOPE_LINK))?;
-        let mut ears = Self { rules, addresses };
+        let links = Socket::new(NETLINK_ROUTE)?;
+        filter::attach(
+            &links,
+            &mut filter::links([links::RTM_NEWLINK, links::RTM_DELLINK, links::RTM_NEWNETCONF]),
+        )?;
+        // Best effort: without the right to it, what is lost has all links looked at.
+        let _ = setsockopt(&links, sockopt::RcvBufForce, &QUEUE);
+        let mut ears = Self { rules, addresses, links, book };
         // The filters first, so that nothing comes in by a socket that has none yet.
         ears.rules.bind_auto()?;
         ears.rules.add_membership(NFNLGRP_NFTABLES)?;
         ears.addresses.bind_auto()?;
         ears.addresses.add_membership(RTNLGRP_IPV4_IFADDR)?;
         ears.addresses.add_membership(RTNLGRP_IPV6_IFADDR)?;
+        ears.links.bind_auto()?;
+        for group in [links::RTNLGRP_LINK, links::RTNLGRP_IPV4_NETCONF, links::RTNLGRP_IPV6_NETCONF]
+        {
+            ears.links.add_membership(group)?;
+        }
         Ok(ears)
     }
 
@@ -134,47 +176,48 @@ impl Ears {
         let began = Instant::now();
         loop {
             let left = patience.saturating_sub(began.elapsed());
-            let mut ready = [&self.rules, &self.addresses]
+            let mut ready = [&self.rules, &self.addresses, &self.links]
                 .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            // Whatever it says, what is there is taken. After a long silence all is looked at.
+            // Whatever it says, what is there is taken.
             let is_over = matches!(poll(&mut ready, timeout), Ok(0)) || left.is_zero();
-            heard.lost |= is_over && patience >= SLOW;
-            heard.unread |= drain(&self.rules, heard);
-            heard.lost |= drain(&self.addresses, heard);
+            heard.unread |= self.drain(&self.rules, heard);
+            heard.lost |= self.drain(&self.addresses, heard);
+            heard.lost |= self.drain(&self.links, heard);
             if is_over || *heard != Heard::default() {
                 return;
             }
+            thread::sleep(NAP);
         }
     }
-}
 
-/// Takes what is there; true if something was lost.
-fn drain(socket: &Socket, heard: &mut Heard) -> bool {
-    let mut datagram = Vec::with_capacity(DATAGRAM);
-    let mut lost = false;
-    loop {
-        datagram.clear();
-        match socket.recv(&mut datagram, MsgFlags::MSG_DONTWAIT.bits()) {
-            Ok(_) => read(&datagram, heard),
-            Err(e) if e.raw_os_error() == Some(Errno::ENOBUFS as i32) => lost = true,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return lost,
+    /// Takes what is there; true if something was lost.
+    fn drain(&self, socket: &Socket, heard: &mut Heard) -> bool {
+        let mut datagram = Vec::with_capacity(DATAGRAM);
+        let mut lost = false;
+        loop {
+            datagram.clear();
+            match socket.recv(&mut datagram, MsgFlags::MSG_DONTWAIT.bits()) {
+                Ok(_) => read(&datagram, &self.book, heard),
+                Err(e) if e.raw_os_error() == Some(Errno::ENOBUFS as i32) => lost = true,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return lost,
+            }
         }
     }
 }
 
 /// Reads what the filters let through. What cannot be read is passed over: that something came is
 /// enough to look.
-fn read(datagram: &[u8], heard: &mut Heard) {
-    for Message { kind, body, .. } in messages(datagram) {
-        match kind {
-            NEWGEN => match committer(body) {
+fn read(datagram: &[u8], book: &LinkBook, heard: &mut Heard) {
+    for message in messages(datagram) {
+        match message.kind {
+            NEWGEN => match committer(message.body) {
                 Some((name, number)) => heard.committer = Some(format!("{name} ({number})")),
                 None => heard.unread = true,
             },
-            RTM_DELADDR => heard.addresses.extend(address(body)),
-            _ => {}
+            RTM_DELADDR => heard.addresses.extend(address(message.body)),
+            _ => heard.links.take(&message, book),
         }
     }
 }
@@ -212,74 +255,4 @@ fn address(body: &[u8]) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-
-    use super::*;
-    use crate::kernel::testing::{in_namespace, ip, run};
-
-    /// More than any event takes to come, and no more than a test may take.
-    const SOON: Duration = Duration::from_secs(5);
-
-    fn heard(ears: &Ears) -> Heard {
-        let mut heard = Heard::default();
-        ears.listen(SOON, &mut heard);
-        heard
-    }
-
-    fn silent(ears: &Ears) -> bool {
-        let mut heard = Heard::default();
-        ears.listen(Duration::ZERO, &mut heard);
-        heard == Heard::default()
-    }
-
-    #[test]
-    fn commits_of_others_are_heard_and_our_own_are_not() {
-        in_namespace(&["nft"], || {
-            let ears = Ears::open(thread_id()).unwrap();
-            run("nft add table inet somebody");
-            let who = heard(&ears).committer.unwrap();
-            assert!(who.starts_with("nft ("), "{who}");
-            let mut table = crate::kernel::nft::Table::open(Default::default()).unwrap();
-            table.heal().unwrap();
-            assert!(silent(&ears), "nft runs in another namespace");
-            let element =
-                crate::attach::Element::Masquerade { address: "10.0.0.2".parse().unwrap() };
-            table.add(&[element]).unwrap();
-            assert!(silent(&ears), "our own transaction");
-        });
-    }
-
-    #[test]
-    fn a_deleted_address_is_heard_and_a_container_is_not() {
-        in_namespace(&["ip"], || {
-            let ears = Ears::open(0).unwrap();
-            ip("link add br0 type bridge");
-            ip("link set br0 up");
-            for address in ["10.0.0.1/24", "fd00::1/64"] {
-                ip(&format!("address add {address} dev br0 nodad"));
-                ip("link add veth0 type veth peer name veth1");
-                ip("link set veth0 up");
-                ip("link del veth0");
-                assert!(silent(&ears));
-                ip(&format!("address del {address} dev br0"));
-                let found = heard(&ears).addresses;
-                let ip: IpAddr = address.split('/').next().unwrap().parse().unwrap();
-                assert_eq!(found, HashSet::from([ip]));
-            }
-        });
-    }
-
-    #[test]
-    fn it_looks_at_once_and_when_something_happens() {
-        in_namespace(&["nft"], || {
-            let (tell, told) = channel();
-            start(0, |e| panic!("{e}"), move |heard| tell.send(heard).is_ok()).unwrap();
-            let first = told.recv_timeout(SOON).unwrap();
-            assert!(first.lost && first.committer.is_none(), "{first:?}");
-            run("nft add table inet somebody");
-            let next = told.recv_timeout(SOON).unwrap();
-            assert!(next.committer.is_some() && !next.lost, "{next:?}");
-        });
-    }
-}
+mod tests;

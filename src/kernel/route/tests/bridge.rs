@@ -5,7 +5,6 @@ use quantum_config::cni::Vlans;
 use quantum_config::ids::Mac;
 
 use super::name;
-use crate::attach::GatewayEnd;
 use crate::kernel::route::VlanGateway;
 use crate::kernel::route::bridge::{BridgeError, BridgePlan, BridgeState, ensure};
 use crate::kernel::sysctl::Setting;
@@ -23,6 +22,7 @@ fn plan(addresses: &[&str]) -> BridgePlan {
         vlan_gateway: None,
         filters_packets: true,
         is_routed: false,
+        was: None,
     }
 }
 
@@ -46,6 +46,39 @@ fn addresses() -> Vec<String> {
         .collect();
     found.sort();
     found
+}
+
+#[test]
+fn a_renamed_bridge_gets_its_name_back_unless_it_is_taken() {
+    in_private_netns(|| {
+        let plan = plan(&["10.9.0.1/24", "fd09::1/64"]);
+        let made = ensured(&plan).unwrap();
+        let mut host = crate::kernel::route::Host::open().unwrap();
+        let mut back = |was| host.give_name_back(&plan.name, plan.mac, was);
+        back(None).unwrap();
+        ip("link set br0 name other");
+        back(None).unwrap();
+        assert_eq!(ensured(&plan).unwrap(), made, "by what we marked it with");
+        ip("link set br0 group 7");
+        ip("link set br0 name other");
+        let known = BridgePlan { was: Some((made.index, made.mac)), ..plan.clone() };
+        back(Some(made.index)).unwrap();
+        assert_eq!(ensured(&known).unwrap(), made, "by its index");
+        assert_eq!(ip_json("link show br0")[0]["group"], crate::attach::naming::GROUP.to_string());
+        ip("link set br0 name other");
+        ip("link add br0 type bridge");
+        let error = back(Some(made.index)).unwrap_err().to_string();
+        assert!(error.contains("br0 is called other"), "{error}");
+        // Somebody else's of the same kind is not taken for it.
+        ip("link del br0");
+        ip("link del other");
+        ip("link add foreign address 02:00:00:00:00:2a type bridge");
+        back(Some(made.index)).and_then(|()| back(None)).unwrap();
+        let again = ensured(&known).unwrap();
+        assert!(again.index != made.index && again.mac == made.mac);
+        assert_eq!(ip_json("link show foreign")[0]["ifname"], "foreign");
+        assert_eq!(addresses(), ["10.9.0.1/24", "fd09::1/64"]);
+    });
 }
 
 #[test]
@@ -170,7 +203,8 @@ fn the_gateway_of_a_vlan_has_the_addresses_instead() {
         let plan = plan(&["10.9.0.1/24", "fd09::1/64"]);
         let plan = BridgePlan { vlan_gateway: Some(wanted.clone()), ..plan };
         let made = ensured(&plan).unwrap();
-        assert_eq!(made.vlan_gateway, Some(GatewayEnd { mac: wanted.mac, mtu: 1450 }));
+        let end = made.vlan_gateway.unwrap();
+        assert_eq!((end.mac, end.mtu), (wanted.mac, 1450));
         assert_eq!(addresses(), [] as [String; 0], "not the bridge");
         let shown = ip("address show br0.100");
         assert!(shown.contains("10.9.0.1/24") && shown.contains("fd09::1/64"), "{shown}");
