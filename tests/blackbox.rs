@@ -10,6 +10,7 @@
 mod support;
 
 mod crash_claims;
+mod crash_node_container;
 mod crash_points;
 mod crash_restart;
 mod crash_state;

@@ -41,9 +41,9 @@ fn survives(world: World, names: [&str; 2], harm: impl Fn(&World)) {
     assert!(daemon.serves_or_ended(), "it does not start");
     assert_eq!(veths(&world.host).len(), 2, "nothing that lives is swept");
     // All that is left of the pool, and nothing of what is taken.
-    for n in 0..3 {
-        let container = world.container();
-        let add = Call::add(&format!("new{n}"), &container).conf(&conf());
+    let new: Vec<Netns> = (0..3).map(|_| world.container()).collect();
+    for (n, container) in new.iter().enumerate() {
+        let add = Call::add(&format!("new{n}"), container).conf(&conf());
         let given = address(&world.call(add).succeeded());
         assert!(!taken.contains(&given), "{given} was given twice");
     }

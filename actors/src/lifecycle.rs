@@ -36,6 +36,7 @@ use crate::board::Board;
 use crate::docker::Door;
 use crate::drain::drain;
 use crate::driver::Lanes;
+use crate::earlier;
 use crate::folders;
 use crate::gauges::Gauges;
 use crate::http::{self, Pages};
@@ -72,7 +73,8 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     }
     let boot_id = clock::boot_id()?;
     let host = Netns::current()?.id();
-    let (store, opening) = Store::open(&settings.state_dir, &boot_id)?;
+    let (mut store, opening) = Store::open(&settings.state_dir, &boot_id)?;
+    let elsewhere = earlier::settle(&mut store, &opening, &settings, &boot_id, &log)?;
     let known = store.all()?;
     let held = store.held_without_record()?;
     say_how(&opening, known.len(), &log);
@@ -87,6 +89,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     if let Opening::Corrupt { .. } = &opening {
         board.send_modify(|b| b.degraded.push("the store was damaged and is being rebuilt".into()));
     }
+    board.send_modify(|b| b.degraded.extend(elsewhere));
     let pages_listener = http::bind(settings.http_listen)
         .map_err(|e| format!("http_listen {}: {e}", settings.http_listen))?;
     let docker = match settings.docker_socket {

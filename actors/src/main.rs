@@ -9,6 +9,7 @@ mod caller;
 mod docker;
 mod drain;
 mod driver;
+mod earlier;
 mod folders;
 mod gauges;
 mod http;

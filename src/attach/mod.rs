@@ -30,6 +30,7 @@
 //! | `fights`  | does somebody undo what is put right again and again?                |
 //! | `orphaned`| whose link is gone for so long that its DEL will not come?           |
 //! | `reclaim` | what may an ADD take from those whose link is destroyed?          |
+//! | `earlier` | can what was made in another network namespace live?               |
 //! | `recover` | what can be known of an attachment whose record was lost?            |
 
 mod amend;
@@ -38,6 +39,7 @@ mod collect;
 mod crowded;
 mod difference;
 mod door;
+mod earlier;
 mod element;
 mod enforcement;
 mod fights;
@@ -70,6 +72,7 @@ pub use collect::stale;
 pub use crowded::{Bound, ConnectionTable};
 pub use difference::Difference;
 pub use door::{Class, Door, Entry, Limits};
+pub use earlier::{Earlier, HostNote, Witnesses, earlier};
 pub use element::{Element, PublishedAt, Trait, elements, expected_elements};
 pub use enforcement::{NoWayToRules, WayToRules, way_to_rules};
 pub use fights::Fights;

@@ -16,6 +16,7 @@ pub mod listening;
 pub mod lock;
 pub mod loopback;
 pub mod memory;
+pub mod namespaces;
 pub mod needs;
 mod netfilter;
 pub mod netns;

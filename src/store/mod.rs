@@ -36,6 +36,7 @@ mod forwarding;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz;
+mod host_file;
 mod leases;
 mod ledger;
 pub mod net_d;
@@ -61,6 +62,7 @@ use rusqlite::Connection;
 
 pub use error::StoreError;
 pub use forwarding::ForwardingFile;
+pub use host_file::HostFile;
 pub use ledger::Ledger;
 pub use open::Opening;
 pub use read::{Stored, StoredState};
