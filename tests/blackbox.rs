@@ -29,6 +29,7 @@ mod daemon_settings;
 mod daemon_status;
 mod daemon_supervised;
 mod daemon_user;
+mod damage_matrix;
 mod docker_containers;
 mod docker_networks;
 mod docker_samples;

@@ -102,6 +102,13 @@ fn names_too_long_for_an_alias_survive_a_damaged_store() {
 }
 
 #[test]
+fn what_only_the_kernel_knows_is_no_reason_to_take_networks_away() {
+    for names in [["c0", "c1"], [&"a".repeat(250), &"b".repeat(250)]] {
+        survives(world!(), names, World::forget);
+    }
+}
+
+#[test]
 fn a_lost_store_is_no_reason_to_take_networks_away() {
     survives(world!(), ["c0", "c1"], |world| {
         std::fs::remove_dir_all(&world.paths().state_dir).expect("removed");

@@ -260,8 +260,8 @@ fn two_that_live_do_not_share_an_address() {
     twice();
     daemon.kill();
     // Without its store a daemon knows the address by the link's alias.
-    fs::remove_dir_all(&world.paths().state_dir).expect("removed");
-    let _daemon = world.daemon();
+    world.forget();
+    let _daemon = world.daemon_that_serves();
     twice();
     ipam.call(&world, Call::del("first", &first).conf(&conf)).succeeded();
     ipam.call(&world, Call::add("second", &second).conf(&conf)).succeeded();

@@ -358,8 +358,8 @@ fn nothing_is_left_however_it_ends() {
     let daemon = world.daemon();
     world.call(Call::add("c1", &container).conf(&conf)).succeeded();
     daemon.kill();
-    std::fs::remove_dir_all(&world.paths().state_dir).expect("the state is lost");
-    let _next = world.daemon();
+    world.forget();
+    let _next = world.daemon_that_serves();
     assert_eq!(shapers(&world.host).len(), 1, "kept for its container");
     world.call(Call::del("c1", &container).conf(&conf)).succeeded();
     nothing_is_left("a DEL after the store was lost");

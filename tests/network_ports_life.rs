@@ -16,7 +16,7 @@ use crate::support::netns::Netns;
 use crate::support::plugin::Call;
 use crate::support::ports::{self, publishing, udp_client, udp_once};
 use crate::support::traffic::{PATIENCE, PORT, SILENCE};
-use crate::support::world::{HOST, OUTSIDE, World, names_in};
+use crate::support::world::{HOST, OUTSIDE, World};
 
 const EXISTS: u64 = 101;
 const CHECK_FAILED: u64 = 105;
@@ -286,10 +286,9 @@ fn a_port_survives_the_daemon() {
 #[test]
 fn a_port_survives_the_loss_of_the_store() {
     survives(&dual("lost", 106), |world| {
-        for name in names_in(&world.paths().state_dir) {
-            std::fs::remove_file(world.paths().state_dir.join(name)).expect("removed");
-        }
+        std::fs::remove_dir_all(&world.paths().state_dir).expect("removed");
     });
+    survives(&dual("forgot", 106), World::forget);
 }
 
 #[test]

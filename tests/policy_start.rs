@@ -118,8 +118,10 @@ fn of_whom_nothing_is_known_any_more_has_to_do_with_nobody() {
         }
         reach(&world.host, &db.addresses, true, "the host");
         daemon.kill();
-        std::fs::remove_dir_all(&world.paths().state_dir).expect("forgotten");
-        let _daemon = world.daemon();
+        world.forget();
+        let daemon = world.daemon_that_serves();
+        let (code, said) = daemon.get("/readyz");
+        assert!(code == 503 && said.contains(&format!("lost{number}/db/eth0")), "{code} {said}");
         let _web = serve(&web);
         reach(&web.netns, &db.addresses, false, "unknown to each other");
         reach(&web.netns, &db.gateways, false, "who is unknown and the host");
@@ -147,6 +149,7 @@ fn of_whom_nothing_is_known_any_more_has_to_do_with_nobody() {
             world.call(Call::del("db", &again.netns).conf(&conf)).succeeded();
         }
         world.call(Call::del("late", &late.netns).conf(&conf)).succeeded();
+        assert_eq!(daemon.get("/readyz").0, 200, "all that are there are known");
     }
 }
 

@@ -144,8 +144,13 @@ impl Board {
     /// Notes what of the spool cannot be read now; nothing if all of it can.
     pub(crate) fn spool_is(&mut self, unread: Vec<String>) {
         let before = std::mem::replace(&mut self.unread, unread);
+        self.retell(&before, self.unread.clone());
+    }
+
+    /// Has reasons for being degraded take the place of those that the same part of the daemon told `before`.
+    pub(crate) fn retell(&mut self, before: &[String], now: impl IntoIterator<Item = String>) {
         self.degraded.retain(|reason| !before.contains(reason));
-        self.degraded.extend(self.unread.iter().cloned());
+        self.degraded.extend(now);
     }
 
     /// How the networks stand of which that is known: those in use as they are now, the others as they

@@ -27,7 +27,8 @@ pub(crate) fn settle(
     let records: Vec<Record> = store.all()?.into_iter().map(|stored| stored.record).collect();
     keys.extend(records.iter().map(|record| record.key.clone()));
     let mut found = Ok(Earlier::Here);
-    if *opening == Opening::Resumed && !keys.is_empty() {
+    // The node's restart took with it what was noted of the newest store, too.
+    if matches!(opening, Opening::Resumed | Opening::Older { .. }) && !keys.is_empty() {
         let made_in: Vec<_> = records.iter().filter_map(|record| record.host_netns).collect();
         let (noted, marked) = (noted.read(), marked.read());
         let links = Host::open().map(|mut host| host.links());

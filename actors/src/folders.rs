@@ -12,7 +12,6 @@ use crate::lifecycle::Failure;
 /// those that an operator fills it only warns, as what is in them may be wanted by whoever can.
 pub(crate) fn prepare(settings: &CniServerConfig, log: &Logger) -> Result<(), Failure> {
     folder::own("state_dir", &settings.state_dir, 0o700)?;
-    folder::own("runtime_dir", &settings.runtime_dir(), 0o755)?;
     folder::own("spool_dir", &settings.spool_dir, 0o700)?;
     // Whoever may connect has to come as far as the socket.
     let sockets = [
@@ -24,6 +23,8 @@ pub(crate) fn prepare(settings: &CniServerConfig, log: &Logger) -> Result<(), Fa
             folder::own(what, dir, 0o755)?;
         }
     }
+    // The folder of the socket, as a rule, and named as that.
+    folder::own("runtime_dir", &settings.runtime_dir(), 0o755)?;
     let policy_dir = settings.policy_dir();
     for (what, dir) in
         [("config_dir", Path::new(&settings.config_dir)), ("policy_dir", &policy_dir)]

@@ -28,6 +28,7 @@ mod pool;
 mod publisher;
 mod ranks;
 mod reclaim;
+mod recovery;
 mod session;
 mod signals;
 mod supervisor;

@@ -121,7 +121,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
 
     let bound = Bound::new(settings.container_connections);
     let driver = Driver::new(lanes, bound, meters.clone(), named("driver")).start();
-    let mut cache = Cache::new(store, known, size, meters.clone(), named("cache"));
+    let mut cache = Cache::new(store, known, size, board.clone(), meters.clone(), named("cache"));
     cache.hold(held);
     let cache = cache.start();
     let publisher = Publisher::new(meters.clone()).start();

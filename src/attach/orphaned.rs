@@ -41,6 +41,11 @@ impl FromIterator<(LinkIndex, String)> for LinksSeen {
 }
 
 impl LinksSeen {
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_index.is_empty()
+    }
+
     /// There is a link of this name.
     pub fn has(&self, name: &str) -> bool {
         self.names.contains(name)

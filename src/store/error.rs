@@ -10,6 +10,9 @@ use rusqlite::ErrorCode;
 use crate::kernel::fault::Fault;
 use crate::kernel::lane::LaneError;
 
+/// `SQLITE_IOERR_SHORT_READ` (sqlite.org/rescode.html).
+const SHORT_READ: i32 = 522;
+
 /// What went wrong with the store. Nothing of a failed commit is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -118,7 +121,10 @@ impl StoreError {
     /// Sorts an error of the database.
     pub(super) fn of_database(doing: String, path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
+        // A file that ends before it should, though the disk has no fault.
+        let is_short = source.sqlite_error().is_some_and(|e| e.extended_code == SHORT_READ);
         match source.sqlite_error_code() {
+            _ if is_short => Self::Damaged { doing, path, why: "the file is too short".into() },
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Damaged { doing, path, why: source.to_string() }
             }

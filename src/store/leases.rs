@@ -214,7 +214,8 @@ mod tests {
     fn a_folder_is_taken_over_once_and_not_changed() {
         let dir = tempfile::tempdir().expect("a directory");
         let network = network(dir.path(), r#"[[{"subnet":"10.0.0.0/29"}]]"#);
-        let (mut store, _) = Store::open(&dir.path().join("state"), "boot").expect("a store");
+        let (mut store, _) =
+            super::super::samples::open(&dir.path().join("state"), "boot").expect("a store");
         assert_eq!(store.take_over(&network).expect("no folder"), []);
         let leases = dir.path().join("n");
         fs::create_dir(&leases).expect("a folder");

@@ -19,9 +19,12 @@
 //! [`Store::commit`] returns, released addresses by the [`Store::checkpoint`] that follows when the
 //! daemon is idle.
 //!
-//! A file that cannot be read in full is not read in part: it is set aside under another name, and
-//! [`Opening::Corrupt`] tells the daemon to rebuild from the kernel before it leases anything, at every
-//! start until [`Change::Rebuilt`] says that it has.
+//! The file is not believed alone. Beside it, in `runtime_dir`, each attachment has a small file of its own
+//! ([`witness`]), and there stands how new the newest store was. A start takes both together ([`union`]). A
+//! database that cannot be read in full, or contradicts itself, is not read in part: it is set aside under another
+//! name. After that, and where a store is older than the newest or was not there, the [`Opening`] tells the daemon
+//! to learn from the kernel what neither knows, before it leases anything, at every start until
+//! [`Store::adopt`] has written that.
 //!
 //! The type blocks; one thread owns it.
 //!
@@ -46,6 +49,9 @@ mod schema;
 mod shelf;
 mod small_file;
 pub mod spool;
+mod take_up;
+mod union;
+mod witness;
 mod write;
 
 #[cfg(test)]
@@ -55,10 +61,15 @@ mod tests_damage;
 #[cfg(test)]
 mod tests_state;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 
+use quantum_config::ids::AttachmentKey;
 use rusqlite::Connection;
+
+use crate::attach::LinksSeen;
+use witness::{Generation, Witness};
 
 pub use error::StoreError;
 pub use forwarding::ForwardingFile;
@@ -67,7 +78,28 @@ pub use ledger::Ledger;
 pub use open::Opening;
 pub use read::{Stored, StoredState};
 pub use shelf::{POLICY_SUFFIXES, Shelf};
+pub use witness::Life;
 pub use write::Change;
+
+/// Where a store is, and what its attachments end with.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// What survives the boot.
+    pub state_dir: PathBuf,
+    /// What does not.
+    pub runtime_dir: PathBuf,
+    /// Of which boot and host the attachments are.
+    pub life: Life,
+}
+
+/// What a start has learned from the files beside the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// Attachments that were not in the store, or not so.
+    pub put_back: Vec<AttachmentKey>,
+    /// Files that cannot be read, and why.
+    pub bad: Vec<String>,
+}
 
 impl Stored {
     /// A DEL has been asked for and not finished.
@@ -90,6 +122,14 @@ pub struct Store {
     path: PathBuf,
     /// The turn of the last release; see `addresses.turn` in the schema.
     turn: i64,
+    generation: Generation,
+    witness: Witness,
+    /// The links of ours that were on the host when it was opened.
+    there: LinksSeen,
+    learned: Learned,
+    /// Attachments whose file beside the store is not as the store, and why.
+    unwitnessed: BTreeSet<AttachmentKey>,
+    trouble: Option<String>,
     /// Held for its lock, which the kernel drops with the process.
     _lock: File,
 }

@@ -1,14 +1,17 @@
-//! Opening the store: lock it, make or examine the file, end the attachments of an earlier boot.
+//! Opening the store: lock it, make or examine the file, end the attachments of an earlier boot, and put
+//! together what it and the files beside it say.
 //!
 //! ```text
 //!   lock ──► no file ───────────────────────────────► Fresh
 //!        └─► file ──► newer than we are ────────────► error, untouched
 //!                 ├─► unreadable, even in part ─────► set aside, new file: Corrupt
-//!                 ├─► of another boot ──────────────► attachments dropped: NewBoot
-//!                 ├─► replaces one set aside ───────► Corrupt again, until `Change::Rebuilt`
+//!                 ├─► of another boot ──────────────► attachments without a link dropped: NewBoot
+//!                 ├─► replaces one set aside ───────► Corrupt again, until it was learned what was in it
+//!                 ├─► not the newest there was ─────► Older, until the same
 //!                 └─► of this boot ─────────────────► Resumed
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -19,7 +22,10 @@ use nix::fcntl::OFlag;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{Store, StoreError, schema};
+use super::witness::{Generation, Witness};
+use super::write::{Change, Refused, apply};
+use super::{Learned, Place, Store, StoreError, Stored, schema};
+use crate::attach::LinksSeen;
 use crate::kernel::fault;
 
 /// How long a commit waits for an operator's `sqlite3` to end its transaction.
@@ -41,10 +47,12 @@ pub enum Opening {
         /// How many attachments.
         dropped: usize,
     },
-    /// The store could not be read in full. A new one was made, which knows nothing: what runs must be
-    /// learned from the kernel before an address is leased. So it is at every opening until
-    /// [`Change::Rebuilt`](super::Change::Rebuilt) is committed: a daemon killed in the middle of
-    /// learning must not take the rest for nobody's.
+    /// The store may not be the newest there was, so that a link without a record may be somebody's.
+    Older {
+        /// Why that is thought.
+        why: String,
+    },
+    /// The store could not be read in full. A new one was made.
     Corrupt {
         /// Where the old file is now.
         set_aside: PathBuf,
@@ -53,23 +61,36 @@ pub enum Opening {
     },
 }
 
-/// A store that could not be read.
+impl Opening {
+    /// Everything that was attached is in the store, so that a link without a record is of an ADD that did not
+    /// end. If not, what runs must be learned from the kernel before an address is leased. So it is at every
+    /// opening until [`Store::adopt`] has returned: a daemon killed in the middle of learning must not take the
+    /// rest for nobody's.
+    pub fn knows_all(&self) -> bool {
+        matches!(self, Self::Resumed | Self::NewBoot { .. })
+    }
+}
+
+/// What may have been in a store and is not.
 #[derive(Debug)]
 pub(super) struct Lost {
     pub(super) set_aside: PathBuf,
     pub(super) why: String,
 }
 
-impl From<Lost> for Opening {
-    fn from(Lost { set_aside, why }: Lost) -> Self {
-        Self::Corrupt { set_aside, why }
+impl Lost {
+    /// `path` is the store: nothing was set aside where it is itself what is not whole.
+    fn into_opening(self, path: &Path) -> Opening {
+        let Self { set_aside, why } = self;
+        if set_aside == path { Opening::Older { why } } else { Opening::Corrupt { set_aside, why } }
     }
 }
 
 impl Store {
-    /// Opens the store in `dir`, which is made (mode 0700) if it is missing. `boot_id` is
-    /// `/proc/sys/kernel/random/boot_id`.
-    pub fn open(dir: &Path, boot_id: &str) -> Result<(Self, Opening), StoreError> {
+    /// Opens the store of `place`, whose directories are made (mode 0700) if they are missing. `there` are the
+    /// links of ours on the host.
+    pub fn open(place: &Place, there: LinksSeen) -> Result<(Self, Opening), StoreError> {
+        let dir = &place.state_dir;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -78,40 +99,87 @@ impl Store {
         let lock = lock(&dir.join("lock"))?;
         fault::reach("store-opened")?;
         let path = dir.join("state.db");
-        let lost = if companions(&path).iter().any(|p| p.exists()) {
-            match examine(&path, &lock) {
+        let seen = Witness::new(place).read();
+        let (mut store, opening) = if companions(&path).iter().any(|p| p.exists()) {
+            match examine(place, &path, &lock) {
                 Ok(mut store) => {
-                    let opening = store.resume(boot_id)?;
-                    return Ok((store, opening));
+                    store.there = there;
+                    let opening = store.resume(&place.life.boot, seen.newest.as_ref())?;
+                    (store, opening)
                 }
                 Err(StoreError::Damaged { doing, why, .. }) => {
                     let why = format!("cannot {doing}: {why}");
-                    Some(Lost { set_aside: set_aside(&path)?, why })
+                    let lost = Lost { set_aside: set_aside(&path)?, why };
+                    make(place, &path, &lock, there, lost)?
                 }
                 Err(other) => return Err(other),
             }
+        } else if let Some(lost) = interrupted(&path) {
+            make(place, &path, &lock, there, lost)?
         } else {
-            interrupted(&path)
+            let lost = Lost { set_aside: path.clone(), why: "there was no store".into() };
+            (make(place, &path, &lock, there, lost)?.0, Opening::Fresh)
         };
-        create(&path, boot_id, lost.as_ref())?;
-        let store = examine(&path, &lock)?;
-        Ok((store, lost.map_or(Opening::Fresh, Opening::from)))
+        store.take_up(opening.knows_all(), seen)?;
+        Ok((store, opening))
     }
 
-    fn resume(&mut self, boot_id: &str) -> Result<Opening, StoreError> {
-        match self.enter_boot(boot_id)? {
-            Some(dropped) => Ok(Opening::NewBoot { dropped }),
-            None => Ok(self.lost()?.map_or(Opening::Resumed, Opening::from)),
+    fn resume(
+        &mut self,
+        boot_id: &str,
+        newest: Option<&Result<Generation, String>>,
+    ) -> Result<Opening, StoreError> {
+        let entered = self.enter_boot(boot_id)?;
+        if let Some(lost) = self.lost()? {
+            return Ok(lost.into_opening(&self.path));
+        }
+        let why = match entered {
+            Some(dropped) if self.there.is_empty() => return Ok(Opening::NewBoot { dropped }),
+            Some(_) => {
+                Some("the boot has another id, and links of ours are still there".to_owned())
+            }
+            None => self.doubt(newest),
+        };
+        let Some(why) = why else { return Ok(Opening::Resumed) };
+        // Best kept; where it cannot be, this start knows it.
+        let _ = self.connection.execute(
+            "UPDATE boot SET set_aside = ?1, why = ?2",
+            [self.path.to_string_lossy(), why.as_str().into()],
+        );
+        Ok(Opening::Older { why })
+    }
+
+    /// Why this store may not be the newest there was.
+    fn doubt(&self, newest: Option<&Result<Generation, String>>) -> Option<String> {
+        match newest {
+            None => Some("it is not noted any more which store was the newest".into()),
+            Some(Err(why)) => {
+                Some(format!("what was noted of the newest store is not readable: {why}"))
+            }
+            Some(Ok(newest)) if newest.store != self.generation.store => {
+                Some("another store was in use since".into())
+            }
+            Some(Ok(newest)) if newest.number > self.generation.number => Some(format!(
+                "it is older than the newest: commit {} of {}",
+                self.generation.number, newest.number
+            )),
+            Some(Ok(_)) => None,
         }
     }
 
-    /// Enters a boot; how many attachments were dropped if it is another one than the store's.
+    /// Enters a boot; how many attachments were dropped if it is another one than the store's. Those whose
+    /// links are there go on, whatever the boot is called.
     fn enter_boot(&mut self, boot_id: &str) -> Result<Option<usize>, StoreError> {
         if self.boot()? == boot_id {
             return Ok(None);
         }
+        let all = self.all()?;
+        let total = all.len();
+        let is_there = |stored: &Stored| self.there.carry(&stored.record.host, stored.record.index);
+        let staying: Vec<Stored> = all.into_iter().filter(is_there).collect();
+        let dropped = total - staying.len();
         let turn = self.next_turn();
-        let run = |connection: &mut Connection| -> rusqlite::Result<usize> {
+        let run = |connection: &mut Connection| -> Result<(), Refused> {
             connection.pragma_update(None, "synchronous", "FULL")?;
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -121,17 +189,34 @@ impl Store {
                  turn = coalesce(turn, ?1)",
                 [turn],
             )?;
-            let dropped = transaction.execute("DELETE FROM attachments", [])?;
+            transaction.execute("DELETE FROM attachments", [])?;
             // What had yet to be learned from the kernel is gone from there as well.
             transaction
                 .execute("UPDATE boot SET id = ?1, set_aside = NULL, why = NULL", [boot_id])?;
+            for stored in staying {
+                apply(&transaction, &Change::PutBack(Box::new(stored)), turn)?;
+            }
             transaction.commit()?;
-            connection.pragma_update(None, "synchronous", "NORMAL")?;
-            Ok(dropped)
+            Ok(connection.pragma_update(None, "synchronous", "NORMAL")?)
         };
-        let dropped = run(&mut self.connection);
-        dropped.map(Some).map_err(|e| self.failed("drop the attachments of an earlier boot", e))
+        let doing = "drop the attachments of an earlier boot";
+        run(&mut self.connection)
+            .map_err(|refused| refused.into_error(doing.into(), &self.path))?;
+        Ok(Some(dropped))
     }
+}
+
+/// Makes a new store in the place of what was lost.
+fn make(
+    place: &Place,
+    path: &Path,
+    lock: &File,
+    there: LinksSeen,
+    lost: Lost,
+) -> Result<(Store, Opening), StoreError> {
+    create(path, &place.life.boot, &lost)?;
+    let store = examine(place, path, lock)?;
+    Ok((Store { there, ..store }, lost.into_opening(path)))
 }
 
 /// Takes the lock, or says who cannot have it. The file stays: removing it would let two daemons each
@@ -161,7 +246,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 
 /// Makes a new store beside `path` and moves it there, so that a file of that name is always a whole
 /// one: an empty file is one that lost its contents.
-fn create(path: &Path, boot_id: &str, lost: Option<&Lost>) -> Result<(), StoreError> {
+fn create(path: &Path, boot_id: &str, lost: &Lost) -> Result<(), StoreError> {
     let made = path.with_extension("new");
     for leftover in companions(&made).iter().filter(|p| p.exists()) {
         fs::remove_file(leftover).map_err(StoreError::of_file("remove the half-made", leftover))?;
@@ -178,7 +263,7 @@ fn create(path: &Path, boot_id: &str, lost: Option<&Lost>) -> Result<(), StoreEr
 }
 
 /// Opens the file and reads all of it once.
-fn examine(path: &Path, lock: &File) -> Result<Store, StoreError> {
+fn examine(place: &Place, path: &Path, lock: &File) -> Result<Store, StoreError> {
     if !path.exists() {
         return Err(StoreError::Damaged {
             doing: "open the file".into(),
@@ -190,7 +275,18 @@ fn examine(path: &Path, lock: &File) -> Result<Store, StoreError> {
     let connection = Connection::open_with_flags(path, flags)
         .map_err(|e| StoreError::of_database("open the file".into(), path, e))?;
     let lock = lock.try_clone().map_err(StoreError::of_file("share the lock of", path))?;
-    let mut store = Store { connection, path: path.to_owned(), turn: 0, _lock: lock };
+    let mut store = Store {
+        connection,
+        path: path.to_owned(),
+        turn: 0,
+        generation: Generation { store: 0, number: 0 },
+        witness: Witness::new(place),
+        there: LinksSeen::default(),
+        learned: Learned::default(),
+        unwitnessed: BTreeSet::new(),
+        trouble: None,
+        _lock: lock,
+    };
     let keep_log = |store: &Store, on| {
         let option = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         store.connection.set_db_config(option, on).map_err(|e| store.failed("configure", e))
@@ -200,8 +296,10 @@ fn examine(path: &Path, lock: &File) -> Result<Store, StoreError> {
     store.prepare().map_err(|e| store.failed("read the file", e))?;
     store.check_pages()?;
     store.check_version()?;
+    schema::complete(&mut store.connection).map_err(|e| store.failed("complete the tables", e))?;
     store.check_rows()?;
     store.turn = store.last_turn()?;
+    store.generation = store.read_generation()?;
     keep_log(&store, false)?;
     Ok(store)
 }
@@ -216,7 +314,7 @@ impl Store {
         let doing = "check the pages";
         let verdict: String = self
             .connection
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
             .map_err(|e| self.failed(doing, e))?;
         if verdict == "ok" { Ok(()) } else { Err(self.damaged(doing, verdict)) }
     }

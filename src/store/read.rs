@@ -1,5 +1,6 @@
 //! Reading the store. Whatever cannot be decoded is damage, never a default.
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -9,7 +10,8 @@ use rusqlite::{ErrorCode, OptionalExtension, Params, Row};
 use serde::de::DeserializeOwned;
 
 use super::open::Lost;
-use super::write::columns;
+use super::witness::Generation;
+use super::write::{columns, sum};
 use super::{Store, StoreError};
 use crate::attach::Record;
 use crate::ipam::{Known, KnownState};
@@ -35,7 +37,7 @@ pub enum StoredState {
 impl Store {
     /// An attachment.
     pub fn lookup(&self, key: &AttachmentKey) -> Result<Option<Stored>, StoreError> {
-        let sql = "SELECT network, container, ifname, state, body FROM attachments \
+        let sql = "SELECT network, container, ifname, state, body, ifnull(CAST(sum AS TEXT), '') FROM attachments \
                    WHERE network = ?1 AND container = ?2 AND ifname = ?3";
         let doing = || format!("look up attachment {key}");
         let row = self
@@ -57,9 +59,9 @@ impl Store {
 
     /// Every attachment.
     pub fn all(&self) -> Result<Vec<Stored>, StoreError> {
-        let sql = "SELECT network, container, ifname, state, body FROM attachments \
+        let sql = "SELECT network, container, ifname, state, body, ifnull(CAST(sum AS TEXT), '') FROM attachments \
                    ORDER BY network, container, ifname";
-        let rows = self.rows(sql, [], "read the attachments", texts::<5>)?;
+        let rows = self.rows(sql, [], "read the attachments", texts::<6>)?;
         rows.iter().map(|row| self.stored(row)).collect()
     }
 
@@ -114,21 +116,55 @@ impl Store {
     /// The networks as they were last defined.
     pub fn networks(&self) -> Result<Vec<Definition>, StoreError> {
         let doing = "read the networks";
-        let rows = self.rows("SELECT body FROM networks ORDER BY name", [], doing, texts::<1>)?;
-        rows.iter().map(|[body]| self.json(doing, body)).collect()
+        let sql = "SELECT name, body, ifnull(CAST(sum AS TEXT), '') FROM networks ORDER BY name";
+        let rows = self.rows(sql, [], doing, texts::<3>)?;
+        let decode = |[name, body, sum]: &[String; 3]| {
+            self.check_sum(doing, sum, &[name, body])?;
+            self.json(doing, body)
+        };
+        rows.iter().map(decode).collect()
     }
 
     /// Reads every row, for the one who opens the store: all of it can be decoded, or none counts.
     pub(super) fn check_rows(&self) -> Result<(), StoreError> {
         self.boot()?;
-        self.all()?;
+        let records = self.all()?;
         self.networks()?;
         let doing = "read the addresses";
         let sql = "SELECT DISTINCT network FROM addresses";
+        let mut held = HashMap::new();
         for [name] in self.rows(sql, [], doing, texts::<1>)? {
-            self.known(&self.decode(doing, NetworkName::new(name))?)?;
+            for known in self.known(&self.decode(doing, NetworkName::new(name))?)? {
+                if let KnownState::Held(key) = known.state {
+                    held.entry(key).or_insert_with(BTreeSet::new).insert(known.address);
+                }
+            }
+        }
+        // An address could be given twice.
+        for Stored { record, .. } in records {
+            let own: BTreeSet<IpAddr> = record.addresses.iter().map(|a| a.address.ip()).collect();
+            let held = held.remove(&record.key).unwrap_or_default();
+            if let Some(address) = own.symmetric_difference(&held).next() {
+                let why = format!("attachment {} has {address} in one table only", record.key);
+                return Err(self.damaged("compare the addresses with the attachments", why));
+            }
         }
         Ok(())
+    }
+
+    pub(super) fn read_generation(&self) -> Result<Generation, StoreError> {
+        let doing = "read how often it was written";
+        let [store, number] = ["SELECT store FROM boot", "SELECT generation FROM boot"]
+            .map(|sql| self.one(sql, doing));
+        Ok(Generation { store: store?, number: number? })
+    }
+
+    /// `found` is none where an earlier release wrote the row.
+    fn check_sum(&self, doing: &str, found: &str, texts: &[&str]) -> Result<(), StoreError> {
+        match found.is_empty() || found == sum(texts).to_string() {
+            true => Ok(()),
+            false => Err(self.damaged(doing, "the checksum is not that of what is in it".into())),
+        }
     }
 
     pub(super) fn boot(&self) -> Result<String, StoreError> {
@@ -152,9 +188,10 @@ impl Store {
         self.turn
     }
 
-    fn stored(&self, row: &[String; 5]) -> Result<Stored, StoreError> {
-        let [network, container, ifname, state, body] = row;
+    fn stored(&self, row: &[String; 6]) -> Result<Stored, StoreError> {
+        let [network, container, ifname, state, body, sum] = row;
         let doing = format!("read attachment {network}/{container}/{ifname}");
+        self.check_sum(&doing, sum, &[network, container, ifname, body])?;
         let record: Record = self.json(&doing, body)?;
         if columns(&record.key) != [network, container, ifname] {
             return Err(self.damaged(&doing, format!("its record is of {}", record.key)));

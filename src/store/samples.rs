@@ -1,6 +1,7 @@
 //! Records and networks for the tests.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use quantum_config::cni::{
     Call, CniResult, Definition, Dns, Environment, Identity, Interface, IpConfig, PortOptions,
@@ -8,9 +9,43 @@ use quantum_config::cni::{
 };
 use quantum_config::ids::{AttachmentKey, LinkIndex, Mac, NetworkName};
 
-use super::Store;
-use crate::attach::{Assigned, NetnsId, Record};
+use super::{Life, Opening, Place, Store, StoreError};
+use crate::attach::{Assigned, LinksSeen, NetnsId, Record};
 use crate::ipam::KnownState;
+
+/// A store's place: all of it in one directory.
+pub(super) fn place(dir: &Path, boot: &str) -> Place {
+    let life = Life { boot: boot.into(), host: NetnsId { dev: 4, ino: 4_026_531_840 } };
+    Place { state_dir: dir.to_owned(), runtime_dir: dir.join("run"), life }
+}
+
+/// Opens the store of a directory where no link of ours is there.
+pub(super) fn open(dir: &Path, boot: &str) -> Result<(Store, Opening), StoreError> {
+    Store::open(&place(dir, boot), LinksSeen::default())
+}
+
+/// The same, and all is learned that it may lack, as a start does it.
+pub(super) fn start(dir: &Path, boot: &str) -> Result<(Store, Opening), StoreError> {
+    let (mut store, opening) = open(dir, boot)?;
+    if !opening.knows_all() {
+        store.adopt(Vec::new())?;
+    }
+    Ok((store, opening))
+}
+
+/// A copy of a store as it is: what a daemon killed now would leave.
+pub(super) fn copy(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("a directory");
+    for folder in ["", "run", "run/attachments"] {
+        std::fs::create_dir_all(copy.path().join(folder)).expect("made");
+        let files = std::fs::read_dir(dir.join(folder)).expect("files");
+        for file in files.map(|file| file.expect("a file").path()).filter(|file| file.is_file()) {
+            let name = file.file_name().expect("a name");
+            std::fs::copy(&file, copy.path().join(folder).join(name)).expect("a copy");
+        }
+    }
+    copy
+}
 
 pub(super) fn key(name: &str) -> AttachmentKey {
     format!("n/{name}/eth0").parse().expect("a key")

@@ -6,7 +6,8 @@ use rusqlite::{Connection, params};
 use super::open::Lost;
 
 /// The version of the tables below, kept in `user_version`. A file with a higher one belongs to a newer
-/// release and is left alone; a lower one would be migrated here, and there is none yet.
+/// release and is left alone; a lower one would be migrated here, and there is none yet. Columns that earlier
+/// releases pass over are added without a new version, so that those can read the file again ([`complete`]).
 pub(super) const VERSION: i64 = 1;
 
 const TABLES: &str = "
@@ -14,7 +15,8 @@ CREATE TABLE boot (
   -- One row.
   id        TEXT NOT NULL,        -- the boot that the attachments are of; they end with it
   set_aside TEXT,                 -- the damaged file this one replaces, until what was in it has been
-  why       TEXT,                 --   learned from the kernel, and what was wrong with it
+  why       TEXT,                 --   learned from the kernel, and what was wrong with it; this file
+                                  --   itself if it may lack something
   CHECK ((set_aside IS NULL) = (why IS NULL))
 ) STRICT;
 
@@ -53,11 +55,19 @@ CREATE TABLE addresses (
 CREATE INDEX owners ON addresses (network, container, ifname) WHERE container IS NOT NULL;
 ";
 
-/// Makes the tables in an empty file; `lost` if it replaces a damaged one.
+/// Columns that the first releases did not have, each with what it is for.
+const LATER: &[(&str, &str)] = &[
+    ("boot", "store INTEGER"), // which store this is, drawn when it was made
+    ("boot", "generation INTEGER"), // one more with each commit
+    ("attachments", "sum INTEGER"), // of key and body; none if an earlier release wrote them
+    ("networks", "sum INTEGER"), // the same
+];
+
+/// Makes the tables in an empty file; `lost` says what is not in it that may have been.
 pub(super) fn create(
     connection: &mut Connection,
     boot_id: &str,
-    lost: Option<&Lost>,
+    lost: &Lost,
 ) -> rusqlite::Result<()> {
     // A property of the file, kept in its header.
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -65,8 +75,36 @@ pub(super) fn create(
     transaction.execute_batch(TABLES)?;
     transaction.execute(
         "INSERT INTO boot (id, set_aside, why) VALUES (?1, ?2, ?3)",
-        params![boot_id, lost.map(|l| l.set_aside.to_string_lossy()), lost.map(|l| l.why.as_str())],
+        params![boot_id, lost.set_aside.to_string_lossy(), lost.why.as_str()],
     )?;
     transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    complete(connection)
+}
+
+/// Adds the columns that an earlier release did not make, and draws which store it is.
+pub(super) fn complete(connection: &mut Connection) -> rusqlite::Result<()> {
+    let missing = |(table, column): &&(&str, &str)| -> rusqlite::Result<bool> {
+        let name = column.split(' ').next().unwrap_or_default();
+        let sql = "SELECT count(*) FROM pragma_table_info(?1) WHERE name = ?2";
+        Ok(connection.query_row(sql, [table, name], |row| row.get::<_, u32>(0))? == 0)
+    };
+    let mut added = Vec::new();
+    for column in LATER {
+        if missing(&column)? {
+            added.push(column);
+        }
+    }
+    if added.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    for (table, column) in added {
+        transaction.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column}"))?;
+    }
+    transaction.execute(
+        "UPDATE boot SET store = coalesce(store, random()), generation = coalesce(generation, 0)",
+        [],
+    )?;
     transaction.commit()
 }

@@ -51,6 +51,16 @@ fn contents(file: File) -> io::Result<Vec<u8>> {
 /// Writes a file of ours. When it returns, that is on the disk; after a power cut before, there is what was
 /// there before.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, File::sync_all)?;
+    File::open(path.parent().unwrap_or(path))?.sync_all()
+}
+
+/// The same for what does not outlive the boot: it survives the process, and no power cut.
+pub(super) fn replace_for_now(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, |_| Ok(()))
+}
+
+fn write(path: &Path, bytes: &[u8], sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".new");
     // Left by a daemon that was killed. What is opened then is new: neither a link nor somebody's file.
@@ -60,9 +70,8 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&unfinished)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&unfinished, path))
-        .and_then(|()| File::open(path.parent().unwrap_or(path))?.sync_all());
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| sync(&file)))
+        .and_then(|()| fs::rename(&unfinished, path));
     if written.is_err() {
         let _ = fs::remove_file(&unfinished);
     }

@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use tempfile::{TempDir, tempdir};
 
-use super::samples::{definition, key, known, record};
+use super::samples::{copy, definition, key, known, open, record, start};
 use super::{Change, Opening, Store, StoreError};
 
-/// A store of 500 records, closed.
+const COUNT: usize = 100;
+
+/// A store of [`COUNT`] records, closed.
 fn filled() -> TempDir {
     let dir = tempdir().expect("a directory");
-    let (mut store, _) = Store::open(dir.path(), "boot-1").expect("opens");
-    let records = (0..500usize).map(|n| {
+    let (mut store, _) = start(dir.path(), "boot-1").expect("opens");
+    let records = (0..COUNT).map(|n| {
         let address = format!("10.0.{}.{}/16", n / 256, n % 256);
         Change::Remember(Box::new(record(&format!("c{n}"), &[&address])))
     });
@@ -39,22 +41,32 @@ fn overwrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     fs::write(path, bytes).expect("written");
 }
 
-/// Opens a damaged store: it must say so, keep the old file to the byte, and work.
+/// Opens a damaged store: it must say so, keep the old file to the byte, know all that was attached from the
+/// files beside it, and work; without those it knows nothing and says so.
 fn expect_set_aside(dir: &TempDir, word: &str) {
     let before = fs::read(file(dir)).expect("bytes");
-    let (mut store, opening) = Store::open(dir.path(), "boot-1").expect("opens");
-    let Opening::Corrupt { set_aside, why } = &opening else { panic!("{word}: {opening:?}") };
-    assert!(why.contains(word), "{why:?} should say {word:?}");
-    assert!(fs::read(set_aside).expect("bytes") == before, "{word}: set aside unchanged");
-    assert_eq!(store.count().expect("a count"), 0);
-    store.commit(&[Change::Remember(Box::new(record("a", &["10.0.0.2/16"])))]).expect("works");
-    drop(store);
-    let (mut store, again) = Store::open(dir.path(), "boot-1").expect("opens");
-    assert_eq!(again, opening, "killed before all was rebuilt");
-    store.commit(&[Change::Rebuilt]).expect("rebuilt");
-    drop(store);
-    let (store, opening) = Store::open(dir.path(), "boot-1").expect("opens");
-    assert_eq!((opening, store.count().expect("a count")), (Opening::Resumed, 1));
+    let alone = tempdir().expect("a directory");
+    fs::copy(file(dir), file(&alone)).expect("a copy");
+    for (dir, count) in [(dir, COUNT), (&alone, 0)] {
+        let (mut store, opening) = open(dir.path(), "boot-1").expect("opens");
+        let Opening::Corrupt { set_aside, why } = &opening else { panic!("{word}: {opening:?}") };
+        assert!(why.contains(word), "{why:?} should say {word:?}");
+        assert!(fs::read(set_aside).expect("bytes") == before, "{word}: set aside unchanged");
+        assert_eq!(
+            (store.count().expect("a count"), store.learned().put_back.len()),
+            (count, count)
+        );
+        assert_eq!(known(&store).len(), count, "each has its address");
+        let another = record("a", &["10.9.0.2/16"]);
+        store.commit(&[Change::Remember(Box::new(another))]).expect("works");
+        drop(store);
+        let (mut store, again) = open(dir.path(), "boot-1").expect("opens");
+        assert_eq!(again, opening, "killed before all was learned");
+        store.adopt(Vec::new()).expect("learned");
+        drop(store);
+        let (store, opening) = open(dir.path(), "boot-1").expect("opens");
+        assert_eq!((opening, store.count().expect("a count")), (Opening::Resumed, count + 1));
+    }
 }
 
 #[test]
@@ -79,11 +91,18 @@ fn a_file_that_is_no_database_is_set_aside() {
 fn rows_that_cannot_be_decoded_are_damage() {
     for (statement, word) in [
         ("UPDATE attachments SET body = '{' WHERE container = 'c7'", "n/c7/eth0"),
-        ("UPDATE attachments SET body = '{}' WHERE container = 'c7'", "missing field"),
-        ("UPDATE attachments SET container = 'other' WHERE container = 'c7'", "n/c7/eth0"),
+        ("UPDATE attachments SET body = '{}', sum = NULL WHERE container = 'c7'", "missing field"),
+        (
+            "UPDATE attachments SET container = 'other', sum = NULL WHERE container = 'c7'",
+            "n/c7/eth0",
+        ),
         ("UPDATE networks SET body = '[]'", "networks"),
         ("UPDATE addresses SET address = '10.0.0' WHERE container = 'c7'", "addresses"),
         ("UPDATE addresses SET ifname = 'a/b' WHERE container = 'c7'", "a/b"),
+        ("UPDATE attachments SET body = replace(body, '10.0.0.7', '10.0.0.8')", "checksum"),
+        ("UPDATE networks SET body = replace(body, '172', '173')", "checksum"),
+        ("DELETE FROM addresses", "in one table only"),
+        ("UPDATE addresses SET container = 'c8' WHERE container = 'c7'", "in one table only"),
         ("DELETE FROM boot", "boot id"),
         ("DROP TABLE networks", "no such table"),
         ("ALTER TABLE networks RENAME COLUMN body TO text", "no such column"),
@@ -100,13 +119,13 @@ fn the_log_is_set_aside_with_its_file_and_each_time_under_another_name() {
     let dir = filled();
     fs::remove_file(file(&dir)).expect("removed");
     fs::write(dir.path().join("state.db-wal"), b"left over").expect("written");
-    let (store, opening) = Store::open(dir.path(), "boot-1").expect("opens");
+    let (store, opening) = open(dir.path(), "boot-1").expect("opens");
     assert!(matches!(opening, Opening::Corrupt { .. }), "{opening:?}");
     let log = fs::read(dir.path().join("state.db.corrupt-1-wal")).expect("the log");
     assert_eq!(log, b"left over");
     drop(store);
     overwrite(&file(&dir), |b| b.fill(0));
-    let (_, opening) = Store::open(dir.path(), "boot-1").expect("opens");
+    let (_, opening) = open(dir.path(), "boot-1").expect("opens");
     let Opening::Corrupt { set_aside, .. } = opening else { panic!("{opening:?}") };
     assert_eq!(set_aside, dir.path().join("state.db.corrupt-2"));
 }
@@ -116,47 +135,53 @@ fn a_start_killed_between_setting_aside_and_making_anew_is_not_forgotten() {
     let dir = filled();
     let aside = dir.path().join("state.db.corrupt-1");
     fs::rename(file(&dir), &aside).expect("renamed");
-    let (_, opening) = Store::open(dir.path(), "boot-1").expect("opens");
+    let (_, opening) = open(dir.path(), "boot-1").expect("opens");
     let Opening::Corrupt { set_aside, .. } = opening else { panic!("{opening:?}") };
     assert_eq!(set_aside, aside);
-    let (_, opening) = Store::open(dir.path(), "boot-2").expect("opens");
-    assert_eq!(opening, Opening::NewBoot { dropped: 0 }, "nothing is left to be learned");
+    let (_, opening) = open(dir.path(), "boot-2").expect("opens");
+    assert_eq!(opening, Opening::NewBoot { dropped: COUNT }, "nothing is left to be learned");
 }
 
 #[test]
-fn a_torn_log_loses_the_tail_and_nothing_else() {
+fn a_torn_log_loses_the_tail_and_that_is_seen() {
     // A power cut may do this to commits that were not synced; it is no damage.
-    let (dir, after) = (filled(), tempdir().expect("a directory"));
-    let (mut store, _) = Store::open(dir.path(), "boot-1").expect("opens");
+    let (dir, alone) = (filled(), tempdir().expect("a directory"));
+    let (mut store, _) = open(dir.path(), "boot-1").expect("opens");
     for n in 0..2 {
         let change = record(&format!("late{n}"), &[&format!("10.9.0.{n}/16")]);
         store.commit(&[Change::Remember(Box::new(change))]).expect("a commit");
     }
-    for name in ["state.db", "state.db-wal"] {
-        fs::copy(dir.path().join(name), after.path().join(name)).expect("a copy");
-    }
+    let after = copy(dir.path());
     overwrite(&after.path().join("state.db-wal"), |b| b.truncate(b.len() - 100));
-    let (store, opening) = Store::open(after.path(), "boot-1").expect("opens");
-    assert_eq!((opening, store.count().expect("a count")), (Opening::Resumed, 501));
-    assert!(store.lookup(&key("late0")).expect("a look").is_some());
+    for name in ["state.db", "state.db-wal"] {
+        fs::copy(after.path().join(name), alone.path().join(name)).expect("a copy");
+    }
+    for (dir, count) in [(&after, COUNT + 2), (&alone, COUNT + 1)] {
+        let (store, opening) = open(dir.path(), "boot-1").expect("opens");
+        assert!(matches!(opening, Opening::Older { .. }), "{opening:?}");
+        assert_eq!(store.count().expect("a count"), count);
+        assert!(store.lookup(&key("late0")).expect("a look").is_some());
+    }
 }
 
 #[test]
 fn a_half_made_store_is_made_again() {
     let dir = tempdir().expect("a directory");
     fs::write(dir.path().join("state.new"), b"half").expect("written");
-    let (_, opening) = Store::open(dir.path(), "boot-1").expect("opens");
+    let (_, opening) = open(dir.path(), "boot-1").expect("opens");
     assert_eq!(opening, Opening::Fresh);
+    let (_, opening) = open(dir.path(), "boot-1").expect("opens");
+    assert!(matches!(opening, Opening::Older { .. }), "killed before all was learned: {opening:?}");
 }
 
 #[test]
 fn a_second_daemon_is_refused_by_the_locks_name() {
     let dir = tempdir().expect("a directory");
-    let first = Store::open(dir.path(), "boot-1").expect("opens");
-    let error = Store::open(dir.path(), "boot-1").expect_err("locked");
+    let first = open(dir.path(), "boot-1").expect("opens");
+    let error = open(dir.path(), "boot-1").expect_err("locked");
     assert!(error.to_string().contains(&dir.path().join("lock").display().to_string()), "{error}");
     drop(first);
-    Store::open(dir.path(), "boot-1").expect("opens");
+    open(dir.path(), "boot-1").expect("opens");
 }
 
 #[test]
@@ -164,7 +189,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
     let dir = filled();
     sql(&dir, "PRAGMA user_version = 2");
     let before = fs::read(file(&dir)).expect("bytes");
-    let error = Store::open(dir.path(), "boot-1").expect_err("newer");
+    let error = open(dir.path(), "boot-1").expect_err("newer");
     assert!(matches!(error, StoreError::Newer { found: 2, ours: 1, .. }), "{error}");
     assert!(fs::read(file(&dir)).expect("bytes") == before);
 }
@@ -173,7 +198,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
 fn the_directory_is_for_its_owner_alone() {
     let dir = tempdir().expect("a directory");
     let made = dir.path().join("state");
-    Store::open(&made, "boot-1").expect("opens");
+    open(&made, "boot-1").expect("opens");
     let mode = fs::metadata(&made).expect("metadata").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 }
@@ -181,7 +206,7 @@ fn the_directory_is_for_its_owner_alone() {
 #[test]
 fn a_full_disk_and_a_read_only_one_are_told_apart_and_passed() {
     let dir = filled();
-    let (mut store, _) = Store::open(dir.path(), "boot-1").expect("opens");
+    let (mut store, _) = open(dir.path(), "boot-1").expect("opens");
     let before = known(&store);
     let big: Vec<Change> = (0..500usize)
         .map(|n| Change::Remember(Box::new(record(&format!("late{n}"), &[]))))
@@ -201,6 +226,6 @@ fn a_full_disk_and_a_read_only_one_are_told_apart_and_passed() {
     let error = store.commit(&big).expect_err("read-only");
     assert!(matches!(error, StoreError::ReadOnly { .. }), "{error}");
     store.connection.pragma_update(None, "query_only", false).expect("query_only");
-    assert_eq!((known(&store), store.count().expect("a count")), (before, 500));
+    assert_eq!((known(&store), store.count().expect("a count")), (before, COUNT));
     store.commit(&big).expect("space again");
 }

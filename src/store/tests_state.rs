@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use tempfile::tempdir;
 
-use super::samples::{definition, ip, key, known, network, record};
+use super::samples::{copy, definition, ip, key, known, network, record, start};
 use super::{Change, Opening, Store, StoreError, StoredState};
 use crate::attach::Record;
 
 fn open(dir: &Path) -> Store {
-    Store::open(dir, "boot-1").expect("the store opens").0
+    start(dir, "boot-1").expect("the store opens").0
 }
 
 fn remember(record: Record) -> Change {
@@ -44,7 +44,7 @@ fn the_state_that_is_known_is_newer_than_what_was_read() {
 #[test]
 fn what_is_remembered_can_be_read() {
     let dir = tempdir().expect("a directory");
-    let (mut store, opening) = Store::open(&dir.path().join("a/b"), "boot-1").expect("opens");
+    let (mut store, opening) = start(&dir.path().join("a/b"), "boot-1").expect("opens");
     assert_eq!(opening, Opening::Fresh);
     let (b, a) = (record("b", &["10.0.0.3/16", "fd00::3/64"]), record("a", &["10.0.0.2/16"]));
     let network_change = Change::Network(Box::new(definition("n")));
@@ -132,14 +132,14 @@ fn a_boot_ends_attachments_and_keeps_networks_and_the_order_of_releases() {
     ];
     store.commit(&changes).expect("a commit");
     drop(store);
-    let (mut store, opening) = Store::open(dir.path(), "boot-2").expect("opens");
+    let (mut store, opening) = start(dir.path(), "boot-2").expect("opens");
     assert_eq!(opening, Opening::NewBoot { dropped: 1 });
     assert_eq!(store.count().expect("a count"), 0);
     assert_eq!(known(&store), ["10.0.0.3 at 0", "10.0.0.2 at 0"]);
     assert_eq!(store.networks().expect("networks"), [definition("n")]);
     store.commit(&[remember(record("c", &["10.0.0.4/16"])), forget("c", 3)]).expect("a commit");
     drop(store);
-    let (store, opening) = Store::open(dir.path(), "boot-2").expect("opens");
+    let (store, opening) = start(dir.path(), "boot-2").expect("opens");
     assert_eq!(opening, Opening::Resumed);
     assert_eq!(known(&store), ["10.0.0.3 at 0", "10.0.0.2 at 0", "10.0.0.4 at 3"]);
 }
@@ -147,7 +147,7 @@ fn a_boot_ends_attachments_and_keeps_networks_and_the_order_of_releases() {
 #[test]
 fn what_is_committed_survives_a_kill() {
     // The files as they are while the store is open: what a daemon killed now would leave.
-    let (dir, after) = (tempdir().expect("a directory"), tempdir().expect("a directory"));
+    let dir = tempdir().expect("a directory");
     let mut store = open(dir.path());
     store.commit(&[Change::Network(Box::new(definition("n")))]).expect("a commit");
     store.checkpoint().expect("a checkpoint");
@@ -156,10 +156,8 @@ fn what_is_committed_survives_a_kill() {
         store.commit(&[change]).expect("a commit");
     }
     store.commit(&[forget("c2", 8)]).expect("a commit");
-    for file in fs::read_dir(dir.path()).expect("files").map(|f| f.expect("a file")) {
-        fs::copy(file.path(), after.path().join(file.file_name())).expect("a copy");
-    }
-    let (copy, opening) = Store::open(after.path(), "boot-1").expect("opens");
+    let after = copy(dir.path());
+    let (copy, opening) = start(after.path(), "boot-1").expect("opens");
     assert_eq!(opening, Opening::Resumed);
     assert_eq!(copy.all().expect("all"), store.all().expect("all"));
     assert_eq!(known(&copy), known(&store));

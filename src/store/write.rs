@@ -1,10 +1,12 @@
 //! Changing the store: a batch of changes in one transaction, all of them or none.
 
+use std::path::Path;
+
 use quantum_config::cni::Definition;
-use quantum_config::ids::{AttachmentKey, NetworkName};
+use quantum_config::ids::{AttachmentKey, NetworkName, digest};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, Stored};
 use crate::attach::{Assigned, Record};
 use crate::ipam::{Known, KnownState};
 use crate::kernel::fault;
@@ -43,8 +45,10 @@ pub enum Change {
     },
     /// A network is defined, or defined otherwise. Survives a power cut.
     Network(Box<Definition>),
-    /// What a damaged store knew has been learned from the kernel: the next opening no longer says
-    /// [`Opening::Corrupt`](super::Opening::Corrupt).
+    /// An attachment is as somebody else has seen it. Its addresses are its own from now on, whoever had them
+    /// in the store.
+    PutBack(Box<Stored>),
+    /// What the store may have lacked has been learned from the kernel: the next opening knows all.
     Rebuilt,
 }
 
@@ -64,6 +68,7 @@ impl Change {
                 format!("take over address {} of network {network}", known.address)
             }
             Self::Network(definition) => format!("remember network {}", definition.name),
+            Self::PutBack(stored) => format!("put back attachment {}", stored.record.key),
             Self::Rebuilt => "note that all is rebuilt".into(),
         }
     }
@@ -76,6 +81,13 @@ impl Store {
         if changes.is_empty() {
             return Ok(());
         }
+        // Before: the mark of a DEL outlives a disk that takes no more.
+        for change in changes {
+            if let Change::Leaving(key) | Change::Forget { key, .. } = change {
+                let marked = self.witness.mark(key);
+                self.witnessed(key, marked);
+            }
+        }
         fault::reach("store-commit")?;
         let permanent = changes.iter().any(Change::is_permanent);
         if permanent {
@@ -85,13 +97,21 @@ impl Store {
         if permanent {
             self.synchronous("NORMAL")?;
         }
-        outcome
+        outcome?;
+        // After: what is only there was attached, and is lost from the store.
+        for change in changes {
+            self.follow(change);
+        }
+        self.note_generation();
+        Ok(())
     }
 
     /// Brings the write-ahead log home: all that was committed survives a power cut from here on, and
-    /// the log begins anew. Takes a few milliseconds, so it is for when nothing else waits.
+    /// the log begins anew. Takes a few milliseconds, so it is for when nothing else waits. What could not be
+    /// written beside the store is tried again.
     pub fn checkpoint(&mut self) -> Result<(), StoreError> {
         fault::reach("store-checkpoint")?;
+        self.witness_again()?;
         self.connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(|e| self.failed("bring the write-ahead log home", e))
@@ -106,31 +126,42 @@ impl Store {
     fn apply_all(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         let (path, turn) = (&self.path, &mut self.turn);
         let failed = |doing: String| |e| StoreError::of_database(doing, path, e);
+        let number = self.generation.number + 1;
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed("begin a transaction".into()))?;
         for change in changes {
             *turn += 1;
-            match apply(&transaction, change, *turn) {
-                Ok(()) => {}
-                Err(Refused::Database(e)) => return Err(failed(change.doing())(e)),
-                Err(Refused::Encode(source)) => {
-                    return Err(StoreError::Encode { doing: change.doing(), source });
-                }
-                Err(Refused::Taken(error)) => return Err(*error),
-            }
+            apply(&transaction, change, *turn)
+                .map_err(|refused| refused.into_error(change.doing(), path))?;
         }
-        transaction.commit().map_err(failed("commit a transaction".into()))
+        transaction
+            .prepare_cached("UPDATE boot SET generation = ?1")
+            .and_then(|mut statement| statement.execute([number]))
+            .map_err(failed("count the commits".into()))?;
+        transaction.commit().map_err(failed("commit a transaction".into()))?;
+        self.generation.number = number;
+        Ok(())
     }
 }
 
 /// Why one change was not made, before it is known where.
 #[derive(Debug)]
-enum Refused {
+pub(super) enum Refused {
     Database(rusqlite::Error),
     Encode(serde_json::Error),
     Taken(Box<StoreError>),
+}
+
+impl Refused {
+    pub(super) fn into_error(self, doing: String, path: &Path) -> StoreError {
+        match self {
+            Self::Database(e) => StoreError::of_database(doing, path, e),
+            Self::Encode(source) => StoreError::Encode { doing, source },
+            Self::Taken(error) => *error,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for Refused {
@@ -145,16 +176,10 @@ impl From<serde_json::Error> for Refused {
     }
 }
 
-fn apply(db: &Connection, change: &Change, turn: i64) -> Result<(), Refused> {
+pub(super) fn apply(db: &Connection, change: &Change, turn: i64) -> Result<(), Refused> {
     match change {
         Change::Remember(record) => remember(db, record, turn)?,
-        Change::Leaving(key) => {
-            db.prepare_cached(
-                "UPDATE attachments SET state = 'leaving' \
-                 WHERE network = ?1 AND container = ?2 AND ifname = ?3",
-            )?
-            .execute(columns(key))?;
-        }
+        Change::Leaving(key) => leaving(db, key)?,
         Change::Forget { key, released_at } => {
             db.prepare_cached(
                 "DELETE FROM attachments WHERE network = ?1 AND container = ?2 AND ifname = ?3",
@@ -166,9 +191,11 @@ fn apply(db: &Connection, change: &Change, turn: i64) -> Result<(), Refused> {
         Change::TakeOver { network, set, known } => take_over(db, network, *set, known, turn)?,
         Change::Network(definition) => {
             let body = serde_json::to_string(definition)?;
-            db.prepare_cached("INSERT OR REPLACE INTO networks (name, body) VALUES (?1, ?2)")?
-                .execute(params![definition.name.as_str(), body])?;
+            let name = definition.name.as_str();
+            let sql = "INSERT OR REPLACE INTO networks (name, body, sum) VALUES (?1, ?2, ?3)";
+            db.prepare_cached(sql)?.execute(params![name, body, sum(&[name, &body])])?;
         }
+        Change::PutBack(stored) => put_back(db, stored, turn)?,
         Change::Rebuilt => {
             db.execute("UPDATE boot SET set_aside = NULL, why = NULL", [])?;
         }
@@ -182,11 +209,46 @@ fn remember(db: &Connection, record: &Record, turn: i64) -> Result<(), Refused> 
     release(db, key, record.created, turn)?;
     let body = serde_json::to_string(record)?;
     db.prepare_cached(
-        "INSERT OR REPLACE INTO attachments (network, container, ifname, state, created, body) \
-         VALUES (?1, ?2, ?3, 'attached', ?4, ?5)",
+        "INSERT OR REPLACE INTO attachments (network, container, ifname, state, created, body, sum) \
+         VALUES (?1, ?2, ?3, 'attached', ?4, ?5, ?6)",
     )?
-    .execute(params![network, container, ifname, whole(record.created), body])?;
+    .execute(params![
+        network,
+        container,
+        ifname,
+        whole(record.created),
+        body,
+        sum(&[network, container, ifname, &body])
+    ])?;
     hold(db, key, &record.addresses)
+}
+
+fn leaving(db: &Connection, key: &AttachmentKey) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE attachments SET state = 'leaving' \
+         WHERE network = ?1 AND container = ?2 AND ifname = ?3",
+    )?
+    .execute(columns(key))?;
+    Ok(())
+}
+
+fn put_back(db: &Connection, stored: &Stored, turn: i64) -> Result<(), Refused> {
+    let record = &stored.record;
+    let mut free =
+        db.prepare_cached("DELETE FROM addresses WHERE network = ?1 AND address = ?2")?;
+    for assigned in &record.addresses {
+        free.execute([record.key.network.as_str(), &assigned.address.ip().to_string()])?;
+    }
+    remember(db, record, turn)?;
+    if stored.is_leaving() {
+        leaving(db, &record.key)?;
+    }
+    Ok(())
+}
+
+/// The checksum of a row's texts.
+pub(super) fn sum(texts: &[&str]) -> i64 {
+    digest(texts).cast_signed()
 }
 
 /// Has the addresses held for this key.

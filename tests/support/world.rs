@@ -94,6 +94,20 @@ impl World {
         daemon
     }
 
+    /// Starts the daemon and waits until it serves; it need not be ready, and says so then.
+    pub(crate) fn daemon_that_serves(&self) -> Daemon {
+        let mut daemon = Daemon::start(&self.host, &self.paths, Options::default());
+        assert!(daemon.serves_or_ended(), "it does not start");
+        daemon
+    }
+
+    /// All that the daemon keeps of what is attached is lost, but for what the kernel has.
+    pub(crate) fn forget(&self) {
+        std::fs::remove_dir_all(&self.paths.state_dir).expect("the state is lost");
+        std::fs::remove_dir_all(self.paths.attachments()).expect("what is beside it, too");
+        std::fs::remove_file(self.paths.generation()).expect("what is beside it, too");
+    }
+
     /// The same, and what others break stays broken: what is seen of it can be looked at.
     pub(crate) fn daemon_that_mends_nothing(&self) -> Daemon {
         let broken = ["mending"; 1000].join(",");
@@ -173,6 +187,18 @@ impl Paths {
             spool_dir: root.join("spool"),
             log: root.join("daemon.log"),
         }
+    }
+}
+
+impl Paths {
+    /// Where each attachment has a file beside the store.
+    pub(crate) fn attachments(&self) -> PathBuf {
+        self.root.join("attachments")
+    }
+
+    /// Which store is the newest.
+    pub(crate) fn generation(&self) -> PathBuf {
+        self.root.join("generation")
     }
 }
 

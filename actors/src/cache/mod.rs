@@ -18,8 +18,10 @@ use lru::LruCache;
 use quantum_cni::kernel::lane::Lane;
 use quantum_cni::store::{Store, StoreError, Stored, StoredState};
 use quantum_config::ids::AttachmentKey;
-use slog::{Logger, warn};
+use slog::{Logger, error, warn};
+use tokio::sync::watch;
 
+use crate::board::Board;
 use crate::lanes::on_lane;
 use crate::messages::{Drain, Observe};
 use crate::meters::Meters;
@@ -42,9 +44,15 @@ pub(crate) struct Cache {
     unwritten: HashMap<AttachmentKey, Arc<Stored>>,
     /// Something was written since the last checkpoint.
     dirty: bool,
+    /// Why the files beside the store are not as it is, as the board says it.
+    trouble: Vec<String>,
+    board: watch::Sender<Board>,
     meters: Meters,
     log: Logger,
 }
+
+/// What a job on the store came to, and why the files beside it are not as it is, if they are not.
+type Outcome<T> = Result<(Result<T, StoreError>, Option<String>), StoreError>;
 
 impl Cache {
     /// A cache of `size` records in front of a store that holds `known`.
@@ -52,12 +60,53 @@ impl Cache {
         lane: StoreLane,
         known: HashMap<AttachmentKey, StoredState>,
         size: NonZeroUsize,
+        board: watch::Sender<Board>,
         meters: Meters,
         log: Logger,
     ) -> Self {
-        let recent = LruCache::new(size);
-        let (held, unwritten) = (HashMap::new(), HashMap::new());
-        Self { lane: Rc::new(lane), known, held, recent, unwritten, dirty: false, meters, log }
+        Self {
+            lane: Rc::new(lane),
+            known,
+            held: HashMap::new(),
+            recent: LruCache::new(size),
+            unwritten: HashMap::new(),
+            // The first look tells what the start could not write.
+            dirty: true,
+            trouble: Vec::new(),
+            board,
+            meters,
+            log,
+        }
+    }
+
+    /// Does something with the store that may change the files beside it.
+    fn changing<T, J>(&self, job: J) -> impl Future<Output = Outcome<T>> + use<T, J>
+    where
+        T: Send + 'static,
+        J: FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
+    {
+        on_lane(self.lane.clone(), |store: &mut Store| {
+            let outcome = job(store);
+            (outcome, store.trouble().map(str::to_owned))
+        })
+    }
+
+    /// What it came to. That the files beside the store could not be written fails nothing: they are tried again
+    /// until they can.
+    fn changed<T>(&mut self, outcome: Outcome<T>) -> Result<T, StoreError> {
+        let (outcome, trouble) = outcome?;
+        let trouble: Vec<String> = trouble.into_iter().collect();
+        self.dirty |= outcome.is_ok() || !trouble.is_empty();
+        if trouble != self.trouble {
+            for why in &trouble {
+                error!(self.log, "the second copy of what is attached is not complete, which is tried again";
+                    "error" => why);
+            }
+            let before = std::mem::replace(&mut self.trouble, trouble);
+            let now = self.trouble.clone();
+            self.board.send_modify(|board| board.retell(&before, now));
+        }
+        outcome
     }
 
     /// Notes addresses that are held without a record.
@@ -71,10 +120,13 @@ impl Cache {
         if !std::mem::take(&mut self.dirty) {
             return;
         }
-        let work = on_lane(self.lane.clone(), Store::checkpoint);
+        let work = self.changing(Store::checkpoint);
         ctx.spawn(work.into_actor(self).map(|outcome, cache, _| {
-            if let Err(error) = outcome.and_then(|o| o) {
-                cache.dirty = true; // the next try
+            let before = cache.dirty;
+            let done = cache.changed(outcome);
+            // Nothing was written; but what failed is tried again.
+            cache.dirty = before || done.is_err() || !cache.trouble.is_empty();
+            if let Err(error) = done {
                 warn!(cache.log, "checkpoint"; "error" => %error);
             }
         }));

@@ -8,7 +8,6 @@ use quantum_cni::store::{Change, Store, StoreError, Stored, StoredState};
 use slog::info;
 
 use super::Cache;
-use crate::lanes::on_lane;
 use crate::messages::cache::{Abandon, Define, Forget, Hold, Leave, Rebuild, Remember, TakeOver};
 
 type Written = ResponseActFuture<Cache, Result<(), StoreError>>;
@@ -16,10 +15,9 @@ type Written = ResponseActFuture<Cache, Result<(), StoreError>>;
 impl Cache {
     /// Commits changes, all or none, then has memory follow.
     fn write(&mut self, changes: Vec<Change>, follow: impl FnOnce(&mut Self) + 'static) -> Written {
-        let work = on_lane(self.lane.clone(), move |store: &mut Store| store.commit(&changes));
+        let work = self.changing(move |store: &mut Store| store.commit(&changes));
         Box::pin(work.into_actor(self).map(move |outcome, cache, _| {
-            outcome.and_then(|o| o)?;
-            cache.dirty = true;
+            cache.changed(outcome)?;
             follow(cache);
             Ok(())
         }))
@@ -115,15 +113,13 @@ impl Handler<TakeOver> for Cache {
 
     fn handle(&mut self, TakeOver(network): TakeOver, _: &mut Context<Self>) -> Self::Result {
         let definition = network.clone();
-        let work =
-            on_lane(self.lane.clone(), move |store: &mut Store| store.take_over(&definition));
+        let work = self.changing(move |store: &mut Store| store.take_over(&definition));
         Box::pin(work.into_actor(self).map(move |outcome, cache, _| {
-            let leases = outcome.and_then(|o| o)?;
+            let leases = cache.changed(outcome)?;
             if !leases.is_empty() {
                 info!(cache.log, "took over leases"; "network_name" => network.name.as_str(),
                     "data_dir" => network.data_dir.clone(), "addresses" => leases.len());
             }
-            cache.dirty = true;
             cache.hold(leases);
             Ok(())
         }))
@@ -134,10 +130,15 @@ impl Handler<Rebuild> for Cache {
     type Result = Written;
 
     fn handle(&mut self, Rebuild(records): Rebuild, _: &mut Context<Self>) -> Self::Result {
-        let keys: Vec<_> = records.iter().map(|record| record.key.clone()).collect();
-        let remembered = records.into_iter().map(|record| Change::Remember(Box::new(record)));
-        self.write(remembered.chain([Change::Rebuilt]).collect(), move |cache| {
-            cache.known.extend(keys.into_iter().map(|key| (key, StoredState::Attached)));
-        })
+        let work = self.changing(move |store: &mut Store| {
+            store.adopt(records)?;
+            store.all()
+        });
+        Box::pin(work.into_actor(self).map(|outcome, cache, _| {
+            let all: Vec<Stored> = cache.changed(outcome)?;
+            cache.recent.clear();
+            cache.known = all.into_iter().map(|s| (s.record.key, s.state)).collect();
+            Ok(())
+        }))
     }
 }

@@ -110,8 +110,8 @@ pub(crate) struct Define(pub(crate) Arc<Definition>);
 #[rtype(result = "Result<Vec<Definition>, StoreError>")]
 pub(crate) struct Defined;
 
-/// Keeps the records that a lost store was rebuilt to, all or none: from here on it is an ordinary
-/// one.
+/// Keeps the records that the kernel gave back of what the store lacked, all or none: from here on it is an
+/// ordinary one.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), StoreError>")]
 pub(crate) struct Rebuild(pub(crate) Vec<Record>);

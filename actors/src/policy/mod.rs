@@ -9,7 +9,7 @@ mod answer;
 mod change;
 mod hear;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,9 @@ const RETRY: Duration = Duration::from_secs(2);
 /// How often chains are looked for by which nobody is judged any more.
 const FORGET: Duration = Duration::from_secs(10);
 
+/// How many endpoints are named where there may be many.
+const NAMED: usize = 5;
+
 /// Where the documents are.
 pub(crate) type ShelfLane = Lane<Shelf>;
 
@@ -65,6 +68,9 @@ pub(crate) struct Policy {
     registry: Registry,
     /// Who the endpoints are.
     records: BTreeMap<AttachmentKey, Record>,
+    /// Those of which that is not known any more, and what the board says of it.
+    unidentified: BTreeSet<AttachmentKey>,
+    told_unidentified: Vec<String>,
     denied: DeniedFlows,
     /// What is decided upon, made when it is asked for.
     world: Option<Arc<World>>,
@@ -94,6 +100,8 @@ impl Policy {
             catalog: Catalog::default(),
             registry: Registry::new(Arc::default()),
             records: BTreeMap::new(),
+            unidentified: BTreeSet::new(),
+            told_unidentified: Vec::new(),
             denied: DeniedFlows::default(),
             world: None,
             is_writing: false,
@@ -112,6 +120,13 @@ impl Policy {
         let none = OperatorLabels::new();
         let labels = self.catalog.labels(&record.key).unwrap_or(&none);
         self.registry.judge(endpoint(&record, labels), Standing::from(&record.posture));
+        let is_new = match record.identity.is_known() {
+            true => self.unidentified.remove(&record.key),
+            false => self.unidentified.insert(record.key.clone()),
+        };
+        if is_new {
+            self.tell_unidentified();
+        }
         self.records.insert(record.key.clone(), record);
         self.world = None;
     }
@@ -130,6 +145,26 @@ impl Policy {
         self.world = None;
         self.denied.policy_changed();
         self.tell_problems();
+    }
+
+    /// Says on the board of which endpoints it is not known who they are.
+    fn tell_unidentified(&mut self) {
+        let named: Vec<String> =
+            self.unidentified.iter().take(NAMED).map(ToString::to_string).collect();
+        let more = match self.unidentified.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let reason = (!named.is_empty()).then(|| {
+            format!(
+                "the records of these attachments were lost, so that policy knows nothing but their \
+                 addresses and shuts them off where it is in force; delete and attach them again: {}{more}",
+                named.join(", ")
+            )
+        });
+        let before = std::mem::replace(&mut self.told_unidentified, reason.into_iter().collect());
+        let now = self.told_unidentified.clone();
+        self.board.send_modify(|board| board.retell(&before, now));
     }
 
     /// Says on the board and in the log which files will not do.
@@ -257,6 +292,9 @@ impl Handler<Dismiss> for Policy {
 
     fn handle(&mut self, Dismiss(key): Dismiss, ctx: &mut Context<Self>) {
         self.records.remove(&key);
+        if self.unidentified.remove(&key) {
+            self.tell_unidentified();
+        }
         self.registry.dismiss(&key);
         self.world = None;
         self.write(ctx);
