@@ -31,6 +31,7 @@ mod daemon_supervised;
 mod daemon_user;
 mod damage_matrix;
 mod docker_containers;
+mod docker_kills;
 mod docker_networks;
 mod docker_samples;
 mod dropin_chain;

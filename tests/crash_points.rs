@@ -20,7 +20,7 @@ use crate::support::traffic::{Echo, Steady};
 use crate::support::world::World;
 
 /// The names of the steps.
-fn points() -> Vec<String> {
+pub(crate) fn points() -> Vec<String> {
     let output = std::process::Command::new(binaries::daemon()).arg("--list-crash-points").output();
     let output = output.expect("the daemon");
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -24,7 +24,7 @@ pub(crate) const RANKS: &[Rank] = &[
         asks: &["manager", "network", "policy", "cache", "driver"],
         tells: &[],
     },
-    Rank { actor: "docker", rank: 0, asks: &["manager", "network", "cache"], tells: &[] },
+    Rank { actor: "docker", rank: 0, asks: &["manager", "network", "cache", "driver"], tells: &[] },
     Rank { actor: "manager", rank: 1, asks: &["network", "cache", "driver"], tells: &[] },
     Rank {
         actor: "network",

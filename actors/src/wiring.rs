@@ -186,9 +186,11 @@ pub(crate) fn start(parts: Parts) -> Graph {
             lookup: cache.clone().recipient(),
             list: cache.clone().recipient(),
             all: cache.clone().recipient(),
+            links: driver.clone().recipient(),
         };
         let desk = Desk {
             hands,
+            board: seen.clone(),
             book: RefCell::new(book),
             ledger: Rc::new(ledger),
             host: Arc::new(host),

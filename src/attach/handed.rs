@@ -7,6 +7,12 @@ use super::{Observed, Record};
 /// moments, and gives it back moments before it has it deleted.
 const PATIENCE: u64 = 120_000;
 
+/// Whether its end is on the host: nobody has taken it yet, or it was given back.
+pub fn is_waiting(record: &Record, seen: &Observed) -> bool {
+    let is_own = seen.host.as_ref().is_some_and(|link| link.index == record.index);
+    record.handed && is_own && seen.waits
+}
+
 /// Whether nobody will ever come for the attachment: its container's namespace is gone, and its link with
 /// it, or its end waits and nobody takes it. `now` is milliseconds since boot.
 pub fn is_abandoned(record: &Record, seen: &Observed, now: u64) -> bool {
@@ -15,7 +21,7 @@ pub fn is_abandoned(record: &Record, seen: &Observed, now: u64) -> bool {
     }
     match &seen.host {
         Some(link) if link.index == record.index => {
-            seen.waits && now.saturating_sub(record.created) > PATIENCE
+            is_waiting(record, seen) && now.saturating_sub(record.created) > PATIENCE
         }
         _ => true,
     }
@@ -67,6 +73,8 @@ mod tests {
             (seen(Some(host(LinkIndex(1))), false), record.created, true),
         ] {
             assert_eq!(is_abandoned(&record, &what, now), expected, "{what:?}");
+            let waits = what.waits && what.host.as_ref().is_some_and(|l| l.index == record.index);
+            assert_eq!(is_waiting(&record, &what), waits, "{what:?}");
         }
         record.handed = false;
         assert!(!is_abandoned(&record, &seen(None, false), late), "a runtime will DEL it");

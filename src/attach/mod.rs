@@ -78,7 +78,7 @@ pub use enforcement::{NoWayToRules, WayToRules, way_to_rules};
 pub use fights::Fights;
 pub use foreign::Dropping;
 pub use forwarding::{Families, ForwardingNote, HostLink, LinkKind, TurnedOn, forwarders, uplinks};
-pub use handed::is_abandoned;
+pub use handed::{is_abandoned, is_waiting};
 pub use identity::endpoint;
 pub use links::{BridgeWanted, Harm, LinkSeen, Links, PortWanted, Trouble};
 pub use loopback::{publishes_at_loopback, serves_loopback};

@@ -1,6 +1,6 @@
 //! The book of Docker's networks and pools.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -17,6 +17,15 @@ use crate::attach::{Record, naming};
 pub struct Book {
     networks: BTreeMap<String, Network>,
     pools: Pools,
+    /// What the interfaces of endpoints are to be called in their containers, by Docker's names for the endpoints.
+    #[serde(default)]
+    interfaces: BTreeMap<String, IfName>,
+    /// Networks that are being made: dockerd has not been answered.
+    #[serde(default)]
+    begun: BTreeSet<String>,
+    /// Those of them that another daemon began, which was killed: dockerd never heard of them.
+    #[serde(skip)]
+    unheard: BTreeSet<String>,
 }
 
 /// A saved book that cannot be read.
@@ -27,7 +36,8 @@ pub struct Unreadable(#[from] serde_json::Error);
 impl Book {
     /// Reads a saved one.
     pub fn read(saved: &[u8]) -> Result<Self, Unreadable> {
-        Ok(serde_json::from_slice(saved)?)
+        let book: Self = serde_json::from_slice(saved)?;
+        Ok(Self { unheard: book.begun.clone(), ..book })
     }
 
     /// What is to be saved.
@@ -38,6 +48,11 @@ impl Book {
     /// A network, by Docker's name for it.
     pub fn network(&self, id: &str) -> Option<&Network> {
         self.networks.get(id)
+    }
+
+    /// A network by our name for it; one of them, if several join it.
+    pub fn named(&self, name: &NetworkName) -> Option<&Network> {
+        self.networks.values().find(|network| network.name == *name)
     }
 
     /// Keeps a network. The same one again is fine; an error says what is in the way.
@@ -53,11 +68,27 @@ impl Book {
             ));
         }
         self.networks.insert(id.to_owned(), network);
+        self.unheard.remove(id);
+        self.begun.insert(id.to_owned());
         Ok(())
+    }
+
+    /// dockerd is told of the network, or has been, as soon as this is kept. False if it was kept before.
+    pub fn made(&mut self, id: &str) -> bool {
+        self.unheard.remove(id);
+        self.begun.remove(id)
+    }
+
+    /// A network that dockerd never heard of, if there is one.
+    pub fn unheard(&self) -> Option<(String, Network)> {
+        let id = self.unheard.first()?;
+        self.networks.get(id).map(|network| (id.clone(), network.clone()))
     }
 
     /// Forgets a network, and gives what it was.
     pub fn remove(&mut self, id: &str) -> Option<Network> {
+        self.begun.remove(id);
+        self.unheard.remove(id);
         self.networks.remove(id)
     }
 
@@ -69,6 +100,11 @@ impl Book {
     /// The pools, for what changes one alone.
     pub fn pools(&mut self) -> &mut Pools {
         &mut self.pools
+    }
+
+    /// The names that users chose for the interfaces of endpoints.
+    pub fn interfaces(&mut self) -> &mut BTreeMap<String, IfName> {
+        &mut self.interfaces
     }
 
     /// Makes a pool, or gives the one that was made. Nothing that a network uses is given twice.
@@ -128,6 +164,24 @@ mod tests {
         assert_eq!(read.networks, book.networks);
         assert!(read.remove("a").is_some() && read.remove("a").is_none());
         assert!(Book::read(b"{").is_err());
+    }
+
+    #[test]
+    fn a_network_that_was_begun_by_a_daemon_that_died_is_known_for_it() {
+        let mut book = Book::default();
+        for id in ["a", "b", "c"] {
+            book.define(id, network(id, "{}")).expect("new");
+        }
+        assert!(book.made("a") && !book.made("a"));
+        assert_eq!(book.unheard(), None, "they are under way");
+        let again = |book: &Book| Book::read(&book.to_saved().expect("written")).expect("readable");
+        let mut book = again(&book);
+        assert_eq!(book.unheard().map(|(id, _)| id).as_deref(), Some("b"));
+        book.define("b", network("b", "{}")).expect("asked again");
+        assert_eq!(book.unheard().map(|(id, _)| id).as_deref(), Some("c"));
+        book.remove("c").expect("known");
+        assert!(book.made("b"));
+        assert_eq!((book.unheard(), again(&book).unheard()), (None, None));
     }
 
     #[test]

@@ -182,6 +182,18 @@ impl Pools {
         IpNetwork::new(address, pool.subnet.prefix()).map_err(|_| PoolError::Exhausted(pool.subnet))
     }
 
+    /// Takes the addresses back that no endpoint has and that nobody has asked for since the daemon or dockerd was
+    /// started: whoever they were given to never heard of it, or could not give them back. True if there are any.
+    /// Those without a hardware address are not for endpoints.
+    pub fn forget_unheard(&mut self, id: &str, is_used: impl Fn(&IpAddr) -> bool) -> bool {
+        let Some(pool) = self.0.get_mut(id) else { return false };
+        let before = pool.taken.len();
+        pool.taken.retain(|address, holder| {
+            holder.claimed || holder.gateway || holder.mac.is_none() || is_used(address)
+        });
+        pool.taken.len() < before
+    }
+
     /// Takes an address back. One that nobody has is no error.
     pub fn give_back(&mut self, id: &str, address: IpAddr) {
         if let Some(pool) = self.0.get_mut(id) {
@@ -331,6 +343,28 @@ mod tests {
         let again = Some("10.0.0.9".parse().expect("ip"));
         pools.take(&id, again, false, None).expect("replayed");
         pools.take(&id, again, false, None).expect_err("once");
+    }
+
+    #[test]
+    fn what_nobody_heard_of_is_free_again() {
+        let (mut pools, id) = pool("10.0.0.0/29", "");
+        let ip = |text: &str| text.parse::<IpAddr>().expect("ip");
+        take(&mut pools, &id, "").expect("the gateway");
+        pools
+            .take(&id, Some(ip("10.0.0.2")), false, None)
+            .expect("of something else than an endpoint");
+        for mac in ["a", "b", "c", "d"] {
+            take(&mut pools, &id, mac).expect(mac);
+        }
+        assert!(!pools.forget_unheard(&id, |_| false), "this daemon has given them");
+        let saved = serde_json::to_string(&pools).expect("JSON");
+        let mut pools: Pools = serde_json::from_str(&saved).expect("readable");
+        take(&mut pools, &id, "c").expect("asked again");
+        take(&mut pools, &id, "e").expect_err("full");
+        assert!(pools.forget_unheard(&id, |address| *address == ip("10.0.0.3")));
+        let left: Vec<String> = pools.0[&id].taken.keys().map(ToString::to_string).collect();
+        assert_eq!(left, ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.5"]);
+        take(&mut pools, &id, "e").expect("there is room");
     }
 
     #[test]

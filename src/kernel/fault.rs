@@ -24,7 +24,8 @@ pub const POINTS: &[&str] = &[
 
 /// Points that do not belong to one moment of an ADD or a DEL: what others broke is about to be repaired, what
 /// policy comes to is about to change, an attachment is being changed by a later plugin, the store is being
-/// opened, is about to write, and to have the disk keep it.
+/// opened, is about to write, and to have the disk keep it, and Docker has not heard of an address or a network
+/// that is there.
 pub const ASIDE: &[&str] = &[
     "mending",
     "governing",
@@ -33,6 +34,8 @@ pub const ASIDE: &[&str] = &[
     "store-opened",
     "store-commit",
     "store-checkpoint",
+    "docker-address-kept",
+    "docker-network-made",
 ];
 
 /// A step that was made to fail.

@@ -1,7 +1,7 @@
 //! dockerd, played: it calls the driver as the real one does, in its order and with its bodies, and does
 //! with an interface what libnetwork does.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -56,7 +56,12 @@ impl<'w> Dockerd<'w> {
 
     /// The daemon again.
     pub(crate) fn daemon(&self) -> Daemon {
-        self.world.daemon_with(Options::default().args(&self.flag()))
+        self.daemon_with(Options::default())
+    }
+
+    /// The same with other options.
+    pub(crate) fn daemon_with(&self, options: Options) -> Daemon {
+        self.world.daemon_with(options.args(&self.flag()))
     }
 
     /// dockerd is started: what it asks first.
@@ -69,6 +74,11 @@ impl<'w> Dockerd<'w> {
 
     /// One call: the status and what was said. A body of null is none.
     pub(crate) fn call(&self, method: &str, body: &Value) -> (u16, Value) {
+        self.try_call(method, body).expect("an answer")
+    }
+
+    /// The same; nothing if the driver dies before it answers. dockerd would send it again without its body.
+    pub(crate) fn try_call(&self, method: &str, body: &Value) -> Option<(u16, Value)> {
         let mut stream = UnixStream::connect(&self.socket).expect("the driver's socket");
         stream.set_read_timeout(Some(BOUND)).expect("a bound");
         let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -79,10 +89,13 @@ impl<'w> Dockerd<'w> {
         );
         stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        match stream.read_to_string(&mut answer) {
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => return None,
+            read => _ = read.expect("an answer in time"),
+        }
+        let (head, body) = answer.split_once("\r\n\r\n")?;
         let status = head.split_whitespace().nth(1).and_then(|s| s.parse().ok());
-        (status.expect("a status"), serde_json::from_str(body).expect(body))
+        Some((status.expect("a status"), serde_json::from_str(body).expect(body)))
     }
 
     /// One that must succeed.
@@ -214,6 +227,6 @@ pub(crate) fn published(host: u16, container: u16) -> Value {
     json!([{"Proto": 6, "IP": "", "Port": container, "HostIP": "", "HostPort": host, "HostPortEnd": host}])
 }
 
-fn options(ports: &Value) -> Value {
+pub(crate) fn options(ports: &Value) -> Value {
     json!({"com.docker.network.endpoint.exposedports": [], "com.docker.network.portmap": ports})
 }

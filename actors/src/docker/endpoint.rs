@@ -23,10 +23,17 @@ use crate::reclaim::insist;
 pub(super) async fn create(desk: &Desk, body: &[u8]) -> Done {
     let request = CreateEndpoint::read(body)?;
     let begun = Instant::now();
+    if let Some(name) = request.ifname()? {
+        // Before the endpoint is there, so that a Join finds it whatever happens in between.
+        desk.book.borrow_mut().interfaces().insert(request.endpoint_id.clone(), name);
+        desk.save().await?;
+    }
     let mut attached = attach(desk, &request).await;
     // A dockerd that was killed gives its containers the addresses that they had, and does not say that
     // they have died meanwhile.
-    if attached.is_err() && abandoned::look(desk).await > 0 {
+    if attached.is_err()
+        && abandoned::look(desk).await + abandoned::replace(desk, &request).await > 0
+    {
         attached = attach(desk, &request).await;
     }
     let failed = attached.as_ref().err().map(|error| error.code);
@@ -158,6 +165,9 @@ pub(super) async fn delete(desk: &Desk, body: &[u8]) -> Done {
     let failed = detached.as_ref().err().map(|error| error.code);
     desk.meters.operation("DEL", begun.elapsed(), failed);
     detached?;
+    if desk.book.borrow_mut().interfaces().remove(key.container.as_str()).is_some() {
+        desk.save().await?;
+    }
     info!(desk.log, "endpoint removed"; "container_id" => key.container.as_str(),
         "network_name" => key.network.as_str(), "took_us" => begun.elapsed().as_micros() as u64);
     Ok(nothing())
@@ -184,8 +194,16 @@ pub(super) async fn join(desk: &Desk, body: &[u8]) -> Done {
     let network = desk.network(&request.network_id)?;
     let key = key(&network, &request.endpoint_id).map_err(|e| e.to_string())?;
     let record = record_of(desk, &key).await?.ok_or_else(|| gone(&key))?;
-    let peer = naming::peer_name(&key).map_err(|e| e.to_string())?;
-    let said = joined(&network, peer.as_str(), naming::HANDED, &gateways(&record), &record.routes);
+    tell(desk, &network, &record)
+}
+
+/// What a Join is told of an endpoint.
+pub(super) fn tell(desk: &Desk, network: &Network, record: &Record) -> Done {
+    let peer = naming::peer_name(&record.key).map_err(|e| e.to_string())?;
+    let mut said =
+        joined(network, peer.as_str(), naming::HANDED, &gateways(record), &record.routes);
+    let chosen = desk.book.borrow_mut().interfaces().get(record.key.container.as_str()).cloned();
+    said.interface_name.dst_name = chosen.map(String::from);
     serde_json::to_value(said).map_err(|e| Refused::Because(e.to_string()))
 }
 

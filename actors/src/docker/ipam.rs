@@ -7,13 +7,14 @@ use std::sync::Arc;
 use actix::Recipient;
 use ipnetwork::IpNetwork;
 use quantum_cni::attach::{Assigned, Class, naming};
-use quantum_cni::docker::Asked;
+use quantum_cni::docker::{Asked, PoolError};
+use quantum_cni::kernel::fault;
 use quantum_config::cni::{CniError, Code, Definition, Range, Wanted};
 use quantum_config::docker::{ReleaseAddress, ReleasePool, RequestAddress, RequestPool};
 use quantum_config::ids::{AttachmentKey, ContainerId, IfName, NetworkName};
 use serde_json::{Value, json};
 
-use super::{Desk, Done, Refused, nothing};
+use super::{Desk, Done, Refused, abandoned, nothing};
 use crate::messages::ask;
 use crate::messages::manager::{Admitted, Reclaim};
 use crate::messages::network::{Open, Reserve, Unreserve};
@@ -68,17 +69,36 @@ pub(super) async fn request_address(desk: &Desk, body: &[u8]) -> Done {
         text => Some(address(text)?),
     };
     let given = match joined_pool(&request.pool_id) {
-        Some((name, v6)) => Joined::find(desk, name, v6).await?.take(&request, asked).await?,
+        Some((name, v6)) => {
+            let joined = Joined::find(desk, name, v6).await?;
+            let mut taken = joined.take(&request, asked).await;
+            if let (Err(_), Some(ip)) = (&taken, asked) {
+                let own = keeper(&joined.definition.name, &ip.to_string())?;
+                if abandoned::free(desk, &own, &[ip]).await > 0 {
+                    taken = joined.take(&request, asked).await;
+                }
+            }
+            taken?
+        }
         None => {
             let (gateway, mac) = (request.is_gateway(), request.mac());
-            let mut book = desk.book.borrow_mut();
-            let taken = book.pools().take(&request.pool_id, asked, gateway, mac);
+            let take =
+                || desk.book.borrow_mut().pools().take(&request.pool_id, asked, gateway, mac);
+            let mut taken = take();
+            if matches!(taken, Err(PoolError::Exhausted(_))) {
+                let used = abandoned::addresses(desk).await;
+                let is_used = |address: &IpAddr| used.contains(address);
+                if desk.book.borrow_mut().pools().forget_unheard(&request.pool_id, is_used) {
+                    taken = take();
+                }
+            }
             taken.map_err(|e| e.to_string())?
         }
     };
     if !request.pool_id.starts_with(JOINED) {
         desk.save().await?;
     }
+    fault::reach("docker-address-kept").map_err(|e| e.to_string())?;
     Ok(json!({"Address": given, "Data": {}}))
 }
 

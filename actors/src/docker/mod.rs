@@ -14,6 +14,7 @@
 //! within its time whatever happens, and what dockerd forgets is looked for.
 
 mod abandoned;
+mod bodyless;
 mod endpoint;
 mod ipam;
 mod listen;
@@ -36,12 +37,15 @@ use quantum_config::docker;
 use quantum_config::ids::NetworkName;
 use serde_json::{Value, json};
 use slog::{Logger, debug, info, o, warn};
+use tokio::sync::watch;
 
 pub(crate) use self::listen::Door;
+use crate::board::Board;
 use crate::caller::Caller;
 use crate::lanes::on_lane;
 use crate::messages::cache::{All, List, Lookup};
 use crate::messages::docker::{Answer, Serve};
+use crate::messages::driver::Links;
 use crate::messages::manager::{Admit, Admitted, Reclaim, Retire};
 use crate::messages::{Observe, ask};
 use crate::meters::Meters;
@@ -62,11 +66,14 @@ pub(crate) struct Hands {
     pub(crate) lookup: Recipient<Lookup>,
     pub(crate) list: Recipient<List>,
     pub(crate) all: Recipient<All>,
+    pub(crate) links: Recipient<Links>,
 }
 
 /// What every call needs.
 pub(crate) struct Desk {
     pub(crate) hands: Hands,
+    /// What is defined in `config_dir`.
+    pub(crate) board: watch::Receiver<Board>,
     pub(crate) book: RefCell<Book>,
     pub(crate) ledger: Rc<Lane<Ledger>>,
     /// The network namespace of the host.
@@ -93,7 +100,10 @@ impl Actor for Docker {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(LOOK, |docker, _| {
             let desk = docker.desk.clone();
-            actix_rt::spawn(async move { abandoned::look(&desk).await });
+            actix_rt::spawn(async move {
+                abandoned::look(&desk).await;
+                network::forget_unheard(&desk).await;
+            });
         });
     }
 }
@@ -192,6 +202,11 @@ fn constant(text: &str) -> Done {
 }
 
 async fn serve(desk: &Desk, method: &str, body: &[u8]) -> Done {
+    if body.is_empty()
+        && let Some(done) = bodyless::answer(desk, method).await
+    {
+        return done;
+    }
     match method {
         "Plugin.Activate" => {
             // Asked once in dockerd's life.

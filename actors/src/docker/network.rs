@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use quantum_cni::attach::Class;
+use quantum_cni::kernel::fault;
 use quantum_config::docker::{CreateNetwork, DeleteNetwork, Network};
-use slog::info;
+use slog::{info, warn};
 
 use super::{Desk, Done, Refused, nothing};
 use crate::messages::ask;
@@ -15,19 +16,20 @@ use crate::messages::network::{Detach, Only, Open};
 pub(super) async fn create(desk: &Desk, body: &[u8]) -> Done {
     let request = CreateNetwork::read(body)?;
     let network = Network::new(&request)?;
+    forget_unheard(desk).await;
     let id = request.network_id.clone();
     let definition = match network.joins {
         true => None,
         false => Some(Arc::new(network.itself()?.definition()?)),
     };
-    if !network.joins && desk.admit(&network.name, Class::Setup, None).await.is_ok() {
+    // One that is to be joined is there, or it is said now. When the door is open, config_dir has been read.
+    let (admitted, _) = desk.admit(&network.name, Class::Setup, definition.clone()).await?;
+    if !network.joins && desk.board.borrow().defined.contains_key(&network.name) {
         return Err(Refused::Because(format!(
             "network {0} is defined in config_dir; join it with -o network={0}, or choose another name",
             network.name
         )));
     }
-    // One that is to be joined is there, or it is said now.
-    let (admitted, _) = desk.admit(&network.name, Class::Setup, definition.clone()).await?;
     let known = desk.book.borrow().network(&id) == Some(&network);
     if !known {
         desk.book.borrow_mut().define(&id, network.clone())?;
@@ -48,7 +50,34 @@ pub(super) async fn create(desk: &Desk, body: &[u8]) -> Done {
         ask(&desk.hands.retire, Retire(definition)).await??;
         return Err(error.into());
     }
+    fault::reach("docker-network-made").map_err(|e| e.to_string())?;
+    if desk.book.borrow_mut().made(&id) {
+        desk.save().await?;
+    }
     Ok(nothing())
+}
+
+/// Takes down what a daemon began that was killed before dockerd heard of it: dockerd gave the network up, and
+/// nobody would ever remove its bridge, which is in the way of the next network of that subnet.
+pub(super) async fn forget_unheard(desk: &Desk) {
+    loop {
+        let Some((id, network)) = desk.book.borrow().unheard() else { return };
+        let listed = ask(&desk.hands.list, List(network.name.clone())).await;
+        if listed.is_ok_and(|listed| !network.joins && !listed.keys.is_empty()) {
+            desk.book.borrow_mut().made(&id); // who has endpoints in it has heard of it
+            continue;
+        }
+        let taken_down = if network.joins { Ok(()) } else { take_down(desk, &network).await };
+        if let Err(Refused::Because(why)) = taken_down {
+            warn!(desk.log, "removing a network that Docker never heard of";
+                "network_name" => network.name.as_str(), "error" => why);
+            return; // the next look tries again
+        }
+        desk.book.borrow_mut().remove(&id);
+        let _ = desk.save().await; // the next daemon would do it again
+        info!(desk.log, "removed a network that Docker never heard of";
+            "network_name" => network.name.as_str(), "docker_id" => &id);
+    }
 }
 
 pub(super) async fn delete(desk: &Desk, body: &[u8]) -> Done {

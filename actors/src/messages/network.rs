@@ -115,6 +115,8 @@ pub(crate) enum Only {
     Handed,
     /// Those of Docker's that nobody will ever come for.
     Abandoned,
+    /// Those of Docker's whose end waits on the host, however long it has.
+    Waiting,
     /// CNI's, if its link is destroyed and nobody asks anything of it now.
     Orphaned,
 }

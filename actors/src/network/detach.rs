@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
-use quantum_cni::attach::{Record, is_abandoned};
+use quantum_cni::attach::{Record, is_abandoned, is_waiting};
 use quantum_cni::errors;
 use quantum_cni::kernel::clock::boottime_ms;
 use quantum_cni::kernel::fault;
@@ -114,16 +114,20 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
     let is_meant = match request.only {
         Only::Any => true,
         Only::Cni | Only::Orphaned => !record.handed,
-        Only::Handed | Only::Abandoned => record.handed,
+        Only::Handed | Only::Abandoned | Only::Waiting => record.handed,
     };
     if !is_meant {
         return Ok(nothing());
     }
     let mut has_link = false;
-    if request.only == Only::Abandoned {
+    if matches!(request.only, Only::Abandoned | Only::Waiting) {
         let inspect = Inspect { record: record.clone(), netns: None, besides: Vec::new() };
         let seen = ask(&hands.inspect, inspect).await?.map_err(errors::kernel)?;
-        if !is_abandoned(&record, &seen.links, boottime_ms()) {
+        let is_free = match request.only {
+            Only::Waiting => is_waiting(&record, &seen.links),
+            _ => is_abandoned(&record, &seen.links, boottime_ms()),
+        };
+        if !is_free {
             return Ok(nothing());
         }
         has_link = seen.links.host.is_some_and(|link| link.index == record.index);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cni::gojson;
+use crate::ids::IfName;
 
 /// What dockerd and its user say besides, by key.
 pub type Options = BTreeMap<String, Value>;
@@ -162,6 +163,22 @@ messages! {
     }
 }
 
+impl CreateEndpoint {
+    /// What the user calls its interface in the container.
+    pub fn ifname(&self) -> Result<Option<IfName>, String> {
+        const KEY: &str = "com.docker.network.endpoint.ifname";
+        let invalid = |why: String| format!("{KEY}: {why}");
+        match self.options.get(KEY) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(name)) if name.is_empty() => Ok(None),
+            Some(Value::String(name)) => {
+                IfName::new(name.as_str()).map(Some).map_err(|e| invalid(e.to_string()))
+            }
+            Some(other) => Err(invalid(format!("{other} is not a name"))),
+        }
+    }
+}
+
 impl RequestAddress {
     /// It is for the gateway of a network.
     pub fn is_gateway(&self) -> bool {
@@ -227,6 +244,9 @@ pub struct InterfaceName {
     pub src_name: String,
     /// How its name in the container begins.
     pub dst_prefix: String,
+    /// Its name in the container, where the user chose it; dockerd reads it since the middle of 2026.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dst_name: Option<String>,
 }
 
 /// A route of the container.
@@ -254,6 +274,21 @@ mod tests {
         let read = CreateNetwork::read(text).expect("readable");
         assert_eq!((read.ipv4[0].pool.as_str(), read.ipv6.len()), ("10.0.0.0/8", 0));
         assert_eq!(read.options["a"]["b"], 1);
+    }
+
+    #[test]
+    fn an_interface_has_the_name_that_its_user_chose() {
+        let of = |value: &str| {
+            let key = "com.docker.network.endpoint.ifname";
+            let text = format!(r#"{{"NetworkID":"n","Options":{{"{key}":{value}}}}}"#);
+            let name = CreateEndpoint::read(text.as_bytes()).expect("readable").ifname();
+            name.map(|name| name.map(|name| name.to_string()))
+        };
+        assert_eq!(of(r#""uplink""#), Ok(Some("uplink".to_owned())));
+        assert_eq!((of("null"), of(r#""""#)), (Ok(None), Ok(None)));
+        for bad in [r#""a/b""#, r#""sixteen-letters-""#, "7", "{}"] {
+            assert!(of(bad).expect_err(bad).contains("endpoint.ifname"), "{bad}");
+        }
     }
 
     #[test]

@@ -198,7 +198,11 @@ pub fn joined(
     // The default routes are dockerd's, by the gateway; one that it adds itself would be there twice.
     let others = routes.iter().filter(|route| route.dst.prefix() != 0);
     Joined {
-        interface_name: InterfaceName { src_name: peer.to_owned(), dst_prefix: prefix.to_owned() },
+        interface_name: InterfaceName {
+            src_name: peer.to_owned(),
+            dst_prefix: prefix.to_owned(),
+            dst_name: None,
+        },
         gateway: of(true),
         gateway_ipv6: of(false),
         static_routes: others.map(static_route).collect(),
