@@ -65,6 +65,7 @@ mod network_healing;
 mod network_ipv6;
 mod network_isolation;
 mod network_keys;
+mod network_moved_subnet;
 mod network_orphans;
 mod network_overlap;
 mod network_ports;

@@ -188,7 +188,7 @@ pub enum Trait {
 }
 
 impl Trait {
-    pub(super) const ALL: [Self; 8] = [
+    pub const ALL: [Self; 8] = [
         Self::Ours,
         Self::Closed,
         Self::Strict,

@@ -18,7 +18,7 @@ pub struct Stances(HashMap<IfName, HashMap<NetworkName, Stance>>);
 /// How one stands, and which addresses it may give.
 #[derive(Debug, Clone)]
 struct Stance {
-    posture: Posture,
+    network: Definition,
     assigns: Assigns,
 }
 
@@ -26,10 +26,10 @@ impl Stances {
     /// A network is there, or stands otherwise than it did. Gives how the others of its bridge stand.
     pub fn enter(&mut self, network: &Definition) -> Vec<Posture> {
         let all = self.0.entry(home(network)).or_default();
-        let (posture, assigns) = (network.posture.clone(), Assigns::new(network));
-        all.insert(network.name.clone(), Stance { posture, assigns });
+        let (definition, assigns) = (network.clone(), Assigns::new(network));
+        all.insert(network.name.clone(), Stance { network: definition, assigns });
         let others = all.iter().filter(|(name, _)| **name != network.name);
-        others.map(|(_, stance)| stance.posture.clone()).collect()
+        others.map(|(_, stance)| stance.network.posture.clone()).collect()
     }
 
     /// Another bridge's network that may give the same addresses as this one, if that is of harm.
@@ -52,6 +52,13 @@ impl Stances {
         let mut names: Vec<_> = all.flat_map(|(_, networks)| networks.keys().cloned()).collect();
         names.sort();
         names
+    }
+
+    /// The same as they are defined.
+    pub fn on(&self, link: &str) -> Vec<Definition> {
+        let all = self.0.iter().filter(|(home, _)| home.as_str() == link);
+        all.flat_map(|(_, networks)| networks.values().map(|stance| stance.network.clone()))
+            .collect()
     }
 
     /// A network is no more. True if no other of its bridge is left.

@@ -99,6 +99,14 @@ pub enum Overlapped {
 }
 
 impl Overlapped {
+    /// The link whose address it is.
+    pub fn address_of(&self) -> Option<&str> {
+        match self {
+            Self::Address { link, .. } => Some(link),
+            Self::Route { .. } => None,
+        }
+    }
+
     fn noun(&self) -> &'static str {
         match self {
             Self::Address { .. } => "address",

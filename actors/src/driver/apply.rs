@@ -20,7 +20,7 @@ impl Handler<Apply> for Driver {
     type Result = ResponseFuture<Result<(), NotApplied>>;
 
     fn handle(&mut self, Apply { plan, netns }: Apply, _: &mut Context<Self>) -> Self::Result {
-        let lanes = self.lanes.clone();
+        let (lanes, awaited) = (self.lanes.clone(), self.awaited.clone());
         Box::pin(async move {
             let linking = {
                 let (plan, netns) = (plan.clone(), netns.clone());
@@ -44,6 +44,7 @@ impl Handler<Apply> for Driver {
                 done = detected(plan.clone(), netns).await;
             }
             let Err(why) = done else {
+                awaited.attached(&plan.record.bridge);
                 lanes.book.with(|links| links.attached(PortWanted::of(&plan.record)));
                 return Ok(());
             };

@@ -27,6 +27,7 @@ mod revert;
 mod revise;
 mod sweep;
 mod vacant;
+mod vacate;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ use tokio::sync::Mutex;
 
 pub(crate) use self::lanes::Lanes;
 use self::links::Care;
+use self::vacate::Awaited;
 use crate::messages::driver::Inform;
 use crate::messages::manager::Looked;
 use crate::messages::{Drain, Observe};
@@ -62,6 +64,8 @@ pub(crate) struct Driver {
     told: Option<Looked>,
     /// One network with gateways is prepared at a time: the next one sees the addresses of the one before.
     one_by_one: Rc<Mutex<()>>,
+    /// Those that have no port yet.
+    awaited: Awaited,
     /// How the networks that were prepared stand.
     stances: Stances,
     /// Hears what the rules deny.
@@ -89,6 +93,7 @@ impl Driver {
             watches,
             told,
             one_by_one,
+            awaited: Awaited::default(),
             stances,
             hearing,
             bound,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix::{Context, Handler, ResponseFuture};
+use actix::{ActorFutureExt, Context, Handler, ResponseActFuture, ResponseFuture, WrapFuture, fut};
 use quantum_cni::attach::{
     BridgeEnd, BridgeWanted, Element, Families, Harm, PortWanted, WayToRules, bridge_element,
     naming, network_elements, network_remains, overlaps, serves_loopback, way_to_rules,
@@ -16,39 +16,61 @@ use quantum_config::ids::IfName;
 use slog::{Logger, warn};
 
 use super::apply::unfilter;
+use super::vacate::vacate;
 use super::{Driver, Lanes, forwarding};
 use crate::messages::driver::{Prepare, Restore};
 use crate::meters::Meters;
 
 impl Handler<Prepare> for Driver {
-    type Result = ResponseFuture<Result<BridgeEnd, KernelError>>;
+    type Result = ResponseActFuture<Self, Result<BridgeEnd, KernelError>>;
 
     fn handle(&mut self, Prepare(network): Prepare, _: &mut Context<Self>) -> Self::Result {
         let (lanes, meters, log) = (self.lanes.clone(), self.meters.clone(), self.log.clone());
         if let Some(same) = self.stances.same_addresses(&network) {
-            return Box::pin(async move { Err(BridgeError::from(same).into()) });
+            return Box::pin(fut::ready(Err(BridgeError::from(same).into())));
         }
         let (force, beside) = (network.force_address, self.stances.enter(&network));
         let (one_by_one, stances) = (self.one_by_one.clone(), self.stances.clone());
-        Box::pin(async move {
+        let (mut left, awaited) = (Vec::new(), self.awaited.clone());
+        let work = async move {
             let gateways = network.gateway_addresses();
             if gateways.is_empty() {
                 give_name_back(&lanes, &network).await?;
-                return prepare(&lanes, &network, beside, force, &meters, &log).await;
+                return Ok((prepare(&lanes, &network, beside, force, &meters, &log).await?, left));
             }
             let _turn = one_by_one.lock().await;
             // Before it is looked what overlaps: the bridge would be somebody else's.
             give_name_back(&lanes, &network).await?;
-            let host = lanes.inspect(move |host| host.surroundings(&gateways)).await??;
-            let told = overlaps(&network, &host, &stances).map_err(BridgeError::from)?;
+            let told = loop {
+                let subnets = gateways.clone();
+                let host = lanes.inspect(move |host| host.surroundings(&subnets)).await??;
+                let overlap = match overlaps(&network, &host, &stances) {
+                    Ok(told) => break told,
+                    Err(overlap) => overlap,
+                };
+                let networks = overlap.of.address_of().map(|link| stances.on(link));
+                let networks = networks.unwrap_or_default();
+                if !vacate(&lanes, &overlap, &host, &networks, &awaited, &log).await? {
+                    return Err(BridgeError::from(overlap).into());
+                }
+                left.extend(networks);
+            };
             let end = prepare(&lanes, &network, beside, force, &meters, &log).await?;
             for overlap in told {
                 warn!(log, "a network takes a part of what the host sent elsewhere";
                     "network_name" => network.name.as_str(), "gateway" => %overlap.gateway,
                     "overlaps" => %overlap.of);
             }
+            awaited.prepared(&network.bridge);
+            Ok((end, left))
+        };
+        Box::pin(work.into_actor(self).map(|prepared: Result<_, KernelError>, driver, _| {
+            let (end, left) = prepared?;
+            for network in left {
+                driver.stances.leave(&network);
+            }
             Ok(end)
-        })
+        }))
     }
 }
 
