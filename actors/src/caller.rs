@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use quantum_cni::kernel::clock::boottime_ms;
 use quantum_config::cni::{CniError, Code};
 
 /// A deadline in a request is believed up to this: longer than any runtime waits.
@@ -18,6 +19,7 @@ pub(crate) struct Caller(Arc<State>);
 #[derive(Debug)]
 struct State {
     deadline: Instant,
+    since: u64,
     gone: AtomicBool,
     overtaken: AtomicBool,
     turned_away: AtomicBool,
@@ -29,10 +31,16 @@ impl Caller {
         let deadline = Instant::now() + patience.min(LONGEST);
         Self(Arc::new(State {
             deadline,
+            since: boottime_ms(),
             gone: AtomicBool::new(false),
             overtaken: AtomicBool::new(false),
             turned_away: AtomicBool::new(false),
         }))
+    }
+
+    /// When he came, in milliseconds since boot.
+    pub(crate) fn since(&self) -> u64 {
+        self.0.since
     }
 
     /// When he stops waiting.

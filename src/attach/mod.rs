@@ -49,6 +49,7 @@ mod handed;
 mod identity;
 mod links;
 mod loopback;
+mod meant;
 pub mod naming;
 mod network;
 mod observed;
@@ -82,6 +83,7 @@ pub use handed::{is_abandoned, is_waiting};
 pub use identity::endpoint;
 pub use links::{BridgeWanted, Harm, LinkSeen, Links, PortWanted, Trouble};
 pub use loopback::{publishes_at_loopback, serves_loopback};
+pub use meant::{Adding, Meant, Only};
 pub use network::{Stances, bridge_element, network_elements, network_remains};
 pub use observed::{
     BridgeSeen, BucketSeen, HostSeen, InsideSeen, Observed, RouteSeen, ShapeSeen, VlansSeen,

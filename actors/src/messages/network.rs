@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
-use quantum_cni::attach::{Assigned, NetnsId, Refusal, Target};
+pub(crate) use quantum_cni::attach::Only;
+use quantum_cni::attach::{Assigned, Meant, NetnsId, Refusal, Target};
 use quantum_cni::kernel::netns::Netns;
 use quantum_config::cni::{
     Amendment, CniError, CniResult, Definition, PortMapping, ValidAttachment, Wanted,
@@ -102,23 +103,11 @@ pub(crate) struct Detach {
     pub(crate) only: Only,
 }
 
-/// Whose attachments are meant. On one network there may be those of CNI's runtimes and of Docker, and who
-/// says which of his are valid does not speak of the others'.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Only {
-    /// Anybody's.
-    #[default]
-    Any,
-    /// CNI's: those whose end was not handed over.
-    Cni,
-    /// Docker's.
-    Handed,
-    /// Those of Docker's that nobody will ever come for.
-    Abandoned,
-    /// Those of Docker's whose end waits on the host, however long it has.
-    Waiting,
-    /// CNI's, if its link is destroyed and nobody asks anything of it now.
-    Orphaned,
+impl Detach {
+    /// Which attachments it means.
+    pub(crate) fn meant(&self) -> Meant {
+        Meant { only: self.only, made_before: self.made_before, netns: self.netns }
+    }
 }
 
 /// Has these ports of the host lead to an attachment, and no others. Without ports one that is not there is

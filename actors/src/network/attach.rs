@@ -21,7 +21,7 @@ use super::detach::{Stuck, take_down};
 use super::gate::Opened;
 use super::parked::Parked;
 use super::publish::{Host, obtain};
-use super::ticket::{Answer, Ticket};
+use super::ticket::{Answer, Attempt, Ticket};
 use super::{Hands, Network};
 use crate::messages::cache::{Abandon, Lookup, Remember};
 use crate::messages::driver::{Apply, Inspect, NotApplied, Ports, Prepare};
@@ -65,17 +65,17 @@ impl Network {
     ) {
         let attachment = request.target.key.clone();
         let key = (attachment.container.clone(), attachment.ifname.clone());
-        self.gate.attach_begins(key.clone(), request.caller.clone());
+        self.gate.attach_begins(key.clone(), Attempt::to_attach(&request));
         let Some(open) = self.gate.ready_for(&request.definition) else {
             self.park(Parked::Attach(request, answer), ctx);
             return;
         };
-        let caller = request.caller.clone();
+        let attempt = Attempt::to_attach(&request);
         let work = attach(self.hands.clone(), open, *request, self.log.clone());
         ctx.spawn(work.into_actor(self).map(move |(outcome, level), network, ctx| {
             network.gate.attach_ends(&key);
             if outcome.is_err() {
-                network.failed.put(key, caller);
+                network.failed.put(key, attempt);
             }
             if let Some(level) = level {
                 network.level_is(level);

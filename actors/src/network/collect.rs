@@ -4,6 +4,7 @@
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use futures_util::future::join_all;
 use quantum_cni::attach::stale;
+use quantum_cni::kernel::clock::boottime_ms;
 use quantum_config::cni::{CniError, Code};
 use slog::info;
 use tokio::sync::oneshot;
@@ -20,6 +21,8 @@ impl Handler<Collect> for Network {
 
     fn handle(&mut self, request: Collect, ctx: &mut Context<Self>) -> Self::Result {
         let (answer, answered) = oneshot::channel();
+        // Not what an ADD makes meanwhile: who listed what is valid did not know of it.
+        let asked = boottime_ms();
         let list = self.hands.list.send(List(self.name.clone()));
         ctx.spawn(list.into_actor(self).map(move |listed, network, ctx| {
             let keys = match listed {
@@ -39,7 +42,7 @@ impl Handler<Collect> for Network {
                     let (tell, told) = oneshot::channel();
                     let detach = Detach {
                         key: key.clone(),
-                        made_before: None,
+                        made_before: Some(asked),
                         netns: None,
                         only: Only::Cni,
                     };

@@ -85,7 +85,8 @@ impl Network {
                 let busy = (key.container.clone(), key.ifname.clone());
                 if !network.tickets.is_busy(&busy) {
                     let (answer, _) = oneshot::channel();
-                    let request = Detach { key, made_before: None, netns: None, only: Only::Any };
+                    let only = Only::Leftover;
+                    let request = Detach { key, made_before: None, netns: None, only };
                     network.hand_in(Ticket::Detach(Box::new(request), answer), ctx);
                 }
             }
@@ -95,7 +96,7 @@ impl Network {
 
 async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
     let nothing = || Done { detached: Detached::default(), released: None, refused: None };
-    let key = request.key;
+    let (meant, key) = (request.meant(), request.key);
     let stored = ask(&hands.lookup, Lookup(key.clone())).await?.map_err(errors::store)?;
     let Some(stored) = stored else {
         return match request.only {
@@ -103,22 +104,10 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
             _ => release_held(&hands, key).await,
         };
     };
-    let (created, is_in) = (stored.record.created, stored.record.netns);
-    let is_newer = request.made_before.is_some_and(|limit| created > limit);
-    // One that was rebuilt from the kernel does not know its namespace.
-    let is_other = request.netns.is_some_and(|netns| created != 0 && is_in != netns);
-    if is_newer || is_other {
+    if !meant.is_recorded(&stored.record) {
         return Ok(nothing());
     }
     let record = Arc::new(stored.record.clone());
-    let is_meant = match request.only {
-        Only::Any => true,
-        Only::Cni | Only::Orphaned => !record.handed,
-        Only::Handed | Only::Abandoned | Only::Waiting => record.handed,
-    };
-    if !is_meant {
-        return Ok(nothing());
-    }
     let mut has_link = false;
     if matches!(request.only, Only::Abandoned | Only::Waiting) {
         let inspect = Inspect { record: record.clone(), netns: None, besides: Vec::new() };

@@ -17,9 +17,9 @@ use slog::{info, warn};
 use tokio::sync::oneshot;
 
 use super::parked::Parked;
+use super::ticket::Attempt;
 use super::{Hands, Key, Network};
 use crate::board::{Failure, NetworkStatus};
-use crate::caller::Caller;
 use crate::messages::cache::{Addresses, All, Define, TakeOver};
 use crate::messages::driver::{Prepare, Scope, Sweep};
 use crate::messages::manager::Changed;
@@ -36,7 +36,7 @@ pub(super) struct Gate {
     /// What waits for it to open.
     pub(super) parked: Vec<Parked>,
     /// Who waits for the ADDs that run.
-    attaching: HashMap<Key, Caller>,
+    attaching: HashMap<Key, Attempt>,
     /// Owners whose addresses were released by the store while the pool was being filled from it.
     released: Vec<(AttachmentKey, u64)>,
     level: Level,
@@ -86,12 +86,12 @@ impl Gate {
     }
 
     /// Who waits for the ADD that runs for this key.
-    pub(super) fn attaching(&self, key: &Key) -> Option<&Caller> {
+    pub(super) fn attaching(&self, key: &Key) -> Option<&Attempt> {
         self.attaching.get(key)
     }
 
-    pub(super) fn attach_begins(&mut self, key: Key, caller: Caller) {
-        self.attaching.insert(key, caller);
+    pub(super) fn attach_begins(&mut self, key: Key, attempt: Attempt) {
+        self.attaching.insert(key, attempt);
     }
 
     pub(super) fn attach_ends(&mut self, key: &Key) {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::gate::Opened;
 use super::parked::Parked;
-use super::ticket::{Answer, Ticket};
+use super::ticket::{Answer, Attempt, Ticket};
 use super::{Hands, Network};
 use crate::messages::cache::{Hold, Lookup};
 use crate::messages::network::Lend;
@@ -40,17 +40,17 @@ impl Network {
     ) {
         let key = request.key.clone();
         let short = (key.container.clone(), key.ifname.clone());
-        self.gate.attach_begins(short.clone(), request.caller.clone());
+        self.gate.attach_begins(short.clone(), Attempt::to_lend(&request));
         let Some(open) = self.gate.ready_for(&request.definition) else {
             self.park(Parked::Lend(request, answer), ctx);
             return;
         };
-        let caller = request.caller.clone();
+        let attempt = Attempt::to_lend(&request);
         let work = lend(self.hands.clone(), open, *request);
         ctx.spawn(work.into_actor(self).map(move |(outcome, level), network, ctx| {
             network.gate.attach_ends(&short);
             if outcome.is_err() {
-                network.failed.put(short, caller);
+                network.failed.put(short, attempt);
             }
             if let Some(level) = level {
                 network.level_is(level);

@@ -40,8 +40,7 @@ use slog::{Logger, debug};
 use tokio::sync::oneshot;
 
 use self::gate::Gate;
-use self::ticket::Ticket;
-use crate::caller::Caller;
+use self::ticket::{Attempt, Ticket};
 use crate::messages::Drain;
 use crate::messages::cache::{
     Abandon, Addresses, All, Attached, Define, Find, Forget, Held, Hold, Leave, List, Lookup,
@@ -112,7 +111,7 @@ pub(crate) struct Network {
     tickets: Tickets<Key, Ticket>,
     /// ADDs that failed of late. The DEL that runtimes send after one means that attempt, and must not
     /// be taken for a DEL of an attachment in a network that was renamed.
-    failed: LruCache<Key, Caller>,
+    failed: LruCache<Key, Attempt>,
     /// Told when the last ticket is done.
     idle: Vec<oneshot::Sender<()>>,
 }

@@ -1,7 +1,7 @@
 //! Tickets: requests that wait for their turn, and what happens when it comes.
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
-use quantum_cni::attach::{Claim, Refusal};
+use quantum_cni::attach::{Adding, Claim, Refusal};
 use quantum_config::cni::{CniError, CniResult};
 use quantum_config::ids::AttachmentKey;
 use tokio::sync::oneshot;
@@ -43,18 +43,43 @@ impl Ticket {
     }
 }
 
+/// An ADD, for whoever may come to make it void.
+pub(super) struct Attempt {
+    pub(super) caller: Caller,
+    pub(super) adding: Adding,
+}
+
+impl Attempt {
+    pub(super) fn to_attach(request: &Attach) -> Self {
+        let (caller, target) = (request.caller.clone(), &request.target);
+        let (since, netns) = (caller.since(), Some(target.netns));
+        Self { caller, adding: Adding { since, netns, handed: target.handed } }
+    }
+
+    pub(super) fn to_lend(request: &Lend) -> Self {
+        let caller = request.caller.clone();
+        let since = caller.since();
+        Self { caller, adding: Adding { since, netns: None, handed: false } }
+    }
+}
+
 impl Network {
     /// Runs the ticket, or has it wait for its turn. A DEL overtakes the ADDs that wait, and has the
-    /// one that runs give up.
+    /// one that runs give up, if it means them.
     pub(super) fn hand_in(&mut self, ticket: Ticket, ctx: &mut Context<Self>) {
         let key = ticket.key();
-        let is_detach = matches!(ticket, Ticket::Detach(..));
-        if is_detach {
-            // Who was refused just now may be about to ask again.
-            let callers = [self.gate.attaching(&key), self.failed.peek(&key)];
-            callers.into_iter().flatten().for_each(Caller::overtake);
-        }
-        let voids = |waiting: &Ticket| is_detach && matches!(waiting, Ticket::Attach(..));
+        let meant = match &ticket {
+            Ticket::Detach(request, _) => Some(request.meant()),
+            _ => None,
+        };
+        let stops = |attempt: &Attempt| meant.is_some_and(|meant| meant.stops(&attempt.adding));
+        // Who was refused just now may be about to ask again.
+        let attempts = [self.gate.attaching(&key), self.failed.peek(&key)].into_iter().flatten();
+        attempts.filter(|attempt| stops(attempt)).for_each(|attempt| attempt.caller.overtake());
+        let voids = |waiting: &Ticket| match waiting {
+            Ticket::Attach(request, _) => stops(&Attempt::to_attach(request)),
+            _ => false,
+        };
         match self.tickets.claim(&key, ticket, voids) {
             Claim::Run(ticket) => self.run(ticket, ctx),
             Claim::Wait { overtaken } => {

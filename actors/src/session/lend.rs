@@ -33,7 +33,7 @@ pub(super) async fn add(house: &House, call: Checked) -> Result<Done, CniError> 
     let unreachable = result.dns.leave_out_unreachable();
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
     let made_before = Some(boottime_ms());
-    let request = Detach { key, made_before, netns: None, only: Only::Any };
+    let request = Detach { key, made_before, netns: None, only: Only::Leftover };
     let undo = Undo::new(mailbox, request);
     match result.render(call.conf.version, &Previous::default()) {
         Ok(stdout) => Ok(Done { stdout, ips, unreachable, undo: Some(undo), ..Done::default() }),

@@ -153,7 +153,8 @@ async fn attach(house: &House, call: Checked) -> Result<Done, CniError> {
     let mut result: CniResult = insist(&house.reclaim, &network.attach, request).await?;
     let unreachable = result.dns.leave_out_unreachable();
     let ips = result.ips.iter().map(|ip| ip.address.ip()).collect();
-    let request = Detach { key, made_before: Some(boottime_ms()), netns: None, only: Only::Any };
+    let request =
+        Detach { key, made_before: Some(boottime_ms()), netns: None, only: Only::Leftover };
     let undo = Undo { network: network.clone(), request };
     match result.render(version, &previous) {
         Ok(stdout) => Ok(Done { stdout, ips, unreachable, undo: Some(undo), ..Done::default() }),
