@@ -21,6 +21,7 @@ pub mod docker;
 pub mod errors;
 pub mod ipam;
 pub mod kernel;
+pub mod places;
 pub mod policy;
 pub mod printable;
 pub mod publish;

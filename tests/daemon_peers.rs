@@ -144,7 +144,8 @@ fn memory(daemon: &Daemon, key: &str) -> u64 {
 
 #[test]
 fn requests_that_are_never_complete_take_a_bounded_memory_and_give_it_back() {
-    const COUNT: usize = 120;
+    // Twice as many as there is room for: the others wait for those.
+    const COUNT: usize = 24;
     let world = world!();
     let daemon = world.daemon();
     assert_serves(&world);
@@ -165,10 +166,9 @@ fn requests_that_are_never_complete_take_a_bounded_memory_and_give_it_back() {
             |a: &&Answer| matches!(a, Answer::Reply(r) if r.exit == 1 && r.stdout.contains(code));
         answers.iter().filter(is).count()
     };
-    let (slow, busy) = (of("\"code\":5,"), of("\"code\":11,"));
-    assert!(slow > 0 && slow + busy == COUNT, "{slow} and {busy}: {:?}", answers[0]);
+    assert_eq!(of("\"code\":5,"), COUNT, "{:?}", answers[0]);
     let grown = memory(&daemon, "VmHWM:") - most;
-    assert!(grown < 40 << 10, "it grew by {grown} KiB");
+    assert!(grown < 20 << 10, "it grew by {grown} KiB");
     eventually("the memory to go back to the system", || {
         (memory(&daemon, "VmRSS:") < now + (6 << 10)).then_some(())
     });

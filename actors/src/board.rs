@@ -31,6 +31,8 @@ pub(crate) struct Board {
     pub(crate) lanes: Gauges,
     /// What the daemon was not given and needs.
     pub(crate) unmet: Vec<String>,
+    /// What there is less of than a burst may need, and what comes of it.
+    pub(crate) warnings: Vec<String>,
     /// What the kernel does not have, and what is done instead.
     pub(crate) missing: Vec<String>,
     /// Why our tables are not what they should be, if they are not.

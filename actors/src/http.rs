@@ -26,9 +26,6 @@ use tokio::sync::{oneshot, watch};
 use crate::board::Board;
 use crate::messages::metrics::{Health, Render};
 
-/// Connections served at a time. A scraper needs one; the others are for those who hold one and say
-/// nothing.
-const CONNECTIONS: usize = 512;
 /// How many may wait in the kernel. With few, one who comes among many waits a second for its next try.
 const BACKLOG: u32 = 4096;
 /// A client that takes longer to say what it wants is hung up on.
@@ -58,8 +55,9 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until the daemon ends.
-pub(crate) async fn run(listener: TcpListener, pages: Rc<Pages>) {
+/// Serves until the daemon ends, at most so many connections at a time. A scraper needs one; the others are
+/// for those who hold one and say nothing.
+pub(crate) async fn run(listener: TcpListener, pages: Rc<Pages>, most: u32) {
     let places = Rc::new(RefCell::new(Places::default()));
     loop {
         let stream = match listener.accept().await {
@@ -71,7 +69,7 @@ pub(crate) async fn run(listener: TcpListener, pages: Rc<Pages>) {
             }
         };
         // Nobody is silent: all are being answered, and this one is asked to come again.
-        let Some((place, gives_way)) = Place::take(&places) else { continue };
+        let Some((place, gives_way)) = Place::take(&places, most as usize) else { continue };
         actix_rt::spawn(serve(stream, pages.clone(), place, gives_way));
     }
 }
@@ -122,9 +120,12 @@ struct Place {
 
 impl Place {
     /// A place, and what ends when it has to be given up. None if all are taken by those who have asked.
-    fn take(places: &Rc<RefCell<Places>>) -> Option<(Self, oneshot::Receiver<Infallible>)> {
+    fn take(
+        places: &Rc<RefCell<Places>>,
+        most: usize,
+    ) -> Option<(Self, oneshot::Receiver<Infallible>)> {
         let mut all = places.borrow_mut();
-        if all.open >= CONNECTIONS {
+        if all.open >= most {
             all.silent.pop_first()?;
         }
         let (keep, gives_way) = oneshot::channel();
@@ -193,6 +194,7 @@ fn ready(pages: &Pages) -> Response<Full<Bytes>> {
     let body = json!({
         "ready": ready,
         "reasons": board.reasons(),
+        "warnings": board.warnings,
         "problems": board.problems,
         "policy_problems": board.policy_problems,
     });

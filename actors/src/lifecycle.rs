@@ -75,7 +75,8 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     for need in &unmet {
         error!(log, "something that the daemon needs is missing"; "error" => need);
     }
-    let (board, seen) = watch::channel(Board { unmet, ..Board::default() });
+    let (places, warnings) = session::places(&log)?;
+    let (board, seen) = watch::channel(Board { unmet, warnings, ..Board::default() });
     if let Some(why) = recovery::reason(&opening) {
         board.send_modify(|b| b.degraded.push(why));
     }
@@ -87,7 +88,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         None => None,
     };
     let mut signals = Signals::take(hangup)?;
-    let listener = Listener::bind(Path::new(&settings.socket_path), reader_group)?;
+    let listener = Listener::bind(Path::new(&settings.socket_path), reader_group, &places)?;
     let docker_door = settings.docker_socket.as_deref().map(Door::bind).transpose()?;
 
     let forwarding_file = ForwardingFile::new(&settings.state_dir);
@@ -127,7 +128,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         health: graph.health.clone(),
         log: log.clone(),
     });
-    actix_rt::spawn(http::run(pages_listener, pages));
+    actix_rt::spawn(http::run(pages_listener, pages, places.pages));
     let (last, answered) = oneshot::channel();
     let house = Rc::new(House {
         admit: graph.admit.clone(),

@@ -42,6 +42,7 @@ use structopt::StructOpt;
 use crate::options::Options;
 
 fn main() -> ExitCode {
+    quantum_cni::kernel::memory::keep_little();
     quantum_cni::store::folder::make_files_private();
     let options = Options::from_args();
     if options.graph {

@@ -5,6 +5,7 @@ pub mod activation;
 pub mod clock;
 pub mod closing;
 pub mod conntrack;
+pub mod descriptors;
 mod error;
 pub mod fault;
 pub mod features;

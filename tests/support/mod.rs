@@ -1,6 +1,7 @@
 //! The harness: a world of namespaces for each test, the programs under test, and ways to look.
 
 pub(crate) mod binaries;
+pub(crate) mod cgroup;
 pub(crate) mod chain;
 pub(crate) mod conf;
 pub(crate) mod ctl;

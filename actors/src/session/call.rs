@@ -11,6 +11,7 @@ use quantum_config::wire::{Call, Descriptor, Reply};
 use slog::{Logger, debug, error, info, o, warn};
 
 use super::conf::{self, Conf};
+use super::memory::Room;
 use super::verbs::{self, Done, Undo};
 use super::{Connection, House, refuse};
 use crate::caller::Caller;
@@ -36,9 +37,15 @@ pub(super) struct Checked {
 
 /// Serves a call; whatever happens, there is an answer. If it is not heard, what was made is taken
 /// back.
-pub(super) async fn serve(house: &House, connection: &mut Connection, mut call: Call) {
+pub(super) async fn serve(
+    house: &House,
+    connection: &mut Connection,
+    mut call: Call,
+    since: Instant,
+    room: Room,
+) {
     let begun = Instant::now();
-    let Conf { seen, all } = conf::read(house, connection.peer().uid, &mut call).await;
+    let Conf { seen, all } = conf::read(house, connection.peer().uid, &mut call, room).await;
     let log = logger(house, connection.peer(), &call, seen.name);
     let command = call.env.command.clone();
     debug!(log, "request"; "traceparent" => call.traceparent.clone());
@@ -46,7 +53,7 @@ pub(super) async fn serve(house: &House, connection: &mut Connection, mut call: 
         0 => UNSAID,
         said => Duration::from_millis(said),
     };
-    let caller = Caller::new(patience);
+    let caller = Caller::new(patience.saturating_sub(since.elapsed()));
     let (outcome, delegate) = match check(house, call, all, connection.take_sent(), caller.clone())
     {
         Ok(checked) => {

@@ -5,6 +5,7 @@ use quantum_config::cni::{self, CniError, Command, Peek, Role};
 use quantum_config::wire::Call;
 
 use super::House;
+use super::memory::Room;
 use super::shares::Limits;
 use crate::messages::dropped;
 
@@ -21,12 +22,15 @@ pub(super) struct Conf {
     pub(super) all: Result<cni::Call, CniError>,
 }
 
-/// Reads the configuration of a call of this user's, and takes it out of the call.
-pub(super) async fn read(house: &House, uid: u32, call: &mut Call) -> Conf {
+/// Reads the configuration of a call of this user's, and takes it out of the call. What is left of it is
+/// little, so its room is free from then on.
+pub(super) async fn read(house: &House, uid: u32, call: &mut Call, room: Room) -> Conf {
     let stdin = std::mem::take(&mut call.stdin);
     let (verb, role) = (Command::parse(&call.env.command), Role::of(&call.called_as));
     if stdin.len() <= LONG {
-        return of(&stdin, verb, role);
+        let conf = of(&stdin, verb, role);
+        drop((stdin, room));
+        return conf;
     }
     let share = house.readers.0.take(uid, 1).await;
     let read = tokio::task::spawn_blocking(move || {
@@ -34,7 +38,9 @@ pub(super) async fn read(house: &House, uid: u32, call: &mut Call) -> Conf {
         drop((stdin, share));
         conf
     });
-    read.await.unwrap_or_else(|_| Conf { seen: Peek::default(), all: Err(dropped()) })
+    let conf = read.await;
+    drop(room);
+    conf.unwrap_or_else(|_| Conf { seen: Peek::default(), all: Err(dropped()) })
 }
 
 fn of(stdin: &[u8], verb: Result<Command, CniError>, role: Role) -> Conf {
@@ -44,10 +50,11 @@ fn of(stdin: &[u8], verb: Result<Command, CniError>, role: Role) -> Conf {
             _ => cni::Call::parse(stdin)?,
         };
         match role {
-            Role::Pair => Ok(conf.as_pair()),
+            Role::Meta(_) => Ok(conf),
+            Role::Pair => Ok(conf.without_document().as_pair()),
             // A DEL needs the key only.
-            Role::Addresses if verb != Command::Del => conf.as_lender(),
-            _ => Ok(conf),
+            Role::Addresses if verb != Command::Del => Ok(conf.as_lender()?.without_document()),
+            _ => Ok(conf.without_document()),
         }
     });
     Conf { seen: cni::peek(stdin), all }

@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::Actor;
-use quantum_cni::kernel::{activation, closing, peer, socket_file};
+use quantum_cni::kernel::{activation, closing, descriptors, peer, socket_file};
+use quantum_cni::places::Places;
 use quantum_config::cni::{CniError, Code};
 use slog::{Logger, debug, warn};
 use tokio::net::{UnixListener, UnixStream};
@@ -18,8 +19,6 @@ use super::shares::{Limits, Shares};
 use super::{Connection, House, Session, refuse};
 use crate::lifecycle::Failure;
 
-/// How many connections are served at a time.
-const PLACES: Limits = Limits { root: 1536, each: 64, others: 512 };
 /// After an error such as "too many open files", before the next try.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -29,6 +28,19 @@ pub(crate) struct Listener {
     socket: UnixListener,
     /// Where it is, if it is ours.
     own: Option<PathBuf>,
+    places: Limits,
+}
+
+/// How many connections there are places for, and what is to be said if those are few.
+pub(crate) fn places(log: &Logger) -> Result<(Places, Vec<String>), Failure> {
+    let descriptors =
+        descriptors::raise().map_err(|e| format!("reading RLIMIT_NOFILE: {}", e.desc()))?;
+    let places = Places::within(descriptors);
+    let short = places.short(descriptors);
+    if let Some(short) = &short {
+        warn!(log, "there are few descriptors"; "error" => short);
+    }
+    Ok((places, short.into_iter().collect()))
 }
 
 /// The number of `reader_group`. A daemon that did without it would leave its members wondering.
@@ -44,13 +56,18 @@ pub(crate) fn readers(named: &str) -> Result<u32, Failure> {
 impl Listener {
     /// The socket: root's alone, or also the group's if there is one. One that was not handed over is made.
     /// The caller holds the lock of the network namespace, so a socket that is there already is nobody's.
-    pub(crate) fn bind(path: &Path, readers: Option<u32>) -> Result<Self, Failure> {
+    pub(crate) fn bind(
+        path: &Path,
+        readers: Option<u32>,
+        places: &Places,
+    ) -> Result<Self, Failure> {
         let (socket, own) = match activation::take(path, readers)? {
             Some(kept) => (kept, None),
             None => (socket_file::listen(path, readers)?, Some(path.to_owned())),
         };
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: UnixListener::from_std(socket)?, own })
+        let places = Limits { root: places.root, each: places.each, others: places.others };
+        Ok(Self { socket: UnixListener::from_std(socket)?, own, places })
     }
 
     /// Accepts connections until `stop` is told. Those that were not accepted wait for the next daemon, or are
@@ -58,7 +75,7 @@ impl Listener {
     pub(crate) async fn run(self, house: Rc<House>, stop: tokio::sync::oneshot::Receiver<()>) {
         let log = house.log.clone();
         tokio::select! {
-            () = accept(&self.socket, house, &log) => {}
+            () = accept(&self.socket, self.places, house, &log) => {}
             _ = stop => {}
         }
         if let Some(own) = &self.own {
@@ -67,8 +84,8 @@ impl Listener {
     }
 }
 
-async fn accept(socket: &UnixListener, house: Rc<House>, log: &Logger) {
-    let places = Shares::new(PLACES);
+async fn accept(socket: &UnixListener, limits: Limits, house: Rc<House>, log: &Logger) {
+    let places = Shares::new(limits);
     loop {
         match socket.accept().await {
             Ok((stream, _)) => {
@@ -102,7 +119,9 @@ async fn admit(stream: UnixStream, places: &Shares, log: &Logger) -> Option<Conn
         debug!(log, "a user has too many connections"; "uid" => peer.uid);
         let why = format!(
             "user {} has {} connections, or all users but root together {}: close some and try again",
-            peer.uid, PLACES.each, PLACES.others
+            peer.uid,
+            places.limits().each,
+            places.limits().others
         );
         let error = CniError::new(Code::TryAgainLater, "the daemon takes no more connections")
             .with_details(why);

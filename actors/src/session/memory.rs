@@ -1,8 +1,9 @@
-//! Memory for requests that are being read. It is counted for all connections together, and what they took
-//! goes back to the system after them.
+//! Memory for requests. It is counted for all connections together, from when a request begins to be read
+//! until its configuration was; and what a burst took goes back to the system when it is over.
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use quantum_cni::kernel::memory;
 use quantum_config::wire::MAX_BODY;
@@ -13,10 +14,10 @@ use super::shares::{Limits, Share, Shares};
 const LIMITS: Limits = Limits { root: 12 << 20, each: 2 * MAX_BODY, others: 4 << 20 };
 /// All that is taken at a time, in bytes.
 pub(super) const TOGETHER: u32 = LIMITS.root + LIMITS.others;
-/// As much is worth being given back.
-const MUCH: usize = 4 << 20;
-/// With no more than this in use it is.
-const LITTLE: usize = 1 << 20;
+/// With no more connections than this a burst is over.
+const FEW: usize = 4;
+/// A moment of them is no lull: what comes next needs what would be given back.
+const LULL: Duration = Duration::from_secs(2);
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -25,39 +26,60 @@ pub(crate) struct Memory(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     shares: Shares,
-    /// Much was taken since memory was given back last.
-    was_much: Cell<bool>,
+    /// How many connections are served.
+    present: Cell<usize>,
+    /// Somebody waits for a lull.
+    watched: Cell<bool>,
 }
 
 /// Room for one request, until this is dropped; the request is freed before.
 #[derive(Debug)]
 pub(super) struct Room {
-    share: Option<Share>,
-    memory: Memory,
+    _share: Share,
 }
+
+/// A connection that is served, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Presence(Memory);
 
 impl Memory {
     pub(crate) fn new() -> Self {
-        Self(Rc::new(Inner { shares: Shares::new(LIMITS), was_much: Cell::new(false) }))
+        let (present, watched) = (Cell::new(0), Cell::new(false));
+        Self(Rc::new(Inner { shares: Shares::new(LIMITS), present, watched }))
     }
 
     /// Room for this many bytes, at most [`MAX_BODY`], as soon as there is as much.
     pub(super) async fn take(&self, uid: u32, bytes: u32) -> Option<Room> {
-        let share = self.0.shares.take(uid, bytes).await?;
-        if self.0.shares.taken() >= MUCH {
-            self.0.was_much.set(true);
+        self.0.shares.take(uid, bytes).await.map(|share| Room { _share: share })
+    }
+
+    /// A connection is served from now on.
+    pub(super) fn enter(&self) -> Presence {
+        self.0.present.set(self.0.present.get() + 1);
+        Presence(self.clone())
+    }
+
+    /// Waits for a lull, and gives back what is free then, if it is much.
+    async fn watch(self) {
+        loop {
+            tokio::time::sleep(LULL).await;
+            if self.0.present.get() <= FEW {
+                break;
+            }
         }
-        Some(Room { share: Some(share), memory: self.clone() })
+        self.0.watched.set(false);
+        // It walks all that is free, which takes a while.
+        let _ = tokio::task::spawn_blocking(memory::give_back_much).await;
     }
 }
 
-impl Drop for Room {
+impl Drop for Presence {
     fn drop(&mut self) {
-        self.share = None;
-        let Inner { shares, was_much } = &*self.memory.0;
-        if shares.taken() <= LITTLE && was_much.replace(false) {
-            // It walks all that is free, which takes a while.
-            tokio::task::spawn_blocking(memory::give_back);
+        let memory = &self.0;
+        let Inner { present, watched, .. } = &*memory.0;
+        present.set(present.get().saturating_sub(1));
+        if present.get() <= FEW && !watched.replace(true) {
+            actix_rt::spawn(memory.clone().watch());
         }
     }
 }

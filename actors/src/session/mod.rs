@@ -36,9 +36,9 @@ use slog::{Logger, debug, warn};
 use tokio::sync::{oneshot, watch};
 
 use self::connection::Connection;
-pub(crate) use self::listener::{Listener, readers};
+pub(crate) use self::listener::{Listener, places, readers};
 pub(crate) use self::memory::Memory;
-use self::read::ReadError;
+use self::read::{ReadError, Received};
 use self::shares::Shares;
 use crate::board::Board;
 use crate::messages::cache::{Find, Held};
@@ -115,20 +115,21 @@ impl Actor for Session {
 
 /// One request and its answer.
 async fn serve(house: Rc<House>, mut connection: Connection) {
+    let _presence = house.memory.enter();
     match read::request(&mut connection, house.reader_group, &house.memory).await {
-        Ok(Request::Call(mut call)) => {
+        Ok(Received { request: Request::Call(mut call), since, room }) => {
             let asked = Asked::Call(Command::parse(&call.env.command).ok());
             match access::decide(connection.peer(), house.reader_group, asked) {
-                Ok(()) => call::serve(&house, &mut connection, *call).await,
+                Ok(()) => call::serve(&house, &mut connection, *call, since, room).await,
                 Err(forbidden) => {
                     forbid(&house, &forbidden);
-                    let conf = conf::read(&house, forbidden.uid, &mut call).await;
+                    let conf = conf::read(&house, forbidden.uid, &mut call, room).await;
                     let answer = refuse(&forbidden.into(), Some(&conf.seen.version)).encode();
                     connection.deliver(&answer, &house.log).await;
                 }
             }
         }
-        Ok(Request::Control(question)) => {
+        Ok(Received { request: Request::Control(question), room: _room, .. }) => {
             let answer = control::serve(&house, connection.peer(), &question).await.encode();
             connection.deliver(&answer, &house.log).await;
         }

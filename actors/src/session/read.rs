@@ -4,18 +4,20 @@
 
 use std::fmt;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant as Moment};
 
 use quantum_cni::access::{self, Asked, Forbidden};
 use quantum_config::cni::{CniError, Code};
 use quantum_config::wire::{HEADER, Header, MAX_DESCRIPTORS, Reply, Request, WireError};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::memory::TOGETHER;
+use super::memory::{Room, TOGETHER};
 use super::{Connection, Memory, refuse};
 
 /// A plugin sends its request in one piece; who takes longer holds up a place for others.
 const TIME_TO_SEND: Duration = Duration::from_secs(5);
+/// As long as the plugin waits for an ADD.
+const TIME_FOR_ROOM: Duration = Duration::from_secs(60);
 /// What is taken at first for a body, in bytes. Most are shorter.
 const FIRST: usize = 16 * 1024;
 
@@ -27,6 +29,8 @@ pub(super) enum ReadError {
     Slow,
     /// Others are sending too much.
     Busy,
+    /// The descriptors that came with it could not be taken.
+    NoDescriptors(io::Error),
     /// Reading failed.
     Io(io::Error),
     /// The peer may not use the socket.
@@ -46,6 +50,12 @@ impl fmt::Display for ReadError {
                  not complete; try again",
                 TOGETHER >> 20
             ),
+            Self::NoDescriptors(error) => {
+                write!(
+                    f,
+                    "{error} (too many open files); try again, or raise its limit, LimitNOFILE"
+                )
+            }
             Self::Io(error) => write!(f, "reading the request: {error}"),
             Self::Forbidden(forbidden) => forbidden.fmt(f),
             Self::Wire(error) => error.fmt(f),
@@ -60,7 +70,7 @@ impl ReadError {
             Self::HungUp | Self::Io(_) => return None,
             Self::Wire(WireError::NoCommonVersion(..)) => return Some(Reply::refusal()),
             Self::Wire(WireError::Oversized(_)) | Self::Slow => Code::Io,
-            Self::Busy => Code::TryAgainLater,
+            Self::Busy | Self::NoDescriptors(_) => Code::TryAgainLater,
             Self::Wire(_) => Code::IncompatibleProtocol,
             Self::Forbidden(_) => Code::Forbidden,
         };
@@ -70,12 +80,21 @@ impl ReadError {
     }
 }
 
+/// A request that was read.
+pub(super) struct Received {
+    pub(super) request: Request,
+    /// When its header was there: its deadline counts from then.
+    pub(super) since: Moment,
+    /// What it takes, while all of it is kept.
+    pub(super) room: Room,
+}
+
 /// Reads the one request of a connection. The descriptors that came with it are as many as it says.
 pub(super) async fn request(
     connection: &mut Connection,
     readers: Option<u32>,
     memory: &Memory,
-) -> Result<Request, ReadError> {
+) -> Result<Received, ReadError> {
     let peer = connection.peer();
     access::decide(peer, readers, Asked::Connection).map_err(ReadError::Forbidden)?;
     let uid = peer.uid;
@@ -83,8 +102,12 @@ pub(super) async fn request(
     let mut header = [0; HEADER];
     timeout_at(deadline, fill(connection, &mut header)).await.map_err(|_| ReadError::Slow)??;
     let header = Header::decode(&header).map_err(ReadError::Wire)?;
-    let room = timeout_at(deadline, memory.take(uid, header.length)).await;
-    let _room = room.ok().flatten().ok_or(ReadError::Busy)?;
+    let since = Moment::now();
+    let room = memory.take(uid, header.length);
+    // Root's requests wait in the kernel until there is room.
+    let patience = if uid == 0 { TIME_FOR_ROOM } else { TIME_TO_SEND };
+    let room = timeout(patience, room).await.ok().flatten().ok_or(ReadError::Busy)?;
+    let deadline = Instant::now() + TIME_TO_SEND;
     let body = timeout_at(deadline, body(connection, header.length as usize)).await;
     let body = body.map_err(|_| ReadError::Slow)??;
     let sent = connection.sent();
@@ -92,7 +115,8 @@ pub(super) async fn request(
         let found = u8::try_from(sent).unwrap_or(u8::MAX);
         return Err(ReadError::Wire(WireError::Descriptors(found)));
     }
-    Request::decode(&header, &body).map_err(ReadError::Wire)
+    let request = Request::decode(&header, &body).map_err(ReadError::Wire)?;
+    Ok(Received { request, since, room })
 }
 
 /// As many bytes as the header announced, in memory that grows with what comes.
@@ -109,7 +133,10 @@ async fn body(connection: &mut Connection, length: usize) -> Result<Vec<u8>, Rea
 /// Fills the buffer.
 async fn fill(connection: &mut Connection, mut buffer: &mut [u8]) -> Result<(), ReadError> {
     while !buffer.is_empty() {
-        let n = connection.receive(buffer).await.map_err(ReadError::Io)?;
+        let n = connection.receive(buffer).await.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => ReadError::NoDescriptors(error),
+            _ => ReadError::Io(error),
+        })?;
         if n == 0 {
             return Err(ReadError::HungUp);
         }

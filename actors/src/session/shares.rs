@@ -45,6 +45,11 @@ impl Shares {
         Self { limits, root, others, each: RefCell::default() }
     }
 
+    /// How much there is.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Those of a user, and those of all others if it is not root.
     fn of(&self, uid: u32) -> (Arc<Semaphore>, Option<Arc<Semaphore>>) {
         if uid == 0 {
@@ -82,12 +87,6 @@ impl Shares {
         };
         Some(Share { _own: own, _of_others: of_others })
     }
-
-    /// How much all have.
-    pub(super) fn taken(&self) -> usize {
-        let most = self.limits.root as usize + self.limits.others as usize;
-        most.saturating_sub(self.root.available_permits() + self.others.available_permits())
-    }
 }
 
 #[cfg(test)]
@@ -104,10 +103,8 @@ mod tests {
         let third = shares.try_take(8, 1);
         assert!(third.is_some() && shares.try_take(9, 1).is_none(), "that of all others is taken");
         assert!(shares.try_take(0, 10).is_some(), "root's is whole");
-        assert_eq!(shares.taken(), 3);
         drop(first);
         assert!(shares.try_take(7, 1).is_some());
-        assert_eq!(shares.taken(), 2);
         drop((second, third));
         assert!(shares.try_take(9, 1).is_some());
         assert!(shares.each.borrow().len() < 3, "who has nothing is forgotten");

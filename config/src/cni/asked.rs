@@ -7,12 +7,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::addressing::{range_sets, static_address};
 use super::bandwidth::RawShaping;
 use super::bounds::bounded;
+use super::identity::ANNOTATIONS;
 use super::netconf::{RawRange, invalid};
 use super::ports::RawMapping;
 use super::ranges::validate_sets;
@@ -28,9 +29,17 @@ pub(super) struct RuntimeConfig {
     dns: RuntimeDns,
     pub(super) bandwidth: RawShaping,
     pub(super) port_mappings: Vec<RawMapping>,
-    /// All annotations of the pod, most of which are others'.
-    #[serde(rename = "io.kubernetes.cri.pod-annotations")]
+    /// Those annotations of the pod that are read. Others', up to 256 KiB of them, are not kept.
+    #[serde(rename = "io.kubernetes.cri.pod-annotations", deserialize_with = "read_annotations")]
     pub(super) pod_annotations: BTreeMap<String, Value>,
+}
+
+fn read_annotations<'de, D: Deserializer<'de>>(
+    annotations: D,
+) -> Result<BTreeMap<String, Value>, D::Error> {
+    let mut all = BTreeMap::<String, Value>::deserialize(annotations)?;
+    all.retain(|name, _| ANNOTATIONS.contains(&name.as_str()));
+    Ok(all)
 }
 
 /// The capability `dns`, whose members have names of their own.

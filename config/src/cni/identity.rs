@@ -33,6 +33,8 @@ pub const IFNAME_LABEL: &str = "cni.quantum/ifname";
 
 const LABELS_ANNOTATION: &str = "policy.quantum/labels";
 const PORTS_ANNOTATION: &str = "policy.quantum/named-ports";
+/// The annotations of pods that are read.
+pub(super) const ANNOTATIONS: [&str; 2] = [LABELS_ANNOTATION, PORTS_ANNOTATION];
 /// The namespace of who names none, as in Kubernetes.
 const DEFAULT_NAMESPACE: &str = "default";
 /// What `policy.mode` and the label of that name can be.

@@ -209,6 +209,13 @@ impl Call {
         })
     }
 
+    /// The same without what only plugins of a chain read, which is as long as all that was sent.
+    #[must_use]
+    pub fn without_document(mut self) -> Self {
+        self.document = Map::new();
+        self
+    }
+
     /// True if the configuration only names its network, so that a definition on the host is meant.
     pub fn is_thin(&self) -> bool {
         self.conf.ipam.is_none() && self.conf.bridge.is_empty()

@@ -39,9 +39,10 @@ fn table(board: &Value) -> String {
             "crowded: {address} holds {count} connections and begins no new ones (container_connections)"
         );
     }
-    for key in ["stuck", "unmet", "degraded", "limited", "missing"] {
+    let kinds = ["stuck", "unmet", "degraded", "limited", "missing"].map(|key| (key, key));
+    for (key, shown) in kinds.into_iter().chain([("warnings", "warning")]) {
         for reason in list(&board[key]) {
-            let _ = writeln!(text, "{key}: {}", word(reason));
+            let _ = writeln!(text, "{shown}: {}", word(reason));
         }
     }
     for problem in list(&board["problems"]).iter().chain(list(&board["policy_problems"])) {
@@ -91,13 +92,14 @@ mod tests {
             "limited": ["a chain drops"],
             "crowded": {"10.1.0.2": 20000},
             "missing": ["br_netfilter"],
+            "warnings": ["few files"],
             "problems": [{"file": "/etc/x.conf", "reason": "is not valid JSON"}],
             "policy_problems": [{"file": "policy.d/p.yaml", "reason": "is empty"}],
             "networks": {"n": {"bridge": "br0", "held": 2, "free": 3, "exhausted": null, "failed": null}},
         });
         let text = table(&board);
         assert!(
-            text.starts_with("quantum-cnid is open\ncrowded: 10.1.0.2 holds 20000 connections and begins no new ones (container_connections)\nstuck: store: one job for 12 s, and 3 wait\nunmet: no CAP_SYS_ADMIN\nlimited: a chain drops\nmissing: br_netfilter\nbad file: /etc/x.conf: is not valid JSON\nbad file: policy.d/p.yaml: is empty\n")
+            text.starts_with("quantum-cnid is open\ncrowded: 10.1.0.2 holds 20000 connections and begins no new ones (container_connections)\nstuck: store: one job for 12 s, and 3 wait\nunmet: no CAP_SYS_ADMIN\nlimited: a chain drops\nmissing: br_netfilter\nwarning: few files\nbad file: /etc/x.conf: is not valid JSON\nbad file: policy.d/p.yaml: is empty\n")
         );
         let row = text.lines().last().expect("a row");
         assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["n", "br0", "2", "3"]);
