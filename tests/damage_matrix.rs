@@ -45,6 +45,7 @@ enum Files {
     LogIndex,
     Attachments,
     Generation,
+    Policy,
     StateDir,
 }
 
@@ -59,6 +60,7 @@ impl Files {
             Self::LogIndex => vec![state.join("state.db-shm")],
             Self::Attachments => all(root.join("attachments")).collect(),
             Self::Generation => vec![root.join("generation")],
+            Self::Policy => vec![state.join("policy.json")],
             Self::StateDir => all(state).filter(|path| path.is_file()).collect(),
         }
     }
@@ -175,6 +177,7 @@ fn harm(world: &World, files: Files, harm: Harm) {
                 let text = String::from_utf8(bytes).expect("text");
                 let newer = match files {
                     Files::Generation => text.replace(" 000", " 900"),
+                    Files::Policy => text.replace("\"version\":1", "\"version\":2"),
                     _ => text.replacen(" 1 ", " 2 ", 1),
                 };
                 assert_ne!(text, newer);
@@ -192,7 +195,8 @@ fn whatever_happens_to_one_file_everything_stands() {
         (Files::LogIndex, vec![Gone, Empty, Cut, Flipped]),
         (Files::Attachments, vec![Gone, Empty, Cut, Flipped, Older, Newer, Foreign]),
         (Files::Generation, vec![Gone, Empty, Cut, Flipped, Older, Newer, Foreign]),
-        (Files::StateDir, vec![Older]),
+        (Files::Policy, vec![Gone, Empty, Cut, Flipped, Older, Newer, Foreign]),
+        (Files::StateDir, vec![Gone, Older]),
     ];
     let each = cases.iter().flat_map(|(files, harms)| harms.iter().map(|harm| (*files, *harm)));
     for_each(each.collect(), |world, number, (files, kind)| {
@@ -202,6 +206,36 @@ fn whatever_happens_to_one_file_everything_stands() {
         let _daemon = town.world.daemon();
         town.ends_well();
     });
+}
+
+/// Nobody knows any more what operators have said: what that could have been about is denied, and health says so.
+#[test]
+fn where_all_of_policy_is_lost_nobody_is_let_in() {
+    let world = world!();
+    let (town, daemon) = Town::new(world, 201);
+    daemon.kill();
+    let root = town.world.paths().root.clone();
+    let all = ["state/policy.json", "state/policy.json.before", "policy.json"];
+    for file in all {
+        fs::write(root.join(file), "{").expect("damaged");
+    }
+    let daemon = town.world.daemon_that_serves();
+    let [web, db, other] = &town.all;
+    for (from, to) in [(web, db), (other, db), (other, web)] {
+        assert!(!tcp_answers(&from.netns, &to.addresses[0], SILENCE), "nothing is known");
+    }
+    let (code, said) = daemon.get("/readyz");
+    assert!(code == 503 && said.contains("policy.json"), "{code} {said}");
+    let asked = with(&town.conf, json!({ "cniVersion": "1.1.0" }));
+    let said = town.world.call(Call::new("STATUS").conf(&asked)).failed_with(51);
+    assert!(said.contains("policy.json"), "{said}");
+    daemon.kill();
+    // Where there is none, there was none.
+    for file in all {
+        fs::remove_file(root.join(file)).expect("removed");
+    }
+    let _daemon = town.world.daemon();
+    assert!(tcp_answers(&other.netns, &db.addresses[0], PATIENCE), "open again");
 }
 
 /// Runs `story` for each case, several at a time, and reports all that went wrong.

@@ -100,7 +100,10 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
         reading: Gauge::new("files"),
     };
     let store = Lane::own("store", store)?;
-    let shelf = Lane::own("shelf", Shelf::new(&settings.state_dir, &settings.policy_dir()))?;
+    let shelf = Lane::own(
+        "shelf",
+        Shelf::new(&settings.state_dir, &settings.runtime_dir(), &settings.policy_dir()),
+    )?;
     let lanes = Lanes::start(&settings, forwarding_file, forwarding)?;
     let mut all = vec![store.gauge(), shelf.gauge(), folders.reading.clone()];
     all.extend(docker.iter().map(|docker| docker.ledger.gauge()));

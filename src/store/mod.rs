@@ -45,6 +45,7 @@ mod ledger;
 pub mod net_d;
 mod open;
 mod read;
+mod saved;
 mod schema;
 mod shelf;
 mod small_file;

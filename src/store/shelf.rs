@@ -1,10 +1,11 @@
-//! Documents of policy on disk: the files that an operator puts into `policy.d`, and `policy.json` in the
-//! state directory, which holds what must survive the daemon of the [`Catalog`].
+//! Documents of policy on disk: the files that an operator puts into `policy.d`, and what must survive the daemon
+//! of the [`Catalog`] ([`saved`](super::saved)).
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::saved::Saved;
 use super::{StoreError, small_file};
 use crate::policy::{Catalog, FilesRead};
 
@@ -18,25 +19,19 @@ const MOST_FILES: usize = 1000;
 #[derive(Debug, Clone)]
 pub struct Shelf {
     policy_dir: PathBuf,
-    saved: PathBuf,
+    saved: Saved,
 }
 
 impl Shelf {
     /// The shelf of these directories.
-    pub fn new(state_dir: &Path, policy_dir: &Path) -> Self {
-        Self { policy_dir: policy_dir.to_owned(), saved: state_dir.join("policy.json") }
+    pub fn new(state_dir: &Path, runtime_dir: &Path, policy_dir: &Path) -> Self {
+        Self { policy_dir: policy_dir.to_owned(), saved: Saved::new(state_dir, runtime_dir) }
     }
 
-    /// What was saved, without the files read again. Nothing saved is an empty catalog; what cannot be
-    /// read makes one that denies everything, see [`Catalog::lost`].
-    pub fn restore(&self) -> Catalog {
-        let file = self.saved.display().to_string();
-        // What we wrote ourselves may be longer than a file of somebody else's may.
-        match fs::read(&self.saved) {
-            Ok(bytes) => Catalog::from_saved(&file, &bytes),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Catalog::default(),
-            Err(e) => Catalog::lost(file, format!("cannot be read: {e}")),
-        }
+    /// What was saved, without the files read again, and what is to be told of how it was found. Nothing saved is
+    /// an empty catalog; what cannot be read anywhere makes one that denies everything, see [`Catalog::lost`].
+    pub fn restore(&self) -> (Catalog, Option<String>) {
+        self.saved.restore()
     }
 
     /// The catalog after the files have been read.
@@ -114,8 +109,7 @@ impl Shelf {
         })?;
         // None: what is there cannot be read by us, and may be mended by somebody.
         let Some(bytes) = encoded else { return Ok(()) };
-        let written = small_file::replace(&self.saved, &bytes);
-        written.map_err(StoreError::of_file("write the documents of policy to", &self.saved))
+        self.saved.replace(&bytes)
     }
 }
 
@@ -136,7 +130,7 @@ mod tests {
     fn shelf() -> (tempfile::TempDir, Shelf) {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir(dir.path().join("policy.d")).expect("made");
-        let shelf = Shelf::new(dir.path(), &dir.path().join("policy.d"));
+        let shelf = Shelf::new(dir.path(), &dir.path().join("run"), &dir.path().join("policy.d"));
         (dir, shelf)
     }
 
@@ -167,9 +161,9 @@ mod tests {
         for (name, outside) in &read[4..] {
             assert!(outside.is_err(), "{name}");
         }
-        let none = Shelf::new(dir.path(), &dir.path().join("none"));
+        let none = Shelf::new(dir.path(), &dir.path().join("run"), &dir.path().join("none"));
         assert_eq!(none.read_files(), Ok(Vec::new()));
-        let no_dir = Shelf::new(dir.path(), &dir.path().join("secret"));
+        let no_dir = Shelf::new(dir.path(), &dir.path().join("run"), &dir.path().join("secret"));
         assert!(no_dir.read_files().is_err());
     }
 
@@ -180,7 +174,7 @@ mod tests {
         fs::write(&file, GOOD).expect("written");
         let key = "n/c/eth0".parse().expect("a key");
         let labels = [("app".to_owned(), "web".to_owned())].into();
-        let catalog = shelf.reload(&shelf.restore());
+        let catalog = shelf.reload(&shelf.restore().0);
         let (catalog, _) =
             catalog.apply(read(&GOOD.replace("name: a", "name: b"))).expect("applied");
         let catalog =
@@ -190,14 +184,14 @@ mod tests {
         assert_eq!(saved.permissions().mode() & 0o777, 0o600);
 
         fs::write(&file, BAD).expect("written");
-        let again = shelf.reload(&shelf.restore());
+        let again = shelf.reload(&shelf.restore().0);
         assert_eq!(again.documents(), catalog.documents());
         assert_eq!(again.documents().len(), 2);
         let said = [("app".to_owned(), Some("web".to_owned())), ("role".to_owned(), None)].into();
         assert_eq!(again.labels(&key), Some(&said));
         assert_eq!(again.problems().len(), 1);
         shelf.save(&again).expect("saved");
-        assert_eq!(shelf.restore().documents(), catalog.documents(), "still the last good");
+        assert_eq!(shelf.restore().0.documents(), catalog.documents(), "still the last good");
     }
 
     #[test]
@@ -222,7 +216,7 @@ mod tests {
         let (dir, shelf) = shelf();
         let saved = dir.path().join("policy.json");
         fs::write(&saved, "{}").expect("written");
-        let catalog = shelf.reload(&shelf.restore());
+        let catalog = shelf.reload(&shelf.restore().0);
         assert_eq!((catalog.documents().len(), catalog.problems().len()), (1, 1));
         assert!(catalog.apply(read(GOOD)).is_err());
         shelf.save(&catalog).expect("nothing to do");

@@ -20,13 +20,24 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// The same of a file that only root, or the daemon's user, can have put there.
 pub(super) fn read_own(path: &Path) -> io::Result<Vec<u8>> {
+    contents(open_own(path)?)
+}
+
+/// The same of a file that we wrote, which may be longer than one of somebody else's.
+pub(super) fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_own(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn open_own(path: &Path) -> io::Result<File> {
     let file = open(path, OFlag::O_NOFOLLOW)?;
     let there = file.metadata()?;
     if !is_ours(&there) {
         let why = format!("it belongs to user {}, and not to root", there.uid());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
-    contents(file)
+    Ok(file)
 }
 
 fn open(path: &Path, more: OFlag) -> io::Result<File> {

@@ -22,12 +22,12 @@ use actix::{
 use quantum_cni::attach::{Record, endpoint};
 use quantum_cni::errors;
 use quantum_cni::kernel::lane::{Lane, LaneError};
-use quantum_cni::policy::{Catalog, DeniedFlows, Documents, Registry, Standing, World};
+use quantum_cni::policy::{Catalog, DeniedFlows, Documents, Problem, Registry, Standing, World};
 use quantum_cni::store::Shelf;
 use quantum_config::cni::CniError;
 use quantum_config::ids::AttachmentKey;
 use quantum_config::policy::OperatorLabels;
-use slog::{Logger, warn};
+use slog::{Logger, error, warn};
 use tokio::sync::{oneshot, watch};
 
 use crate::board::{Board, FileProblem};
@@ -71,6 +71,8 @@ pub(crate) struct Policy {
     /// Those of which that is not known any more, and what the board says of it.
     unidentified: BTreeSet<AttachmentKey>,
     told_unidentified: Vec<String>,
+    /// What the board says of what operators have said.
+    told_doubt: Vec<String>,
     denied: DeniedFlows,
     /// What is decided upon, made when it is asked for.
     world: Option<Arc<World>>,
@@ -102,6 +104,7 @@ impl Policy {
             records: BTreeMap::new(),
             unidentified: BTreeSet::new(),
             told_unidentified: Vec::new(),
+            told_doubt: Vec::new(),
             denied: DeniedFlows::default(),
             world: None,
             is_writing: false,
@@ -168,7 +171,7 @@ impl Policy {
     }
 
     /// Says on the board and in the log which files will not do.
-    fn tell_problems(&self) {
+    fn tell_problems(&mut self) {
         let problems = self.catalog.problems().into_iter();
         let problems: Vec<FileProblem> = problems
             .map(|problem| FileProblem { file: problem.file, reason: problem.reason })
@@ -181,7 +184,15 @@ impl Policy {
                 said anything, what it could be about is denied";
                 "file" => &problem.file, "reason" => &problem.reason);
         }
-        self.board.send_modify(|board| board.policy_problems = problems);
+        let doubt = self.catalog.doubt().map(|Problem { file, reason }| {
+            format!("what operators have said of policy is not known for sure: {file} {reason}")
+        });
+        let before = std::mem::replace(&mut self.told_doubt, doubt.into_iter().collect());
+        let now = self.told_doubt.clone();
+        self.board.send_modify(|board| {
+            board.policy_problems = problems;
+            board.retell(&before, now);
+        });
     }
 
     /// Writes what has changed, if anything has. What could not be written is part of the next change.
@@ -247,16 +258,21 @@ impl Handler<Begin> for Policy {
     fn handle(&mut self, Begin(records): Begin, ctx: &mut Context<Self>) -> Self::Result {
         let (tell, told) = oneshot::channel();
         let read = on_lane(self.shelf.clone(), |shelf: &mut Shelf| {
-            let catalog = shelf.reload(&shelf.restore());
+            let (restored, told) = shelf.restore();
+            let catalog = shelf.reload(&restored);
             // What a file said last is to be known also if it will not do at the next start.
             let saved = shelf.save(&catalog);
-            (catalog, saved)
+            (catalog, saved, told)
         });
         let begin =
             read.into_actor(self).map(move |read: Result<_, LaneError>, policy: &mut Self, _| {
-                let (catalog, saved) = read.unwrap_or_else(|e| {
-                    (Catalog::lost("the documents of policy".to_owned(), e.to_string()), Ok(()))
+                let (catalog, saved, told) = read.unwrap_or_else(|e| {
+                    let lost = Catalog::lost("the documents of policy".to_owned(), e.to_string());
+                    (lost, Ok(()), None)
                 });
+                if let Some(told) = told {
+                    error!(policy.log, "documents of policy had to be taken from another file"; "error" => told);
+                }
                 if let Err(error) = saved {
                     warn!(policy.log, "the documents of policy could not be saved";
                         "error" => %error);

@@ -92,7 +92,7 @@ impl Catalog {
         if given.len() > MOST {
             return Err(CatalogError::TooMany { most: MOST });
         }
-        Ok((Self { given: Arc::new(given), ..self.clone() }, keys))
+        Ok((Self { given: Arc::new(given), outdated: None, ..self.clone() }, keys))
     }
 
     /// Takes documents away that operators gave.
@@ -106,7 +106,7 @@ impl Catalog {
                 return Err(CatalogError::Unknown { key: key.clone() });
             }
         }
-        Ok(Self { given: Arc::new(given), ..self.clone() })
+        Ok(Self { given: Arc::new(given), outdated: None, ..self.clone() })
     }
 
     /// Takes labels away from an endpoint, and then gives it others. One that it `came_with` stays away,

@@ -48,6 +48,9 @@ pub struct Catalog {
     unread: Option<Problem>,
     /// Why what was saved could not be read, and what stands in for it.
     lost: Option<(Problem, Arc<Document>)>,
+    /// Why what was saved before the last time holds, so that an operator's last word may be missing. Their next
+    /// one ends that.
+    outdated: Option<Problem>,
 }
 
 /// Something that will not do.
@@ -76,6 +79,22 @@ impl Catalog {
         let stand_in = OrderedPolicy::broken(file.clone(), &reason, Reach::everything());
         let stand_in = Arc::new(Document::Ordered(stand_in));
         Self { lost: Some((Problem { file, reason }, stand_in)), ..Self::default() }
+    }
+
+    /// The same catalog, which is not what was saved last.
+    #[must_use]
+    pub fn outdated(self, file: String, reason: String) -> Self {
+        Self { outdated: Some(Problem { file, reason }), ..self }
+    }
+
+    /// Nothing of what operators had said is known.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    /// Why what operators said may not be what holds.
+    pub fn doubt(&self) -> Option<&Problem> {
+        self.lost.as_ref().map(|(problem, _)| problem).or(self.outdated.as_ref())
     }
 
     /// The catalog after the files have been read. A file that is no longer there takes its documents
@@ -140,8 +159,8 @@ impl Catalog {
             Some(Problem { file: name.clone(), reason })
         });
         let given = self.given.values().filter_map(|given| given.problem.clone());
-        let lost = self.lost.iter().map(|(problem, _)| problem.clone());
-        lost.chain(self.unread.clone()).chain(of_files).chain(given).collect()
+        let doubt = self.doubt().cloned().into_iter();
+        doubt.chain(self.unread.clone()).chain(of_files).chain(given).collect()
     }
 
     /// Which documents operators hold; a file may not have them too.
