@@ -106,6 +106,7 @@ mod spec_check;
 mod spec_del;
 mod spec_errors;
 mod spec_gc;
+mod spec_host_netns;
 mod spec_input;
 mod spec_order;
 mod spec_renamed;

@@ -274,9 +274,11 @@ fn the_hosts_own_namespace() {
     for path in [world.host.text(), "/proc/self/ns/net", "/proc/thread-self/ns/net"] {
         let call = |_: &World, n: &Netns| Call::add("c1", n).var("CNI_NETNS", path);
         refused(|w, n| call(w, n).conf(&example()), &world, 8);
-        let wanted = |w: &World, n: &Netns| call(w, n).var("CNI_NETNS_OVERRIDE", "true");
-        let failure = refused(|w, n| wanted(w, n).conf(&example()), &world, 2);
-        assert!(failure.msg.contains("CNI_NETNS_OVERRIDE"), "{failure:?}");
+        for no in ["", "0", "false", "yes"] {
+            let unwanted = |w: &World, n: &Netns| call(w, n).var("CNI_NETNS_OVERRIDE", no);
+            let failure = refused(|w, n| unwanted(w, n).conf(&example()), &world, 8);
+            assert!(failure.details.contains("CNI_NETNS_OVERRIDE"), "{failure:?}");
+        }
     }
 }
 

@@ -53,7 +53,7 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
         }
     }
     match &observed.inside {
-        Some(link) if link.index == record.index => {
+        Some(link) if link.index == record.inside_index() => {
             if !link.up && !record.port.stays_down {
                 found.push(Difference::InterfaceDown(record.key.ifname.to_string()));
             }

@@ -37,6 +37,8 @@ const INDEX_BASE: u32 = 0x4000_0000;
 const INDEX_MASK: u32 = 0x3fff_ffff;
 /// The index of a shaper differs from that of its host end in this bit.
 const SHAPER_BIT: u32 = 0x2000_0000;
+/// That of a container's end in the host's own namespace, where it cannot be the same, in this one.
+const BESIDE_BIT: u32 = 0x1000_0000;
 
 /// The host end's name: the prefix and 13 letters that hold the 64 bits of the key's digest. With a
 /// thousand attachments the odds of two equal names are about 1 in 10^13.
@@ -68,6 +70,11 @@ fn name_of(prefix: &str, digest: u64) -> Result<IfName, InvalidId> {
 pub fn link_index(key: &AttachmentKey, attempt: u32) -> LinkIndex {
     let mixed = (key.digest() >> 17) as u32;
     LinkIndex(INDEX_BASE | (mixed.wrapping_add(attempt.wrapping_mul(0x9e37_79b9)) & INDEX_MASK))
+}
+
+/// The index of the container's end where both ends are in one namespace.
+pub fn index_beside(index: LinkIndex) -> LinkIndex {
+    LinkIndex(index.0 ^ BESIDE_BIT)
 }
 
 /// Name and index of the shaper that belongs to a host end, so that who knows the one knows the other.

@@ -63,6 +63,8 @@ pub struct LinkPlan {
 pub struct InsidePlan {
     /// Name inside the container.
     pub ifname: IfName,
+    /// Its index in the namespace that it is in.
+    pub index: LinkIndex,
     /// Its hardware address.
     pub mac: Mac,
     /// Addresses, each with the prefix length of its subnet.
@@ -188,8 +190,11 @@ impl Plan {
             vlans: network.port.vlans.clone(),
             shape: ShapePlan::new(&target.shaping, &host, index, network.mtu)?,
         };
+        // One that is handed over is on the host, too, until it is taken.
+        let is_beside = target.netns == target.host_netns;
         let inside = InsidePlan {
             ifname: if target.handed { naming::peer_name(key)? } else { key.ifname.clone() },
+            index: if is_beside { naming::index_beside(index) } else { index },
             mac,
             addresses: addresses.iter().map(|a| a.address).collect(),
             routes: routes.iter().map(|r| resolved(r, &addresses)).collect(),

@@ -47,7 +47,7 @@ pub struct Record {
     pub sandbox: String,
     /// The end of the veth pair on the host.
     pub host: IfName,
-    /// Index of both ends, each in its own namespace.
+    /// Index of both ends, each in its own namespace ([`Record::inside_index`]).
     pub index: LinkIndex,
     /// Hardware address of the container's end.
     pub mac: Mac,
@@ -107,6 +107,14 @@ impl Record {
     /// The link that the host reaches the container by.
     pub fn home(&self) -> &IfName {
         self.vlan_gateway.as_ref().unwrap_or(&self.bridge)
+    }
+
+    /// The index of the container's end: that of the host's end, unless both are in the host's own namespace.
+    pub fn inside_index(&self) -> LinkIndex {
+        match self.host_netns == Some(self.netns) && !self.handed {
+            true => naming::index_beside(self.index),
+            false => self.index,
+        }
     }
 
     /// Its addresses, each with the link that the host reaches it by.

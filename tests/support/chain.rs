@@ -20,13 +20,15 @@ pub(crate) struct Chain {
     /// All capabilities; each plugin is told those that it asks for.
     capabilities: Value,
     args: String,
+    /// `CNI_NETNS_OVERRIDE` is set.
+    overrides: bool,
 }
 
 impl Chain {
     /// The list of a file below `tests/data/conflists`, read by the caller.
     pub(crate) fn new(text: &str) -> Self {
         let list = serde_json::from_str(text).expect("a conflist");
-        Self { list, capabilities: Value::Null, args: String::new() }
+        Self { list, capabilities: Value::Null, args: String::new(), overrides: false }
     }
 
     #[must_use]
@@ -37,6 +39,12 @@ impl Chain {
     #[must_use]
     pub(crate) fn args(self, args: &str) -> Self {
         Self { args: args.to_owned(), ..self }
+    }
+
+    /// The host's own namespace is meant.
+    #[must_use]
+    pub(crate) fn overriding(self) -> Self {
+        Self { overrides: true, ..self }
     }
 
     fn plugins(&self) -> &[Value] {
@@ -62,7 +70,10 @@ impl Chain {
     }
 
     fn call(&self, world: &World, verb: &str, on: (&str, &Netns), conf: &Value) -> Outcome {
-        let call = Call::attachment(verb, on.0, on.1).var("CNI_ARGS", &self.args).conf(conf);
+        let mut call = Call::attachment(verb, on.0, on.1).var("CNI_ARGS", &self.args).conf(conf);
+        if self.overrides {
+            call = call.var("CNI_NETNS_OVERRIDE", "1");
+        }
         call.run(called_as(world, conf["type"].as_str().expect("a type")))
     }
 

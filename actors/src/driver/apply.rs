@@ -58,7 +58,7 @@ impl Handler<Apply> for Driver {
 /// Waits until the container's IPv6 addresses are known to be nobody else's: a second or two, on a
 /// thread of its own, so that no lane has to wait for it.
 async fn detected(plan: Arc<Plan>, netns: Arc<Netns>) -> Result<(), KernelError> {
-    let wait = move || detect(&netns, &plan.inside.ifname, plan.link.index);
+    let wait = move || detect(&netns, &plan.inside.ifname, plan.inside.index);
     let waited = tokio::task::spawn_blocking(wait).await;
     Ok(waited.map_err(|_| LaneError::panicked())??)
 }

@@ -184,17 +184,9 @@ fn namespaces(
     if matches!(command, Command::Add | Command::Check) {
         match &container {
             None => return Err(invalid_netns(call, "no descriptor of it was sent")),
-            Some(netns) if netns.id() == house.host => {
-                return Err(match call.env.netns_override {
-                    false => invalid_netns(call, "it is the host's own network namespace"),
-                    true => CniError::new(
-                        Code::UnsupportedField,
-                        "CNI_NETNS_OVERRIDE=true is not supported",
-                    )
-                    .with_details(
-                        "a container in the host's own network namespace needs no network",
-                    ),
-                });
+            Some(netns) if netns.id() == house.host && !call.env.netns_override => {
+                let why = "it is the host's own network namespace, and CNI_NETNS_OVERRIDE is not 1";
+                return Err(invalid_netns(call, why));
             }
             Some(_) => {}
         }

@@ -81,6 +81,7 @@ pub fn loopback_up(netns: &Netns) -> Result<(), StepError> {
 fn inside(record: &Record) -> InsidePlan {
     InsidePlan {
         ifname: record.key.ifname.clone(),
+        index: record.inside_index(),
         mac: record.mac,
         addresses: Vec::new(),
         routes: Vec::new(),
@@ -93,7 +94,7 @@ fn inside(record: &Record) -> InsidePlan {
 
 fn inside_batch(revision: &Revision, mtu: Option<u32>) -> Batch {
     let Revision { before, after, .. } = revision;
-    let (index, name) = (after.index, after.key.ifname.as_str());
+    let (index, name) = (after.inside_index(), after.key.ifname.as_str());
     let mut batch = Batch::new();
     let flags = |of: &Tuning| (of.promisc, of.all_multicast, of.tx_queue);
     if flags(&after.tuning) != flags(&before.tuning) {

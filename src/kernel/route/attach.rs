@@ -134,7 +134,7 @@ impl Host {
             return Ok(());
         }
         let mut container = visit(inside, netns)?;
-        first_error(container.send(inside_batch(link, inside)))?;
+        first_error(container.send(inside_batch(inside)))?;
 
         if inside.stays_down {
             return Ok(()); // no carrier, so nothing is forwarded or announced
@@ -145,7 +145,7 @@ impl Host {
             // gratuitous ARP or an unsolicited neighbour advertisement each. A packet socket would
             // do as well, but closing one waits for RCU.
             let mut batch = Batch::new();
-            let again = message::set_mac(link.index, inside.mac);
+            let again = message::set_mac(inside.index, inside.mac);
             batch.push(Step::Announce, inside.ifname.as_str(), 0, again);
             first_error(container.send(batch))?;
         }
@@ -194,26 +194,26 @@ impl Host {
 /// All that is done inside in one datagram. The order matters: the link is up before it has
 /// addresses, so that they are not announced before the port forwards; routes come last, as a next
 /// hop must be reachable.
-fn inside_batch(link: &LinkPlan, inside: &InsidePlan) -> Batch {
+fn inside_batch(inside: &InsidePlan) -> Batch {
     let name = &inside.ifname;
     let mut batch = Batch::new();
     if inside.tuning.changes_link() {
-        let request = message::tune_link(link.index, &inside.tuning);
+        let request = message::tune_link(inside.index, &inside.tuning);
         batch.push(Step::TuneLink, name.as_str(), 0, request);
     }
     batch.push(Step::LoopbackUp, name.as_str(), 0, message::link_up(message::LOOPBACK));
     if !inside.stays_down {
         let request = match decides_on_announcements(inside) {
-            true => message::link_up(link.index),
-            false => message::announcing_link_up(link.index),
+            true => message::link_up(inside.index),
+            false => message::announcing_link_up(inside.index),
         };
         batch.push(Step::LinkUp, name.as_str(), 0, request);
     }
     for &address in &inside.addresses {
         let object = format!("{address} on {name}");
         let request = match inside.detects_duplicates && address.is_ipv6() {
-            true => message::add_address_after_detection(link.index, address),
-            false => message::add_address(link.index, address),
+            true => message::add_address_after_detection(inside.index, address),
+            false => message::add_address(inside.index, address),
         };
         batch.push(Step::AddAddress, object, NLM_F_CREATE | NLM_F_EXCL, request);
     }
@@ -229,7 +229,7 @@ fn inside_batch(link: &LinkPlan, inside: &InsidePlan) -> Batch {
             |r: &Route| (r.dst, r.table, r.priority) == (route.dst, route.table, route.priority);
         let again = inside.routes[..position].iter().any(is_same);
         let flags = NLM_F_CREATE | if again { NLM_F_APPEND } else { 0 };
-        batch.push(Step::AddRoute, object, flags, message::add_route(link.index, route));
+        batch.push(Step::AddRoute, object, flags, message::add_route(inside.index, route));
     }
     batch
 }

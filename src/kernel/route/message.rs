@@ -28,8 +28,8 @@ pub(super) fn create_pair(
     inside: &InsidePlan,
     netns: BorrowedFd<'_>,
 ) -> RouteNetlinkMessage {
-    // One that stays on the host cannot have the index of the host's end.
-    let index = if inside.waits { LinkIndex(0) } else { link.index };
+    // One that waits on the host is moved by somebody else, into a namespace where its index may be taken.
+    let index = if inside.waits { LinkIndex(0) } else { inside.index };
     let mut peer = link_message(index, identity(&inside.ifname, inside.mac, link.mtu));
     peer.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
 

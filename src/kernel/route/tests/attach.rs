@@ -234,8 +234,8 @@ fn a_taken_index_is_told_apart_and_its_owner_left_alone() {
             "{error}"
         );
         assert_eq!(inside(&container, link_names).unwrap(), ["lo", "stranger"]);
-        let (mut link, plan) = bridge.plan(8);
-        link.index = LinkIndex(10_009);
+        let (mut link, mut plan) = bridge.plan(8);
+        (link.index, plan.index) = (LinkIndex(10_009), LinkIndex(10_009));
         bridge.host.attach(&link, &plan, &container).unwrap();
     });
 }

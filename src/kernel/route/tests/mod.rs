@@ -57,6 +57,7 @@ impl Bridge {
         };
         let inside = InsidePlan {
             ifname: name("eth0"),
+            index: link.index,
             mac: Mac([2, 0, 0, 0, 2, number]),
             addresses: vec![format!("10.9.0.{number}/24").parse().unwrap()],
             routes: vec![route("0.0.0.0/0", Some("10.9.0.1"))],
