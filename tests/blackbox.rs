@@ -111,6 +111,7 @@ mod spec_input;
 mod spec_order;
 mod spec_renamed;
 mod spec_status;
+mod spec_tombstones;
 mod spec_version;
 mod walls_claimed_source;
 mod walls_discovery;

@@ -23,7 +23,7 @@ use quantum_cni::kernel::lane::{Gauge, Lane};
 use quantum_cni::kernel::lock::HostLock;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::{clock, needs};
-use quantum_cni::store::{ForwardingFile, Ledger, Shelf};
+use quantum_cni::store::{ForwardingFile, Ledger, Shelf, spool};
 use quantum_config::settings::CniServerConfig;
 use slog::{Logger, error, info, warn};
 use tokio::sync::{oneshot, watch};
@@ -68,6 +68,9 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     let host = Netns::current()?.id();
     let Found { store, opening, known, held, elsewhere } =
         recovery::open(&settings, &boot_id, host, &log)?;
+    let spools = folders::spools(&settings);
+    let locks: Result<Vec<_>, _> = spools.iter().map(|dir| spool::lock(dir)).collect();
+    let _locks = locks?;
 
     let registry = Registry::new();
     let meters = Meters::new(&registry)?;
@@ -95,7 +98,7 @@ pub(crate) async fn run(settings: CniServerConfig, log: Logger) -> Result<(), Fa
     let forwarding = ForwardingNote::new(&boot_id, host);
     let folders = Folders {
         config_dir: settings.config_dir.clone().into(),
-        spool_dir: settings.spool_dir.clone(),
+        spools: spools.clone(),
         boot_id,
         reading: Gauge::new("files"),
     };

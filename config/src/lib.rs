@@ -9,6 +9,7 @@
 
 #[cfg(feature = "policy")]
 pub mod ask;
+pub mod boottime;
 pub mod cni;
 #[cfg(feature = "netconf")]
 pub mod docker;

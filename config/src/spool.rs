@@ -2,6 +2,8 @@
 //! call as a frame (see [`wire`](crate::wire)) with the time it was written, so that a replay never
 //! takes away an attachment that was made later under the same name.
 
+use std::path::{Path, PathBuf};
+
 use crate::cni::peek;
 use crate::ids::digest;
 use crate::wire::Call;
@@ -10,8 +12,19 @@ use crate::wire::Call;
 pub const DEFAULT_DIR: &str = "/var/lib/quantum/cni/spool";
 /// The environment variable that tells the plugin another directory.
 pub const DIR_VARIABLE: &str = "QUANTUM_CNI_SPOOL_DIR";
+/// The folder, beside the daemon's socket, of tombstones that could not be written to the spool: it is another disk
+/// as a rule, and what is there lasts as long as what a tombstone is about.
+const BESIDE_SOCKET: &str = "tombstones";
 /// How the name of a finished tombstone ends; others are being written, or were never finished.
 pub const SUFFIX: &str = ".del";
+
+/// How the name of a file ends that is being written. It is gone when its writer has ended well.
+pub const UNFINISHED: &str = ".new";
+
+/// Where tombstones go that cannot be written to the spool; none for a socket without a folder.
+pub fn second_dir(socket: &Path) -> Option<PathBuf> {
+    socket.parent().map(|folder| folder.join(BESIDE_SOCKET))
+}
 
 /// The file name for a call: one for each attachment, however often its DEL is repeated.
 pub fn file_name(call: &Call) -> String {

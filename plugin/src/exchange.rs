@@ -116,13 +116,18 @@ impl Failure {
     }
 }
 
+/// Where the daemon listens.
+pub(crate) fn socket_path() -> String {
+    std::env::var(SOCKET_VARIABLE).unwrap_or_else(|_| DEFAULT_SOCKET.to_owned())
+}
+
 /// Sends the call and waits for its answer.
 pub(crate) fn exchange(
     call: &Call,
     namespaces: &Namespaces,
     command: Command,
 ) -> Result<Reply, Failure> {
-    let socket = std::env::var(SOCKET_VARIABLE).unwrap_or_else(|_| DEFAULT_SOCKET.to_owned());
+    let socket = socket_path();
     let begun = Instant::now();
     let deadline = begun + patience(command);
     loop {

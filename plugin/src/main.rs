@@ -14,7 +14,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use quantum_config::cni::{self, CniError, Code, Command, Environment, Role};
+use quantum_config::cni::{self, CniError, Code, Command, Environment, Role, has_code};
 use quantum_config::wire::{self, Reply};
 
 /// The release of the reference plugins whose `firewall` is served: `ingressPolicy` began with it.
@@ -61,10 +61,12 @@ fn serve(env: Environment, called_as: String, stdin: &mut Vec<u8>) -> Result<Rep
     };
     let ask = |call: &wire::Call| match exchange::exchange(call, &namespaces, command) {
         Err(failure) if command == Command::Del && failure.is_no_answer() => {
-            if Role::of(&call.called_as).leaves_nothing() {
-                return Ok(Reply::default());
-            }
-            tombstone::write(call, &failure).map(|()| unanswered(call))
+            written_down(call, &failure.into_error(command))
+        }
+        // It could not be carried out now. Once written down it is: whoever sent it need not come again.
+        Ok(answer) if command == Command::Del && has_code(&answer.stdout, Code::TryAgainLater) => {
+            let why = CniError::new(Code::TryAgainLater, "the daemon could not carry it out now");
+            Ok(written_down(call, &why).unwrap_or(answer))
         }
         answer => answer.map_err(|failure| failure.into_error(command)),
     };
@@ -93,6 +95,14 @@ fn about(called_as: &str) -> String {
         "" => cni::about("quantum-cni", release),
         name => cni::about(name, &format!("{SERVED_RELEASE}+quantum-cni.{release}")),
     }
+}
+
+/// Writes a DEL down that was not carried out, if it is to do anything; gives its answer.
+fn written_down(call: &wire::Call, why: &CniError) -> Result<Reply, CniError> {
+    if Role::of(&call.called_as).leaves_nothing() {
+        return Ok(Reply::default());
+    }
+    tombstone::write(call, why).map(|()| unanswered(call))
 }
 
 /// The answer to a DEL that was written down. The daemon will carry out its own part; that of an IPAM

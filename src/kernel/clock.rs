@@ -2,15 +2,23 @@
 //! boot, and which boot it is.
 
 use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+use quantum_config::boottime;
 
-/// Milliseconds since the machine booted, time asleep included (`CLOCK_BOOTTIME`). Nobody can set
-/// this clock, so a cool-down measured with it never ends early.
+/// Milliseconds since the machine booted, time asleep included (`CLOCK_BOOTTIME`), as the machine has it also in a
+/// time namespace. Nobody can set this clock, so a cool-down measured with it never ends early.
 pub fn boottime_ms() -> u64 {
+    // That of a process that runs cannot be changed.
+    static OFFSET: OnceLock<i64> = OnceLock::new();
+    let offset = *OFFSET.get_or_init(|| {
+        boottime::offset(&std::fs::read_to_string(boottime::OFFSETS).unwrap_or_default())
+    });
     // The call fails only for a clock that does not exist; this one exists since Linux 2.6.39.
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(std::time::Duration::from);
-    now.map_or(0, |since_boot| u64::try_from(since_boot.as_millis()).unwrap_or(u64::MAX))
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    u64::try_from(boottime::of_machine(now, offset).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The UUID the kernel chose for this boot. A record that carries another one describes links that

@@ -17,7 +17,7 @@ const SHORT_READ: i32 = 522;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another daemon has the directory.
-    #[error("another daemon holds the lock {path}: stop it or choose another state directory")]
+    #[error("another daemon holds the lock {path}: stop it or choose another folder")]
     Locked {
         /// The lock file.
         path: PathBuf,

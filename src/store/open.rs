@@ -220,8 +220,7 @@ fn make(
 }
 
 /// Takes the lock, or says who cannot have it. The file stays: removing it would let two daemons each
-/// lock a file of that name. A lock that was just given back is waited for: a process that was being started
-/// holds it until it runs its program.
+/// lock a file of that name.
 fn lock(path: &Path) -> Result<File, StoreError> {
     let file = OpenOptions::new()
         .create(true)
@@ -231,6 +230,12 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         .custom_flags(OFlag::O_NOFOLLOW.bits())
         .open(path)
         .map_err(StoreError::of_file("open the lock", path))?;
+    hold(file, path)
+}
+
+/// Locks it. A lock that was just given back is waited for: a process that was being started holds it until it runs
+/// its program.
+pub(super) fn hold(file: File, path: &Path) -> Result<File, StoreError> {
     let began = Instant::now();
     loop {
         match file.try_lock() {

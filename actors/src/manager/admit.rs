@@ -43,15 +43,18 @@ impl Handler<Admit> for Manager {
         }
         let (tell, told) = oneshot::channel();
         let (class, network) = (request.class, request.network.clone());
-        let deadline = request.caller.deadline();
+        let caller = request.caller.clone();
         if let Entry::Admitted(waiter) = self.door.enter(class, &network, Waiter { request, tell })
         {
             self.admit_all(vec![waiter], ctx);
         }
         Box::pin(async move {
-            match tokio::time::timeout_at(deadline.into(), told).await {
+            match tokio::time::timeout_at(caller.deadline().into(), told).await {
                 Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => Err(later("the daemon stopped while the request waited")),
+                // The door passes over who has left.
+                Ok(Err(_)) => Err(caller.still_waits().err().unwrap_or_else(|| {
+                    later("the part of the daemon that lets requests in was made anew")
+                })),
                 Err(_) if phase == Phase::Starting => Err(later("the daemon is still starting")),
                 Err(_) => Err(later("other requests took all the time there was")),
             }

@@ -46,7 +46,8 @@ const SPOOL: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct Folders {
     pub(crate) config_dir: PathBuf,
-    pub(crate) spool_dir: PathBuf,
+    /// Where tombstones are.
+    pub(crate) spools: Vec<PathBuf>,
     /// The boot we are in.
     pub(crate) boot_id: String,
     /// Tells for how long one of them is being read.
@@ -64,6 +65,8 @@ pub(crate) struct Manager {
     definitions: BTreeMap<NetworkName, Arc<Definition>>,
     watch: OrphanWatch,
     reclaims: Reclaims,
+    /// Files of the spool that are no tombstones and cannot be set aside: said once.
+    bad: HashSet<PathBuf>,
     /// Told when nobody is inside any more.
     empty: Vec<oneshot::Sender<()>>,
 }
@@ -99,6 +102,7 @@ impl Manager {
             definitions: BTreeMap::new(),
             watch,
             reclaims: Reclaims::new(),
+            bad: HashSet::new(),
             empty: Vec::new(),
         }
     }

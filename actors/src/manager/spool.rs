@@ -7,7 +7,7 @@ use actix::{
     ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture,
 };
 use futures_util::future::join_all;
-use quantum_cni::store::spool::{self, Spool, Tombstone};
+use quantum_cni::store::spool::{self, Bad, Spool, Tombstone};
 use quantum_config::cni::{CniError, peek};
 use quantum_config::ids::{AttachmentKey, NetworkName};
 use slog::{error, info, warn};
@@ -34,8 +34,8 @@ impl Handler<Replay> for Manager {
 impl Manager {
     /// Reads the spool and carries it out; tells when it is done.
     pub(super) fn replay(&mut self, ctx: &mut Context<Self>, tell: Option<oneshot::Sender<()>>) {
-        let dir = self.folders.spool_dir.clone();
-        let reading = self.folders.read(move || spool::read_all(&dir));
+        let dirs = self.folders.spools.clone();
+        let reading = self.folders.read(move || spool::read_all(&dirs));
         ctx.spawn(reading.into_actor(self).map(move |read, manager, ctx| {
             let mut found = read.unwrap_or_else(|e| Spool {
                 unread: vec![format!("reading the spool: {e}")],
@@ -64,9 +64,16 @@ impl Manager {
 
     fn bury(&mut self, found: Spool, tell: Option<oneshot::Sender<()>>, ctx: &mut Context<Self>) {
         let Spool { tombstones, bad, .. } = found;
-        for (file, reason) in bad {
-            error!(self.log, "a file of the spool is no tombstone and was set aside";
-                "file" => %file.display(), "error" => reason);
+        for Bad { path, why, stays } in bad {
+            match stays {
+                None => error!(self.log, "a file of the spool is no tombstone and was set aside";
+                    "file" => %path.display(), "error" => why),
+                Some(stays) if self.bad.insert(path.clone()) => {
+                    error!(self.log, "a file of the spool is no tombstone: remove it";
+                        "file" => %path.display(), "error" => why, "not_set_aside" => stays);
+                }
+                Some(_) => {}
+            }
         }
         // Most often there is nothing to bury, and then no network needs an actor for it.
         let keys: Vec<_> = tombstones.iter().map(|t| key_of(t, &self.folders.boot_id)).collect();

@@ -96,6 +96,12 @@ impl CniError {
     }
 }
 
+/// Whether a document that [`CniError::to_json`] made has this code. A text in it cannot look like that: its
+/// quotes are escaped.
+pub fn has_code(document: &str, code: Code) -> bool {
+    document.contains(&format!("\"code\":{},", code.number()))
+}
+
 impl fmt::Display for CniError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.msg)?;
@@ -122,5 +128,14 @@ mod tests {
         let printed: serde_json::Value =
             serde_json::from_str(&error.to_json(Some("1.0.0"))).expect("json");
         assert_eq!(printed, expected);
+    }
+
+    #[test]
+    fn a_code_is_found_and_not_in_a_text() {
+        for details in ["", "see \"code\":11,"] {
+            let error = CniError::new(Code::Kernel, "said \"code\":11,").with_details(details);
+            let document = error.to_json(None);
+            assert!(has_code(&document, Code::Kernel) && !has_code(&document, Code::TryAgainLater));
+        }
     }
 }

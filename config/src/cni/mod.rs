@@ -64,7 +64,7 @@ pub use bandwidth::{Rate, Shaping};
 pub use definition::Definition;
 pub use delegate::{delegate, handed_on};
 pub use env::{Command, Environment};
-pub use error::{CniError, Code};
+pub use error::{CniError, Code, has_code};
 #[cfg(feature = "netconf")]
 pub use identity::{
     IFNAME_LABEL, Identity, Label, LabelSource, MODE_LABEL, NETWORK_LABEL, NamedPort,
