@@ -208,6 +208,29 @@ fn what_others_turned_on_or_rely_on_stays_on() {
 }
 
 #[test]
+fn an_add_turns_it_on_itself() {
+    let world = world!();
+    let _daemon = world.daemon_that_mends_nothing();
+    crate::network_isolation::connect(&world, &[]);
+    let conf = dual("both", 97, json!({}));
+    let first = world.container();
+    world.call(Call::add("first", &first).conf(&conf)).succeeded();
+    let _outside = [OUTSIDE, OUTSIDE6].map(|address| Echo::serve(&world.outside, address));
+    for path in [FORWARD4, FORWARD6, "ipv4/conf/both0/forwarding"] {
+        set(&world.host, path, "0");
+    }
+    world.host.ip("link set both0 down");
+    world.host.ip("address add fd00:97::1/64 dev both0 nodad");
+    let second = world.container();
+    world.call(Call::add("second", &second).conf(&conf)).succeeded();
+    for container in [&first, &second] {
+        for to in [OUTSIDE, OUTSIDE6] {
+            assert!(udp_answers(container, to, PATIENCE), "{to}");
+        }
+    }
+}
+
+#[test]
 fn dockers_last_network_gives_it_back() {
     let world = world!();
     at_rest(&world);

@@ -1,9 +1,12 @@
 //! Changes of policy, and something else in the same moment.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::network_isolation::dual;
 use crate::policy_live::{network_policy, pod, reach, serve};
+use crate::support::conf::with;
 use crate::support::ctl::{apply, told};
 use crate::support::plugin::Call;
 
@@ -61,4 +64,48 @@ fn a_policy_is_taken_just_after_all_rules_were_flushed() {
     reach(&web.netns, &db.addresses, false, "it holds");
     told(&world, "policy delete NetworkPolicy shop/db", "");
     reach(&web.netns, &db.addresses, true, "and is gone");
+}
+
+#[test]
+fn a_check_is_not_mistaken_about_a_policy_that_changes_meanwhile() {
+    let world = world!();
+    let _daemon = world.daemon();
+    let conf = dual("shop", 208, json!({}));
+    let names = ["web", "db"];
+    let pods = names.map(|name| pod(&world, name, &conf));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // What holds for both of them changes with each document, and with each container that comes and goes.
+        scope.spawn(|| {
+            for n in (1..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                let from = json!([{ "podSelector": { "matchLabels": { "app": "coming" } } }]);
+                let rule = json!([{ "from": from, "ports": [{ "port": 1000 + n % 7 }] }]);
+                apply(
+                    &world,
+                    &network_policy("all", json!({ "podSelector": {}, "ingress": rule })),
+                );
+                if n % 3 == 0 {
+                    told(&world, "policy delete NetworkPolicy shop/all", "");
+                }
+            }
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let coming = pod(&world, "coming", &conf);
+                world.call(Call::del("coming", &coming.netns).conf(&conf)).succeeded();
+            }
+        });
+        let mut wrong = Vec::new();
+        for _ in 0..150 {
+            for (name, pod) in names.iter().zip(&pods) {
+                let conf = with(&conf, json!({ "prevResult": pod.result }));
+                let check = world.call(Call::check(name, &pod.netns).conf(&conf));
+                if check.code != Some(0) {
+                    wrong.push(check.stdout);
+                }
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(wrong, [""; 0], "{} CHECKs of 300", wrong.len());
+    });
 }

@@ -133,6 +133,17 @@ fn a_bridge_that_lost_the_gateways_address() {
 }
 
 #[test]
+fn forwarding_that_is_off() {
+    for setting in ["ipv4/ip_forward", "ipv4/conf/quantum0/forwarding"] {
+        notices(
+            world!(),
+            |_| setting.to_owned(),
+            |site| _ = site.world.host.output("sysctl", &format!("-qw net/{setting}=0")),
+        );
+    }
+}
+
+#[test]
 fn a_bridge_that_is_gone() {
     notices(world!(), |_| "quantum0".to_owned(), |site| site.world.host.ip("link del quantum0"));
 }

@@ -52,6 +52,7 @@ pub fn differences(record: &Record, observed: &Observed) -> Vec<Difference> {
             found.extend(lost.map(|ip| Difference::GatewayGone(record.home().to_string(), ip)));
         }
     }
+    found.extend(observed.off.iter().cloned().map(Difference::NotForwarding));
     match &observed.inside {
         Some(link) if link.index == record.inside_index() => {
             if !link.up && !record.port.stays_down {
@@ -185,6 +186,7 @@ mod tests {
                 }],
             }),
             shape: None,
+            off: Vec::new(),
             waits: false,
         }
     }
@@ -198,6 +200,10 @@ mod tests {
         assert_eq!(differences(&record, &healthy(&record)), []);
         let host = record.host.to_string();
         let cases: Vec<Breakage> = vec![
+            (
+                |o| o.off.push("ip_forward".into()),
+                Difference::NotForwarding("ip_forward".to_owned()),
+            ),
             (|o| o.host = None, Difference::HostLinkGone(host.clone())),
             (|o| o.host.as_mut().expect("host").up = false, Difference::HostLinkDown(host.clone())),
             (

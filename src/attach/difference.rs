@@ -30,6 +30,8 @@ pub enum Difference {
     BridgeGone(String),
     /// It is down.
     BridgeDown(String),
+    /// A setting is off without which the host does not forward for the container.
+    NotForwarding(String),
     /// The bridge takes every frame and should not, or the other way about.
     Promiscuity(String, bool),
     /// Packets that stay on the bridge do not come before the rules: those of which family.
@@ -95,6 +97,9 @@ impl fmt::Display for Difference {
             }
             Self::BridgeGone(name) => write!(f, "bridge {name} is gone"),
             Self::BridgeDown(name) => write!(f, "bridge {name} is down"),
+            Self::NotForwarding(setting) => {
+                write!(f, "{setting} is off: the host does not forward for the container")
+            }
             Self::Promiscuity(name, wanted) => {
                 write!(f, "bridge {name} is {}promiscuous", if *wanted { "not " } else { "" })
             }

@@ -62,7 +62,14 @@ mod tests {
             isolated: false,
             vlans: None,
         };
-        let seen = |host, waits| Observed { host, bridge: None, inside: None, shape: None, waits };
+        let seen = |host, waits| Observed {
+            host,
+            bridge: None,
+            inside: None,
+            shape: None,
+            off: vec![],
+            waits,
+        };
         let own = || Some(host(record.index));
         let late = record.created + PATIENCE + 1;
         for (what, now, expected) in [

@@ -19,6 +19,8 @@ pub struct Observed {
     pub inside: Option<InsideSeen>,
     /// What its traffic is held to, if that was looked at.
     pub shape: Option<ShapeSeen>,
+    /// Settings that are off, and without which the host does not forward for it.
+    pub off: Vec<String>,
     /// The container's end waits on the host: nobody has taken it, or it was given back.
     pub waits: bool,
 }

@@ -10,7 +10,7 @@ use quantum_config::cni::{
 use quantum_config::ids::{AttachmentKey, IfName, LinkIndex, Mac};
 use serde::{Deserialize, Serialize};
 
-use super::naming;
+use super::{Families, naming};
 
 /// Which network namespace: device and inode of its file in nsfs. A path may name another namespace
 /// tomorrow; this pair does not, as long as the namespace lives.
@@ -104,6 +104,12 @@ pub struct Record {
 }
 
 impl Record {
+    /// What the host has to forward for it.
+    pub fn forwards(&self) -> Families {
+        let gateways = self.addresses.iter().filter(|a| self.gateway && a.gateway.is_some());
+        Families::of(&gateways.map(|a| a.address).collect::<Vec<_>>())
+    }
+
     /// The link that the host reaches the container by.
     pub fn home(&self) -> &IfName {
         self.vlan_gateway.as_ref().unwrap_or(&self.bridge)

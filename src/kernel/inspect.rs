@@ -6,6 +6,7 @@ use std::io;
 
 use quantum_config::sysctl::SysctlName;
 
+use super::forwarding::Forwarding;
 use super::netns::{self, Netns, NetnsError};
 use super::route::{Link, RouteSocket, StepError, has_br_netfilter, look, shape};
 use super::sysctl;
@@ -51,6 +52,10 @@ pub fn observe(record: &Record, netns: Option<&Netns>) -> Result<Observed, Obser
         shape: match netns.is_none() || record.shaping.is_none() {
             true => None,
             false => Some(see_shape(&mut host, record)?),
+        },
+        off: match netns {
+            Some(_) => Forwarding::off(&[(record.home().clone(), record.forwards())]),
+            None => Vec::new(),
         },
         waits: match naming::peer_name(&record.key) {
             Ok(name) if record.handed => look::link_by_name(&mut host, &name)?.is_some(),

@@ -6,6 +6,7 @@ use actix::{Context, Handler, ResponseFuture};
 use futures_util::future::join;
 use quantum_cni::attach::{Element, Plan, PortWanted, publishes_at_loopback};
 use quantum_cni::kernel::conntrack::HostPort;
+use quantum_cni::kernel::forwarding::Forwarding;
 use quantum_cni::kernel::lane::LaneError;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::kernel::route::detect;
@@ -21,6 +22,7 @@ impl Handler<Apply> for Driver {
 
     fn handle(&mut self, Apply { plan, netns }: Apply, _: &mut Context<Self>) -> Self::Result {
         let (lanes, awaited) = (self.lanes.clone(), self.awaited.clone());
+        let care = self.care.clone();
         Box::pin(async move {
             let linking = {
                 let (plan, netns) = (plan.clone(), netns.clone());
@@ -32,11 +34,22 @@ impl Handler<Apply> for Driver {
                     }
                     host.attach(&plan.link, &plan.inside, &netns)?;
                     fault::reach("add-linked")?;
-                    Ok::<_, KernelError>(())
+                    let record = &plan.record;
+                    Ok::<_, KernelError>(Forwarding::off(&[(
+                        record.home().clone(),
+                        record.forwards(),
+                    )]))
                 })
             };
             let (linked, filtered) = join(linking, filter(&lanes, &plan)).await;
-            let mut done = linked.and_then(|l| l).and(filtered);
+            let linked = linked.flatten();
+            if let Ok(off) = &linked
+                && !off.is_empty()
+            {
+                // It was turned on when the network was prepared.
+                care.forward_for(&lanes, &plan.record).await;
+            }
+            let mut done = linked.map(drop).and(filtered);
             if done.is_ok() {
                 done = forget_flows(&lanes, &plan.record.ports).await;
             }

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use quantum_cni::attach::{Families, Fights, Harm, PortWanted, Trouble};
+use quantum_cni::attach::{Families, Fights, Harm, PortWanted, Record, Trouble};
 use quantum_cni::kernel::forwarding::{Change, Forwarding};
 use quantum_cni::kernel::route::Host;
 use quantum_cni::kernel::watch::LinksHeard;
@@ -180,6 +180,27 @@ impl Care {
             return Ok(());
         }
         fault::reach("mending")?;
+        self.put_back(lanes, gateways, cared).await
+    }
+
+    /// The same for a container that comes, at once.
+    pub(super) async fn forward_for(&self, lanes: &Lanes, record: &Record) {
+        let gateways = vec![(record.home().clone(), record.forwards())];
+        let mut cared = Cared::default();
+        if let Err(error) = self.put_back(lanes, gateways, &mut cared).await {
+            warn!(self.log, "the host's forwarding"; "error" => %error);
+        }
+        for trouble in cared.troubles {
+            warn!(self.log, "the host's forwarding"; "error" => trouble.why);
+        }
+    }
+
+    async fn put_back(
+        &self,
+        lanes: &Lanes,
+        gateways: Vec<(IfName, Families)>,
+        cared: &mut Cared,
+    ) -> Result<(), KernelError> {
         for change in lanes.forwarding(move |f| f.put_back(&gateways)).await? {
             match change {
                 Change::PutBack(_) => {

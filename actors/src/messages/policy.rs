@@ -32,10 +32,18 @@ pub(crate) struct Judge(pub(crate) Box<Record>);
 #[rtype(result = "()")]
 pub(crate) struct Dismiss(pub(crate) AttachmentKey);
 
-/// What our tables are to hold for an endpoint. Answered when no change is under way.
+/// What our tables are to hold for an endpoint. Answered when what had changed before is written.
 #[derive(Debug, Message)]
-#[rtype(result = "Vec<Element>")]
+#[rtype(result = "Expectation")]
 pub(crate) struct Expected(pub(crate) AttachmentKey);
+
+/// What our tables are to hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Expectation {
+    pub(crate) elements: Vec<Element>,
+    /// How many changes were begun to be written. While it stays the same, so do the tables.
+    pub(crate) changes: u64,
+}
 
 /// An operator's question. The answer is a document of JSON.
 #[derive(Debug, Message)]

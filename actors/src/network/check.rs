@@ -74,8 +74,11 @@ pub(super) async fn check(hands: Rc<Hands>, request: Check) -> Result<(), CniErr
     failed(found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }
 
-/// Looks at it, and at what policy has in our sets for it. While an operator changes policy these are
-/// asked for before the change and looked for after it: then it is looked once more.
+/// How often it is looked again because policy has changed meanwhile. A look takes some milliseconds.
+const LOOKS: usize = 50;
+
+/// Looks at it, and at what policy has in our sets for it. While policy changes these are asked for before
+/// the change and looked for after it, or while it is written: then it is looked once more.
 async fn look(
     hands: &Hands,
     key: &AttachmentKey,
@@ -83,18 +86,20 @@ async fn look(
     netns: &Arc<Netns>,
 ) -> Result<Seen, CniError> {
     let mut of_policy = ask(&hands.expected, Expected(key.clone())).await?;
+    let mut looks = 0;
     loop {
+        looks += 1;
         let inspect = Inspect {
             record: record.clone(),
             netns: Some(netns.clone()),
-            besides: of_policy.clone(),
+            besides: of_policy.elements.clone(),
         };
         let seen = ask(&hands.inspect, inspect).await?.map_err(errors::kernel)?;
-        if !seen.missing.iter().any(|element| of_policy.contains(element)) {
+        if !seen.missing.iter().any(|element| of_policy.elements.contains(element)) {
             return Ok(seen);
         }
         let now = ask(&hands.expected, Expected(key.clone())).await?;
-        if now == of_policy {
+        if now == of_policy || looks == LOOKS {
             return Ok(seen);
         }
         of_policy = now;

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use actix::fut::LocalBoxActorFuture;
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, MessageResult,
-    Recipient, ResponseFuture, WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, Recipient,
+    ResponseActFuture, ResponseFuture, WrapFuture,
 };
 use quantum_cni::attach::{Record, endpoint};
 use quantum_cni::errors;
@@ -33,7 +33,7 @@ use tokio::sync::{oneshot, watch};
 use crate::board::{Board, FileProblem};
 use crate::lanes::on_lane;
 use crate::messages::driver::{Flows, Govern};
-use crate::messages::policy::{Begin, Begun, Dismiss, Expected, Judge};
+use crate::messages::policy::{Begin, Begun, Dismiss, Expectation, Expected, Judge};
 use crate::messages::{Drain, Observe, dropped};
 use crate::meters::Meters;
 
@@ -80,6 +80,8 @@ pub(crate) struct Policy {
     is_writing: bool,
     /// Labels of endpoints that are gone are still on disk.
     is_unsaved: bool,
+    /// How many changes were begun to be written.
+    changes: u64,
     /// Who waits until what they need is written.
     waiting: Vec<oneshot::Sender<Result<(), CniError>>>,
 }
@@ -109,6 +111,7 @@ impl Policy {
             world: None,
             is_writing: false,
             is_unsaved: false,
+            changes: 0,
             waiting: Vec::new(),
         }
     }
@@ -198,6 +201,7 @@ impl Policy {
     /// Writes what has changed, if anything has. What could not be written is part of the next change.
     fn govern(&mut self) -> Option<LocalBoxActorFuture<Self, Result<(), CniError>>> {
         let changes = self.registry.take_changes()?;
+        self.changes += 1;
         let governed = self.hands.govern.send(Govern(changes.clone())).into_actor(self);
         Some(Box::pin(governed.map(move |governed, policy, _| {
             let governed = governed.unwrap_or_else(|_| Err(LaneError::panicked().into()));
@@ -324,10 +328,17 @@ impl Handler<Dismiss> for Policy {
 }
 
 impl Handler<Expected> for Policy {
-    type Result = MessageResult<Expected>;
+    type Result = ResponseActFuture<Self, Expectation>;
 
-    fn handle(&mut self, Expected(key): Expected, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.registry.elements_of(&key).to_vec())
+    fn handle(&mut self, Expected(key): Expected, ctx: &mut Context<Self>) -> Self::Result {
+        let (tell, told) = oneshot::channel();
+        self.waiting.push(tell);
+        self.write(ctx);
+        // What could not be written is missed by whoever looks for it.
+        Box::pin(told.into_actor(self).map(move |_, policy, _| Expectation {
+            elements: policy.registry.elements_of(&key).to_vec(),
+            changes: policy.changes,
+        }))
     }
 }
 

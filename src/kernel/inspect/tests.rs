@@ -99,7 +99,14 @@ fn what_is_missing_is_seen_as_missing() {
         let seen = observe(&record, Some(&netns)).unwrap();
         assert_eq!(
             seen,
-            Observed { host: None, bridge: None, inside: None, shape: None, waits: false }
+            Observed {
+                host: None,
+                bridge: None,
+                inside: None,
+                shape: None,
+                off: vec![],
+                waits: false
+            }
         );
     });
 }
