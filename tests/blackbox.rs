@@ -83,6 +83,7 @@ mod network_spoof;
 mod network_stranger;
 mod network_tuning;
 mod network_unmasked;
+mod network_unruled;
 mod policy_asked;
 mod policy_audit;
 mod policy_cases;

@@ -58,6 +58,16 @@ impl KernelError {
         matches!(self, Self::Step(e) if e.cause == Some(Cause::BridgeMissing))
     }
 
+    /// Our rules could not be changed, and may be the next time: somebody flushed them in the same moment, or
+    /// `nft` failed.
+    pub fn is_of_rules(&self) -> bool {
+        use NftError::{Kernel, NoAnswer, Refused, SkeletonLost};
+        matches!(
+            self,
+            Self::Nft(Refused { .. } | SkeletonLost { .. } | Kernel { .. } | NoAnswer { .. })
+        )
+    }
+
     /// The bridge has as many ports as it can have.
     pub fn is_bridge_full(&self) -> bool {
         matches!(self, Self::Step(e) if e.cause == Some(Cause::BridgeFull))

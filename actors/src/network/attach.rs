@@ -17,6 +17,7 @@ use quantum_config::ids::IfName;
 use slog::{Logger, info, warn};
 use tokio::sync::oneshot;
 
+use super::again::Again;
 use super::detach::{Stuck, take_down};
 use super::gate::Opened;
 use super::parked::Parked;
@@ -287,13 +288,18 @@ impl Job {
 
     /// Has the kernel carry the plan out; on failure nothing of it is left.
     async fn apply(&self, addresses: Vec<Assigned>, log: &Logger) -> Result<Arc<Plan>, Failed> {
-        let mut attempt = 0;
+        let (mut attempt, mut again, mut is_judged) = (0, Again::default(), false);
+        let caller = Some(&self.request.caller);
         loop {
             let plan = Arc::new(self.plan(addresses.clone(), attempt)?);
             // Before it can send: nobody is to be heard whom nobody has judged.
-            if attempt == 0 {
+            if !is_judged {
                 let judge = Judge(Box::new(plan.record.clone()));
-                ask(&self.hands.judge, judge).await??;
+                match ask(&self.hands.judge, judge).await? {
+                    Ok(()) => is_judged = true,
+                    Err(e) if e.code == Code::Kernel && again.is_due(caller).await => continue,
+                    Err(error) => return Err(error.into()),
+                }
             }
             let apply = Apply { plan: plan.clone(), netns: self.request.netns.clone() };
             let error = match ask(&self.hands.apply, apply).await? {
@@ -314,6 +320,7 @@ impl Job {
                     self.open.bridge.set(made);
                     self.open.ports.borrow_mut().forget();
                 }
+                error if error.is_of_rules() && again.is_due(caller).await => {}
                 error => {
                     if error.is_bridge_full() {
                         // Ports that others plugged in: the next ADD is told before.

@@ -16,6 +16,7 @@ use quantum_config::ids::{AttachmentKey, NetworkName};
 use slog::{info, warn};
 use tokio::sync::oneshot;
 
+use super::again::Again;
 use super::parked::Parked;
 use super::ticket::Attempt;
 use super::{Hands, Key, Network};
@@ -282,6 +283,17 @@ async fn sweep_links(hands: &Hands, network: &NetworkName) -> Result<(), CniErro
     ask(&hands.sweep, sweep).await?.map(|_| ()).map_err(errors::kernel)
 }
 
+/// Has the bridge prepared, again where only the rules stood in the way.
+async fn prepared(hands: &Hands, definition: &Arc<Definition>) -> Result<BridgeEnd, CniError> {
+    let mut again = Again::default();
+    loop {
+        match ask(&hands.prepare, Prepare(definition.clone())).await? {
+            Err(error) if error.is_of_rules() && again.is_due(None).await => {}
+            prepared => return prepared.map_err(errors::kernel),
+        }
+    }
+}
+
 /// Prepares a network. A pool that is there already is kept with its leases, and told the new sets.
 async fn open(
     hands: Rc<Hands>,
@@ -290,7 +302,7 @@ async fn open(
 ) -> Result<(Opened, Level), CniError> {
     let bridge = match definition.lends {
         true => BridgeEnd::NONE,
-        false => ask(&hands.prepare, Prepare(definition.clone())).await?.map_err(errors::kernel)?,
+        false => prepared(&hands, &definition).await?,
     };
     ask(&hands.define, Define(definition.clone())).await?.map_err(errors::store)?;
     let pool = match pool {

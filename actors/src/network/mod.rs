@@ -14,6 +14,7 @@
 //! [`Tickets`]); different ones run side by side. A handler decides at
 //! once, spawns the work, and touches the state again only when the work is done.
 
+mod again;
 mod amend;
 mod attach;
 mod check;
