@@ -144,6 +144,7 @@ pub fn store(error: StoreError) -> CniError {
         }
         StoreError::Locked { .. }
         | StoreError::Newer { .. }
+        | StoreError::NoFile { .. }
         | StoreError::Damaged { .. }
         | StoreError::ReadOnly { .. }
         | StoreError::Database { .. }

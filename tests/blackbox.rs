@@ -32,6 +32,8 @@ mod daemon_status;
 mod daemon_supervised;
 mod daemon_user;
 mod damage_matrix;
+mod damage_older;
+mod damage_running;
 mod docker_containers;
 mod docker_kills;
 mod docker_networks;

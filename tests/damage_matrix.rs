@@ -12,7 +12,7 @@ use crate::network_isolation::{Attached, dual};
 use crate::policy_live::{network_policy, pod};
 use crate::support::conf::with;
 use crate::support::ctl::{apply, told};
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, Options};
 use crate::support::inventory::veths;
 use crate::support::plugin::Call;
 use crate::support::traffic::{Echo, PATIENCE, SILENCE, Steady, tcp_answers};
@@ -68,17 +68,21 @@ impl Files {
 
 /// Three containers, of which `web` may speak to `db` and `other` may not, by a policy and a label that
 /// operators gave at run time; and a conversation that goes on whatever happens.
-struct Town {
-    world: World,
-    conf: Value,
+pub(crate) struct Town {
+    pub(crate) world: World,
+    pub(crate) conf: Value,
     all: [Attached; 3],
     _echoes: Vec<Echo>,
     talk: Steady,
 }
 
 impl Town {
-    fn new(world: World, number: u8) -> (Self, Daemon) {
-        let daemon = world.daemon();
+    pub(crate) fn new(world: World, number: u8) -> (Self, Daemon) {
+        Self::with(world, number, Options::default())
+    }
+
+    pub(crate) fn with(world: World, number: u8, options: Options) -> (Self, Daemon) {
+        let daemon = world.daemon_with(options);
         let conf = dual("town", number, json!({}));
         let web = pod(&world, "web", &conf);
         told(&world, "policy label shop/web role=client", "");
@@ -93,7 +97,7 @@ impl Town {
         (Self { world, conf, all: [web, db, other], _echoes: echoes.into(), talk }, daemon)
     }
 
-    fn stands(&self) {
+    pub(crate) fn stands(&self) {
         let [web, db, other] = &self.all;
         let ways = [(web, db, true), (other, db, false), (other, web, true), (db, other, true)];
         std::thread::scope(|scope| {
@@ -109,14 +113,19 @@ impl Town {
         });
     }
 
-    /// A daemon that finds all this: everything is as it was.
-    fn ends_well(self) {
-        let names = ["web", "db", "other"];
-        for (name, at) in names.iter().zip(&self.all) {
+    /// The daemon knows all of it, and all of each.
+    pub(crate) fn is_known(&self) {
+        for (name, at) in ["web", "db", "other"].iter().zip(&self.all) {
             let check = with(&self.conf, json!({ "prevResult": at.result }));
             self.world.call(Call::check(name, &at.netns).conf(&check)).succeeded();
         }
         self.stands();
+    }
+
+    /// A daemon that finds all this: everything is as it was.
+    pub(crate) fn ends_well(self) {
+        let names = ["web", "db", "other"];
+        self.is_known();
         let late = ["late0", "late1", "late2"].map(|name| pod(&self.world, name, &self.conf));
         for late in &late {
             let is_taken = |at: &Attached| at.addresses.iter().any(|a| late.addresses.contains(a));

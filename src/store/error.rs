@@ -35,8 +35,16 @@ pub enum StoreError {
         /// Ours.
         ours: i64,
     },
+    /// Something else is there.
+    #[error(
+        "the store {path} is not a file: move what is there away, or choose another state directory"
+    )]
+    NoFile {
+        /// What should be a file.
+        path: PathBuf,
+    },
     /// The file cannot be read as what we wrote.
-    #[error("cannot {doing} in the store {path}: {why}: restart the daemon to set the file aside")]
+    #[error("cannot {doing} in the store {path}: {why}")]
     Damaged {
         /// What was being done.
         doing: String,

@@ -42,6 +42,7 @@ pub mod fuzz;
 mod host_file;
 mod leases;
 mod ledger;
+mod mend;
 pub mod net_d;
 mod open;
 mod read;
@@ -131,6 +132,10 @@ pub struct Store {
     /// Attachments whose file beside the store is not as the store, and why.
     unwitnessed: BTreeSet<AttachmentKey>,
     trouble: Option<String>,
+    /// What happened to the file while it was open.
+    mishap: Option<String>,
+    /// Which file it was when it was opened.
+    inode: Option<u64>,
     /// Held for its lock, which the kernel drops with the process.
     _lock: File,
 }

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ use nix::fcntl::OFlag;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::mend::salvage;
 use super::witness::{Generation, Witness};
 use super::write::{Change, Refused, apply};
 use super::{Learned, Place, Store, StoreError, Stored, schema};
@@ -109,8 +110,11 @@ impl Store {
                 }
                 Err(StoreError::Damaged { doing, why, .. }) => {
                     let why = format!("cannot {doing}: {why}");
+                    let salvaged = connect(&path).map(|file| salvage(&file)).unwrap_or_default();
                     let lost = Lost { set_aside: set_aside(&path)?, why };
-                    make(place, &path, &lock, there, lost)?
+                    let (mut store, opening) = make(place, &path, &lock, there, lost)?;
+                    store.commit_each(salvaged);
+                    (store, opening)
                 }
                 Err(other) => return Err(other),
             }
@@ -249,9 +253,14 @@ pub(super) fn hold(file: File, path: &Path) -> Result<File, StoreError> {
     }
 }
 
+/// Which file is there now.
+pub(super) fn inode(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|file| file.ino())
+}
+
 /// Makes a new store beside `path` and moves it there, so that a file of that name is always a whole
 /// one: an empty file is one that lost its contents.
-fn create(path: &Path, boot_id: &str, lost: &Lost) -> Result<(), StoreError> {
+pub(super) fn create(path: &Path, boot_id: &str, lost: &Lost) -> Result<(), StoreError> {
     let made = path.with_extension("new");
     for leftover in companions(&made).iter().filter(|p| p.exists()) {
         fs::remove_file(leftover).map_err(StoreError::of_file("remove the half-made", leftover))?;
@@ -276,9 +285,10 @@ fn examine(place: &Place, path: &Path, lock: &File) -> Result<Store, StoreError>
             why: "it is gone and its write-ahead log is not".into(),
         });
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)
-        .map_err(|e| StoreError::of_database("open the file".into(), path, e))?;
+    if !path.is_file() {
+        return Err(StoreError::NoFile { path: path.to_owned() });
+    }
+    let connection = connect(path)?;
     let lock = lock.try_clone().map_err(StoreError::of_file("share the lock of", path))?;
     let mut store = Store {
         connection,
@@ -290,6 +300,8 @@ fn examine(place: &Place, path: &Path, lock: &File) -> Result<Store, StoreError>
         learned: Learned::default(),
         unwitnessed: BTreeSet::new(),
         trouble: None,
+        mishap: None,
+        inode: inode(path),
         _lock: lock,
     };
     let keep_log = |store: &Store, on| {
@@ -309,8 +321,15 @@ fn examine(place: &Place, path: &Path, lock: &File) -> Result<Store, StoreError>
     Ok(store)
 }
 
+/// Opens a file that is there.
+pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+        .map_err(|e| StoreError::of_database("open the file".into(), path, e))
+}
+
 impl Store {
-    fn prepare(&self) -> rusqlite::Result<()> {
+    pub(super) fn prepare(&self) -> rusqlite::Result<()> {
         self.connection.busy_timeout(BUSY)?;
         self.connection.pragma_update(None, "synchronous", "NORMAL")
     }
@@ -342,7 +361,7 @@ impl Store {
 
 /// Renames the file and its companions to the first free `state.db.corrupt-N`; together, so that
 /// `sqlite3` can still open them.
-fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
+pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     let aside = aside(path, asides(path) + 1);
     for (from, to) in companions(path).iter().zip(companions(&aside)) {
         if from.exists() {

@@ -126,6 +126,22 @@ impl Witness {
         }
     }
 
+    /// What the attachments end with.
+    pub(super) fn life(&self) -> &Life {
+        &self.life
+    }
+
+    /// What is known of one attachment.
+    pub(super) fn look(&self, key: &AttachmentKey) -> Option<Stored> {
+        let states = [(ATTACHED, StoredState::Attached), (LEAVING, StoredState::Leaving)];
+        states.into_iter().find_map(|(name, state)| {
+            let bytes = small_file::read_own(&self.file(key, name)).ok()?;
+            let (life, record) = decode(&bytes).ok()?;
+            let is_meant = life == self.life && record.key == *key;
+            is_meant.then_some(Stored { record, state })
+        })
+    }
+
     /// Writes what an attachment is.
     pub(super) fn keep(&self, record: &Record, state: StoredState) -> io::Result<()> {
         let (name, other) = match state {

@@ -111,6 +111,7 @@ impl Store {
     /// written beside the store is tried again.
     pub fn checkpoint(&mut self) -> Result<(), StoreError> {
         fault::reach("store-checkpoint")?;
+        self.look_after()?;
         self.witness_again()?;
         self.connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))

@@ -51,8 +51,16 @@ pub(crate) struct Cache {
     log: Logger,
 }
 
-/// What a job on the store came to, and why the files beside it are not as it is, if they are not.
-type Outcome<T> = Result<(Result<T, StoreError>, Option<String>), StoreError>;
+/// What a job on the store came to, and what became of the files.
+type Outcome<T> = Result<(Result<T, StoreError>, Files), StoreError>;
+
+/// What became of the store's files.
+struct Files {
+    /// Why those beside the store are not as it is, if they are not.
+    trouble: Option<String>,
+    /// What has happened to the store.
+    mishap: Option<String>,
+}
 
 impl Cache {
     /// A cache of `size` records in front of a store that holds `known`.
@@ -79,24 +87,28 @@ impl Cache {
         }
     }
 
-    /// Does something with the store that may change the files beside it.
-    fn changing<T, J>(&self, job: J) -> impl Future<Output = Outcome<T>> + use<T, J>
+    /// Does something with the store, which is made anew if it turns out to be damaged.
+    fn on_store<T, J>(&self, job: J) -> impl Future<Output = Outcome<T>> + use<T, J>
     where
         T: Send + 'static,
-        J: FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
+        J: Fn(&mut Store) -> Result<T, StoreError> + Send + 'static,
     {
-        on_lane(self.lane.clone(), |store: &mut Store| {
-            let outcome = job(store);
-            (outcome, store.trouble().map(str::to_owned))
+        on_lane(self.lane.clone(), move |store: &mut Store| {
+            let outcome = store.mended(job);
+            let trouble = store.trouble().map(str::to_owned);
+            (outcome, Files { trouble, mishap: store.take_mishap() })
         })
     }
 
     /// What it came to. That the files beside the store could not be written fails nothing: they are tried again
     /// until they can.
-    fn changed<T>(&mut self, outcome: Outcome<T>) -> Result<T, StoreError> {
-        let (outcome, trouble) = outcome?;
+    fn heard<T>(&mut self, outcome: Outcome<T>) -> Result<T, StoreError> {
+        let (outcome, Files { trouble, mishap }) = outcome?;
+        if let Some(mishap) = mishap {
+            error!(self.log, "the store was damaged and was made anew from runtime_dir"; "error" => mishap);
+        }
         let trouble: Vec<String> = trouble.into_iter().collect();
-        self.dirty |= outcome.is_ok() || !trouble.is_empty();
+        self.dirty |= !trouble.is_empty();
         if trouble != self.trouble {
             for why in &trouble {
                 error!(self.log, "the second copy of what is attached is not complete, which is tried again";
@@ -120,13 +132,10 @@ impl Cache {
         if !std::mem::take(&mut self.dirty) {
             return;
         }
-        let work = self.changing(Store::checkpoint);
+        let work = self.on_store(Store::checkpoint);
         ctx.spawn(work.into_actor(self).map(|outcome, cache, _| {
-            let before = cache.dirty;
-            let done = cache.changed(outcome);
-            // Nothing was written; but what failed is tried again.
-            cache.dirty = before || done.is_err() || !cache.trouble.is_empty();
-            if let Err(error) = done {
+            if let Err(error) = cache.heard(outcome) {
+                cache.dirty = true; // the next try
                 warn!(cache.log, "checkpoint"; "error" => %error);
             }
         }));
@@ -144,7 +153,10 @@ impl Actor for Cache {
 impl Handler<Observe> for Cache {
     type Result = ();
 
-    fn handle(&mut self, _: Observe, _: &mut Self::Context) {}
+    /// Now and then the files are looked after, though nothing was written.
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) {
+        self.dirty = true;
+    }
 }
 
 impl Handler<Drain> for Cache {

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use actix::{
-    ActorFutureExt, Context, Handler, MessageResult, ResponseActFuture, ResponseFuture, WrapFuture,
-    fut,
-};
+use actix::{ActorFutureExt, Context, Handler, MessageResult, ResponseActFuture, WrapFuture, fut};
 use quantum_cni::attach::naming;
 use quantum_cni::ipam::Known;
 use quantum_cni::store::{Store, StoreError, Stored, StoredState};
@@ -13,7 +10,6 @@ use quantum_config::cni::Definition;
 use quantum_config::ids::AttachmentKey;
 
 use super::Cache;
-use crate::lanes::on_lane;
 use crate::messages::cache::{Addresses, All, Attached, Defined, Find, Held, List, Listed, Lookup};
 
 impl Handler<Lookup> for Cache {
@@ -32,14 +28,15 @@ impl Handler<Lookup> for Cache {
         }
         self.meters.cache_misses.inc();
         let wanted = key.clone();
-        let work = on_lane(self.lane.clone(), move |store: &mut Store| store.lookup(&wanted));
+        let work = self.on_store(move |store: &mut Store| store.find(&wanted));
         Box::pin(work.into_actor(self).map(move |found, cache, _| {
+            let found = cache.heard(found);
             // It may have been changed, marked or forgotten while it was being read.
             if let Some(newer) = cache.recent.get(&key).or_else(|| cache.unwritten.get(&key)) {
                 return Ok(Some(newer.clone()));
             }
             let known = cache.known.get(&key).copied();
-            let stored = found.and_then(|f| f)?.and_then(|stored| stored.as_known(known));
+            let stored = found?.and_then(|stored| stored.as_known(known));
             let stored = stored.map(Arc::new);
             if let Some(stored) = &stored {
                 cache.recent.put(key, stored.clone());
@@ -95,28 +92,28 @@ impl Handler<Held> for Cache {
 }
 
 impl Handler<Addresses> for Cache {
-    type Result = ResponseFuture<Result<Vec<Known>, StoreError>>;
+    type Result = ResponseActFuture<Self, Result<Vec<Known>, StoreError>>;
 
     fn handle(&mut self, Addresses(network): Addresses, _: &mut Context<Self>) -> Self::Result {
-        let work = on_lane(self.lane.clone(), move |store: &mut Store| store.known(&network));
-        Box::pin(async move { work.await.and_then(|o| o) })
+        let work = self.on_store(move |store: &mut Store| store.known(&network));
+        Box::pin(work.into_actor(self).map(|outcome, cache, _| cache.heard(outcome)))
     }
 }
 
 impl Handler<All> for Cache {
-    type Result = ResponseFuture<Result<Vec<Stored>, StoreError>>;
+    type Result = ResponseActFuture<Self, Result<Vec<Stored>, StoreError>>;
 
     fn handle(&mut self, _: All, _: &mut Context<Self>) -> Self::Result {
-        let work = on_lane(self.lane.clone(), |store: &mut Store| store.all());
-        Box::pin(async move { work.await.and_then(|o| o) })
+        let work = self.on_store(|store: &mut Store| store.all());
+        Box::pin(work.into_actor(self).map(|outcome, cache, _| cache.heard(outcome)))
     }
 }
 
 impl Handler<Defined> for Cache {
-    type Result = ResponseFuture<Result<Vec<Definition>, StoreError>>;
+    type Result = ResponseActFuture<Self, Result<Vec<Definition>, StoreError>>;
 
     fn handle(&mut self, _: Defined, _: &mut Context<Self>) -> Self::Result {
-        let work = on_lane(self.lane.clone(), |store: &mut Store| store.networks());
-        Box::pin(async move { work.await.and_then(|o| o) })
+        let work = self.on_store(|store: &mut Store| store.networks());
+        Box::pin(work.into_actor(self).map(|outcome, cache, _| cache.heard(outcome)))
     }
 }

@@ -15,9 +15,10 @@ type Written = ResponseActFuture<Cache, Result<(), StoreError>>;
 impl Cache {
     /// Commits changes, all or none, then has memory follow.
     fn write(&mut self, changes: Vec<Change>, follow: impl FnOnce(&mut Self) + 'static) -> Written {
-        let work = self.changing(move |store: &mut Store| store.commit(&changes));
+        let work = self.on_store(move |store: &mut Store| store.commit(&changes));
         Box::pin(work.into_actor(self).map(move |outcome, cache, _| {
-            cache.changed(outcome)?;
+            cache.heard(outcome)?;
+            cache.dirty = true;
             follow(cache);
             Ok(())
         }))
@@ -113,9 +114,10 @@ impl Handler<TakeOver> for Cache {
 
     fn handle(&mut self, TakeOver(network): TakeOver, _: &mut Context<Self>) -> Self::Result {
         let definition = network.clone();
-        let work = self.changing(move |store: &mut Store| store.take_over(&definition));
+        let work = self.on_store(move |store: &mut Store| store.take_over(&definition));
         Box::pin(work.into_actor(self).map(move |outcome, cache, _| {
-            let leases = cache.changed(outcome)?;
+            let leases = cache.heard(outcome)?;
+            cache.dirty = true;
             if !leases.is_empty() {
                 info!(cache.log, "took over leases"; "network_name" => network.name.as_str(),
                     "data_dir" => network.data_dir.clone(), "addresses" => leases.len());
@@ -130,12 +132,13 @@ impl Handler<Rebuild> for Cache {
     type Result = Written;
 
     fn handle(&mut self, Rebuild(records): Rebuild, _: &mut Context<Self>) -> Self::Result {
-        let work = self.changing(move |store: &mut Store| {
-            store.adopt(records)?;
+        let work = self.on_store(move |store: &mut Store| {
+            store.adopt(records.clone())?;
             store.all()
         });
         Box::pin(work.into_actor(self).map(|outcome, cache, _| {
-            let all: Vec<Stored> = cache.changed(outcome)?;
+            let all: Vec<Stored> = cache.heard(outcome)?;
+            cache.dirty = true;
             cache.recent.clear();
             cache.known = all.into_iter().map(|s| (s.record.key, s.state)).collect();
             Ok(())
