@@ -62,7 +62,11 @@ fn move_host(world: &mut World, name: &str) -> Netns {
 
 /// What is on a file system of the node's own memory.
 fn lose_run(world: &World) {
-    let _ = std::fs::remove_file(world.paths().root.join("host.json"));
+    let root = &world.paths().root;
+    for name in ["host.json", "generation", "policy.json"] {
+        let _ = std::fs::remove_file(root.join(name));
+    }
+    let _ = std::fs::remove_dir_all(root.join("attachments"));
 }
 
 /// Starts the daemon where the old namespace is gone. Others of these tests may have it for a moment: with what
