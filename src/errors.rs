@@ -29,6 +29,8 @@ pub fn lease(error: &LeaseError) -> CniError {
         | LeaseError::Gateway { .. }
         | LeaseError::Reserved { .. }
         | LeaseError::Taken { .. }
+        | LeaseError::InUse { .. }
+        | LeaseError::GatewayTaken { .. }
         | LeaseError::SameSet { .. } => Code::InvalidNetworkConfig,
     };
     CniError::new(code, "Failed to allocate IP address").with_details(error.to_string())

@@ -46,6 +46,7 @@ mod hang_lanes;
 mod hang_nft;
 mod ipam_delegated;
 mod ipam_delegated_verbs;
+mod ipam_gateway;
 mod ipam_pools;
 mod ipam_requested;
 mod ipam_reserved;

@@ -115,6 +115,9 @@ pub(crate) async fn put_in_order(
     let used: HashSet<_> = records.iter().map(|s| &s.record.key.network).collect();
     let mut networks = ask(&graph.defined, Defined).await?.map_err(errors::store)?;
     networks.retain(|network| used.contains(&network.name));
+    for record in records.iter().map(|stored| &stored.record) {
+        graph.register.borrow_mut().enter(&record.key, record.home(), &record.addresses);
+    }
     for stored in records.iter().filter(|stored| !stored.record.ports.is_empty()) {
         let (owner, ports) = (stored.record.key.clone(), stored.record.ports.clone());
         // Two that have the same port had it from a release that did not see to it.

@@ -13,6 +13,7 @@ use prometheus::Registry;
 use quantum_cni::attach::Bound;
 use quantum_cni::attach::NetnsId;
 use quantum_cni::docker::Book;
+use quantum_cni::ipam::Register;
 use quantum_cni::kernel::lane::Lane;
 use quantum_cni::kernel::netns::Netns;
 use quantum_cni::store::{Ledger, StoredState};
@@ -72,6 +73,8 @@ pub(crate) struct DockerParts {
 /// How the graph is reached from outside: by sessions, by HTTP and by the life cycle.
 #[derive(Debug, Clone)]
 pub(crate) struct Graph {
+    /// Who has which address, in all networks.
+    pub(crate) register: Rc<RefCell<Register>>,
     pub(crate) admit: Recipient<Admit>,
     pub(crate) reclaim: Recipient<Reclaim>,
     pub(crate) find: Recipient<Find>,
@@ -124,6 +127,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
     let mut cache = Cache::new(store, known, size, board.clone(), meters.clone(), named("cache"));
     cache.hold(held);
     let cache = cache.start();
+    let register: Rc<RefCell<Register>> = Rc::default();
     let publisher = Publisher::new(meters.clone()).start();
     let to_driver =
         policy::Hands { govern: driver.clone().recipient(), flows: driver.clone().recipient() };
@@ -162,6 +166,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
         attached: cache.clone().recipient(),
         ports: driver.clone().recipient(),
         sweep: driver.clone().recipient(),
+        register: register.clone(),
     };
     let orphans = OrphanWatch::new(settings.orphan_seconds, host, meters.clone());
     let manager = Manager::new(folders, hands, board, orphans, named("manager")).start();
@@ -203,6 +208,7 @@ pub(crate) fn start(parts: Parts) -> Graph {
     let metrics = Metrics::new(registry, meters, seen, watched, named("metrics")).start();
 
     Graph {
+        register,
         admit: manager.clone().recipient(),
         reclaim: manager.clone().recipient(),
         find: cache.clone().recipient(),

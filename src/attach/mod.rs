@@ -84,7 +84,7 @@ pub use identity::endpoint;
 pub use links::{BridgeWanted, Harm, LinkSeen, Links, PortWanted, Trouble};
 pub use loopback::{publishes_at_loopback, serves_loopback};
 pub use meant::{Adding, Meant, Only};
-pub use network::{Stances, bridge_element, network_elements, network_remains};
+pub use network::{Stances, bridge_element, home, network_elements, network_remains};
 pub use observed::{
     BridgeSeen, BucketSeen, HostSeen, InsideSeen, Observed, RouteSeen, ShapeSeen, VlansSeen,
 };

@@ -114,7 +114,7 @@ pub fn network_remains(network: &Definition, beside: &[Posture]) -> Vec<Element>
 }
 
 /// The link that the host reaches its containers by.
-pub(super) fn home(network: &Definition) -> IfName {
+pub fn home(network: &Definition) -> IfName {
     network.vlan_gateway().unwrap_or_else(|| network.bridge.clone())
 }
 

@@ -50,7 +50,10 @@ impl Refusal {
     /// No address of this network.
     pub fn of_address(network: &NetworkName, error: &LeaseError) -> Self {
         let claimed = match error {
-            LeaseError::Taken { holder, .. } => Some(Claimed::By(holder.clone())),
+            LeaseError::Taken { holder, .. } | LeaseError::GatewayTaken { holder, .. } => {
+                Some(Claimed::By(holder.clone()))
+            }
+            LeaseError::InUse { user, .. } => Some(Claimed::By(user.clone())),
             LeaseError::Exhausted { .. } => Some(Claimed::All(network.clone())),
             LeaseError::Held { .. }
             | LeaseError::OutOfRange { .. }

@@ -9,7 +9,7 @@ use quantum_config::cni::{RangeSet, Reservation, StaticAddress};
 use quantum_config::ids::AttachmentKey;
 
 use super::set::{IdleSince, Set};
-use super::{Known, KnownState, LeaseError, Usage};
+use super::{Beside, Known, KnownState, LeaseError, Usage};
 use crate::attach::Assigned;
 
 /// The allocator of one network.
@@ -70,11 +70,22 @@ impl Allocator {
         requested: &[IpAddr],
         own: &[IpAddr],
     ) -> Result<Vec<Assigned>, LeaseError> {
+        self.lease_beside(owner, requested, own, &|_| None)
+    }
+
+    /// The same where other networks are on the same link: `beside` tells why an address is not free there.
+    pub fn lease_beside(
+        &mut self,
+        owner: &AttachmentKey,
+        requested: &[IpAddr],
+        own: &[IpAddr],
+        beside: &dyn Fn(IpAddr) -> Option<Beside>,
+    ) -> Result<Vec<Assigned>, LeaseError> {
         self.holds_nothing(owner)?;
-        let mut chosen = self.choose_requested(requested, own)?;
+        let mut chosen = self.choose_requested(requested, own, beside)?;
         for (at, choice) in chosen.iter_mut().enumerate() {
             if choice.is_none() {
-                *choice = Some(self.choose_next(at)?);
+                *choice = Some(self.choose_next(at, beside)?);
             }
         }
         let chosen = chosen.into_iter().flatten().enumerate();
@@ -89,10 +100,15 @@ impl Allocator {
         &mut self,
         owner: &AttachmentKey,
         addresses: &[StaticAddress],
+        beside: &dyn Fn(IpAddr) -> Option<Beside>,
     ) -> Result<Vec<Assigned>, LeaseError> {
         self.holds_nothing(owner)?;
-        for StaticAddress { address, .. } in addresses {
-            self.is_free(address.ip())?;
+        for address in addresses.iter().map(|given| given.address.ip()) {
+            self.is_free(address)?;
+            // A container may well be the gateway of others.
+            if let Some(Beside::Held(holder)) = beside(address) {
+                return Err(LeaseError::Taken { address, holder });
+            }
         }
         let assigned = |given: &StaticAddress| Assigned {
             set: self.set_of(given.address.ip()).unwrap_or(0),
@@ -175,6 +191,7 @@ impl Allocator {
         &self,
         requested: &[IpAddr],
         own: &[IpAddr],
+        beside: &dyn Fn(IpAddr) -> Option<Beside>,
     ) -> Result<Vec<Option<IpAddr>>, LeaseError> {
         let mut chosen = vec![None; self.sets.len()];
         for &address in own.iter().chain(requested) {
@@ -190,6 +207,11 @@ impl Allocator {
                 return Err(LeaseError::Reserved { address, holder: holder.clone() });
             }
             self.is_free(address)?;
+            match beside(address) {
+                None => {}
+                Some(Beside::Held(holder)) => return Err(LeaseError::Taken { address, holder }),
+                Some(Beside::Gateway(user)) => return Err(LeaseError::InUse { address, user }),
+            }
             match chosen[at] {
                 // The same one may be asked for in several places of one request.
                 Some(first) if first != address => {
@@ -202,11 +224,16 @@ impl Allocator {
         Ok(chosen)
     }
 
-    fn choose_next(&mut self, at: usize) -> Result<IpAddr, LeaseError> {
+    fn choose_next(
+        &mut self,
+        at: usize,
+        beside: &dyn Fn(IpAddr) -> Option<Beside>,
+    ) -> Result<IpAddr, LeaseError> {
         let (known, gateways, reserved) = (&self.known, &self.gateways, &self.reserved);
         let kept = |ip: &IpAddr| gateways.contains(ip) || reserved.contains_key(ip);
         let set = &mut self.sets[at];
-        set.next(|ip| !known.contains_key(&ip) && !kept(&ip)).ok_or_else(|| LeaseError::Exhausted {
+        let fresh = |ip| !known.contains_key(&ip) && !kept(&ip);
+        set.next(fresh, |ip| beside(ip).is_none()).ok_or_else(|| LeaseError::Exhausted {
             set: at,
             subnets: set.ranges.subnets(),
             ranges: set.ranges.to_string(),

@@ -52,6 +52,26 @@ pub enum LeaseError {
         /// Whom it is kept for.
         holder: String,
     },
+    /// A requested address is what attachments send by.
+    #[error(
+        "requested address {address} is the gateway of {user}, which was made before the network's gateway was another one: choose another address, or remake that attachment"
+    )]
+    InUse {
+        /// The address.
+        address: IpAddr,
+        /// Whose gateway it is.
+        user: AttachmentKey,
+    },
+    /// A gateway of the network is somebody's address.
+    #[error(
+        "the gateway {address} of the network is the address of {holder}: choose another gateway, or remove that attachment"
+    )]
+    GatewayTaken {
+        /// The gateway.
+        address: IpAddr,
+        /// Who has it.
+        holder: AttachmentKey,
+    },
     /// A requested address is in use.
     #[error("requested address {address} is held by {holder}: choose another one or release it")]
     Taken {

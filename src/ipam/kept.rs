@@ -64,12 +64,14 @@ fn given_addresses_need_no_set_and_have_one_holder() {
     let mut a = Allocator::new(vec![], []);
     let given = |text: &str| StaticAddress { address: text.parse().expect("CIDR"), gateway: None };
     let both = [given("192.0.2.9/24"), given("fd00::9/64")];
-    let assigned = a.give(&key("a"), &both).expect("given");
+    let assigned = a.give(&key("a"), &both, &|_| None).expect("given");
     assert_eq!(assigned[1].address, both[1].address);
-    let error = a.give(&key("b"), &[given("fd00::8/64"), given("192.0.2.9/32")]).expect_err("held");
+    let error = a
+        .give(&key("b"), &[given("fd00::8/64"), given("192.0.2.9/32")], &|_| None)
+        .expect_err("held");
     assert_eq!(error, LeaseError::Taken { address: ip("192.0.2.9"), holder: key("a") });
     assert_eq!(a.holder(ip("fd00::8")), None, "nothing is kept");
-    assert!(matches!(a.give(&key("a"), &[]), Err(LeaseError::Held { .. })));
+    assert!(matches!(a.give(&key("a"), &[], &|_| None), Err(LeaseError::Held { .. })));
     a.release(&key("a"), 1);
-    a.give(&key("b"), &both).expect("free again");
+    a.give(&key("b"), &both, &|_| None).expect("free again");
 }

@@ -19,11 +19,15 @@
 //! passed over, neither counted nor queued, and only its holder leases it. An address that is given as
 //! it is (`static`) is held and released like any other and comes from no set.
 //!
+//! Networks that share a link of the host know each other's addresses by the [`Register`]: what an attachment of
+//! another one has, or sends by as its gateway, is passed over too.
+//!
 //! Nothing here is proportional to the size of a range: an IPv6 /64 costs what an IPv4 /30 costs.
 
 mod allocator;
 mod error;
 mod known;
+mod register;
 mod set;
 
 #[cfg(test)]
@@ -36,4 +40,5 @@ mod model;
 pub use allocator::Allocator;
 pub use error::LeaseError;
 pub use known::{Known, KnownState};
+pub use register::{Beside, Register};
 pub use set::{IDLE_MAX, Usage};

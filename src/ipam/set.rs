@@ -34,6 +34,8 @@ pub(super) struct Set {
     pub(super) ranges: RangeSet,
     usage: Usage,
     fresh: Cursor,
+    /// The cursor has passed over an address that another network had.
+    passed_over: bool,
     /// A queue that can also be taken from in the middle, by who requests an address.
     idle: BTreeMap<IdleSince, IpAddr>,
 }
@@ -54,6 +56,7 @@ impl Set {
             usage: Usage { capacity: all.saturating_sub(lost as u128), held: 0 },
             ranges,
             fresh: Cursor { range: 0, offset: 0 },
+            passed_over: false,
             idle: BTreeMap::new(),
         }
     }
@@ -64,19 +67,39 @@ impl Set {
 
     /// The address to hand out next, which stays where it is until [`Set::hold`]. The cursor passes
     /// over every unusable address once, so a lease costs the same whatever the fill.
-    pub(super) fn next(&mut self, usable: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
-        let longest_idle = self.idle.first_key_value().map(|(_, ip)| *ip);
-        if self.idle.len() >= IDLE_MAX {
+    ///
+    /// `fresh` tells what nobody has or had here, `free` what nobody has in another network on the same link.
+    /// That may change without a word, so the cursor begins anew when it has passed over such an address and
+    /// there is no other.
+    pub(super) fn next(
+        &mut self,
+        fresh: impl Fn(IpAddr) -> bool,
+        free: impl Fn(IpAddr) -> bool,
+    ) -> Option<IpAddr> {
+        let longest_idle = self.idle.values().copied().find(|ip| free(*ip));
+        if self.idle.len() >= IDLE_MAX && longest_idle.is_some() {
             return longest_idle;
         }
-        self.next_fresh(usable).or(longest_idle)
+        let next = self.next_fresh(&fresh, &free);
+        if next.is_some() || longest_idle.is_some() || !self.passed_over {
+            return next.or(longest_idle);
+        }
+        (self.fresh, self.passed_over) = (Cursor { range: 0, offset: 0 }, false);
+        self.next_fresh(&fresh, &free)
     }
 
-    fn next_fresh(&mut self, usable: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    fn next_fresh(
+        &mut self,
+        fresh: &impl Fn(IpAddr) -> bool,
+        free: &impl Fn(IpAddr) -> bool,
+    ) -> Option<IpAddr> {
         while let Some(range) = self.ranges.0.get(self.fresh.range) {
             let ip = nth(range.start, self.fresh.offset);
-            if usable(ip) {
-                return Some(ip);
+            if fresh(ip) {
+                if free(ip) {
+                    return Some(ip);
+                }
+                self.passed_over = true;
             }
             self.fresh = if ip == range.end {
                 Cursor { range: self.fresh.range + 1, offset: 0 }

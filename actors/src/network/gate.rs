@@ -9,8 +9,10 @@ use std::sync::Arc;
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture,
 };
-use quantum_cni::attach::{BridgeEnd, Ports};
+use ipnetwork::IpNetwork;
+use quantum_cni::attach::{BridgeEnd, Ports, Refusal, home};
 use quantum_cni::errors;
+use quantum_cni::ipam::LeaseError;
 use quantum_config::cni::{CniError, Definition};
 use quantum_config::ids::{AttachmentKey, NetworkName};
 use slog::{info, warn};
@@ -178,7 +180,7 @@ impl Network {
     fn opened(
         &mut self,
         meant: &Arc<Definition>,
-        outcome: Result<(Opened, Level), CniError>,
+        outcome: Result<(Opened, Level), Refusal>,
         ctx: &mut Context<Self>,
     ) {
         // Those who mean this network first: another's turn closes the gate again. The outcome is
@@ -226,6 +228,7 @@ impl Network {
 
     /// The store has released an owner's addresses: the pool may hand them out again.
     pub(super) fn give_back(&mut self, owner: AttachmentKey, now: u64, ctx: &mut Context<Self>) {
+        self.hands.register.borrow_mut().leave(&owner);
         match &self.gate.state {
             State::Open(open) => {
                 let work = open.pool.release.send(Release { owner, now });
@@ -294,12 +297,25 @@ async fn prepared(hands: &Hands, definition: &Arc<Definition>) -> Result<BridgeE
     }
 }
 
+/// A network cannot have a gateway that is a container's address: the host would take it from there.
+fn has_own_gateways(hands: &Hands, definition: &Definition) -> Result<(), Refusal> {
+    let (register, link) = (hands.register.borrow(), home(definition));
+    for address in definition.gateway_addresses().iter().map(IpNetwork::ip) {
+        if let Some(holder) = register.holder(&link, address) {
+            let error = LeaseError::GatewayTaken { address, holder: holder.clone() };
+            return Err(Refusal::of_address(&definition.name, &error));
+        }
+    }
+    Ok(())
+}
+
 /// Prepares a network. A pool that is there already is kept with its leases, and told the new sets.
 async fn open(
     hands: Rc<Hands>,
     definition: Arc<Definition>,
     pool: Option<PoolMailbox>,
-) -> Result<(Opened, Level), CniError> {
+) -> Result<(Opened, Level), Refusal> {
+    has_own_gateways(&hands, &definition)?;
     let bridge = match definition.lends {
         true => BridgeEnd::NONE,
         false => prepared(&hands, &definition).await?,
@@ -313,7 +329,9 @@ async fn open(
                 ask(&hands.take_over, take_over).await?.map_err(errors::store)?;
             }
             let known = ask(&hands.addresses, Addresses(definition.name.clone())).await?;
-            let address = Pool::new(definition.clone(), known.map_err(errors::store)?).start();
+            let known = known.map_err(errors::store)?;
+            let pool = Pool::new(definition.clone(), known, hands.register.clone());
+            let address = pool.start();
             PoolMailbox {
                 lease: address.clone().recipient(),
                 release: address.clone().recipient(),

@@ -29,6 +29,7 @@ mod parked;
 mod publish;
 mod ticket;
 
+use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Duration;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture};
 use lru::LruCache;
 use quantum_cni::attach::Tickets;
+use quantum_cni::ipam::Register;
 use quantum_config::ids::{ContainerId, IfName, NetworkName};
 use slog::{Logger, debug};
 use tokio::sync::oneshot;
@@ -94,6 +96,8 @@ pub(crate) struct Hands {
     pub(crate) attached: Recipient<Attached>,
     pub(crate) ports: Recipient<Ports>,
     pub(crate) sweep: Recipient<Sweep>,
+    /// Who has which address, in all networks.
+    pub(crate) register: Rc<RefCell<Register>>,
 }
 
 /// How many ADDs that failed are remembered.

@@ -53,26 +53,26 @@ impl Network {
     }
 
     /// Answers it with an error: the network cannot be made ready, or it comes too late.
-    pub(super) fn refuse(&mut self, request: Parked, error: &CniError, ctx: &mut Context<Self>) {
+    pub(super) fn refuse(&mut self, request: Parked, error: &Refusal, ctx: &mut Context<Self>) {
         let error = error.clone();
         match request {
             Parked::Attach(request, answer) => {
                 self.end_parked(&request.target.key, error, answer, ctx);
             }
             Parked::Lend(request, answer) => self.end_parked(&request.key, error, answer, ctx),
-            Parked::Open(_, answer) => _ = answer.send(Err(error)),
+            Parked::Open(_, answer) => _ = answer.send(Err(error.error)),
         }
     }
 
     fn end_parked(
         &mut self,
         key: &AttachmentKey,
-        error: CniError,
+        error: Refusal,
         answer: Answer<CniResult, Refusal>,
         ctx: &mut Context<Self>,
     ) {
         self.gate.attach_ends(&(key.container.clone(), key.ifname.clone()));
-        let _ = answer.send(Err(error.into()));
+        let _ = answer.send(Err(error));
         self.done(key, ctx);
     }
 
@@ -81,7 +81,7 @@ impl Network {
         for request in std::mem::take(&mut self.gate.parked) {
             match request.still_waits() {
                 Ok(()) => self.gate.parked.push(request),
-                Err(error) => self.refuse(request, &error, ctx),
+                Err(error) => self.refuse(request, &error.into(), ctx),
             }
         }
     }

@@ -2,11 +2,15 @@
 //! hands out becomes durable with the record of the attachment, and what it takes back has been
 //! forgotten by the store before.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Actor, Context, Handler};
-use quantum_cni::ipam::{Allocator, Known, LeaseError, Usage};
+use quantum_cni::attach::home;
+use quantum_cni::ipam::{Allocator, Beside, Known, LeaseError, Register, Usage};
 use quantum_config::cni::{Definition, Wanted};
+use quantum_config::ids::IfName;
 
 use crate::messages::pool::{Lease, Leased, Level, Release, Reshape};
 
@@ -16,15 +20,21 @@ pub(crate) struct Pool {
     /// What the allocator's shape is of.
     network: Arc<Definition>,
     allocator: Allocator,
+    /// What the pools of all networks know of each other's addresses.
+    register: Rc<RefCell<Register>>,
     turn: u64,
 }
 
 impl Pool {
     /// A pool of the network, in which `known` is taken or was.
-    pub(crate) fn new(network: Arc<Definition>, known: Vec<Known>) -> Self {
+    pub(crate) fn new(
+        network: Arc<Definition>,
+        known: Vec<Known>,
+        register: Rc<RefCell<Register>>,
+    ) -> Self {
         let mut allocator = Allocator::new(Vec::new(), known);
         allocator.reshape(network.sets().to_vec(), network.reservations());
-        Self { network, allocator, turn: 0 }
+        Self { network, allocator, register, turn: 0 }
     }
 
     /// Takes the shape that `network` says. A call may bring ranges of its own along, so calls that
@@ -52,6 +62,11 @@ impl Pool {
     }
 }
 
+/// What the addresses of a network are behind. Of what other plugins attach with them nothing is known.
+fn link(network: &Definition) -> Option<IfName> {
+    (!network.lends).then(|| home(network))
+}
+
 impl Actor for Pool {
     type Context = Context<Self>;
 }
@@ -61,12 +76,19 @@ impl Handler<Lease> for Pool {
 
     fn handle(&mut self, message: Lease, _: &mut Context<Self>) -> Self::Result {
         self.become_of(message.network);
+        let link = link(&self.network);
+        let mut register = self.register.borrow_mut();
+        let beside = |address| -> Option<Beside> { register.beside(link.as_ref()?, address) };
         let addresses = match &message.wanted {
             Wanted::Leased { requested, reserved } => {
-                self.allocator.lease(&message.owner, requested, reserved)?
+                self.allocator.lease_beside(&message.owner, requested, reserved, &beside)?
             }
-            Wanted::Given(addresses) => self.allocator.give(&message.owner, addresses)?,
+            Wanted::Given(addresses) => self.allocator.give(&message.owner, addresses, &beside)?,
         };
+        if let Some(link) = &link {
+            register.enter(&message.owner, link, &addresses);
+        }
+        drop(register);
         Ok(Leased { addresses, level: self.level() })
     }
 }
@@ -75,6 +97,7 @@ impl Handler<Release> for Pool {
     type Result = Level;
 
     fn handle(&mut self, message: Release, _: &mut Context<Self>) -> Level {
+        self.register.borrow_mut().leave(&message.owner);
         self.allocator.release(&message.owner, message.now);
         self.level()
     }
