@@ -56,9 +56,15 @@ impl Book {
         let mut given = Vec::with_capacity(ports.len());
         for port in ports {
             let same = self.ports.get(&(port.transport, port.host_port)).into_iter().flatten();
-            match same.into_iter().find(|(other, of)| of != owner && other.meets(port)) {
+            let mut others = same.filter(|(other, of)| of != owner && other.meets(port));
+            let is_left = |(other, of): &(PortMapping, AttachmentKey)| {
+                other == port && of.container == owner.container
+            };
+            if others.clone().any(is_left) {
+                continue;
+            }
+            match others.next() {
                 None => given.push(*port),
-                Some((other, holder)) if other == port && holder.container == owner.container => {}
                 Some((_, holder)) => {
                     return Err(PortError::Published { port: *port, holder: holder.clone() });
                 }
@@ -154,6 +160,11 @@ mod tests {
         for other in [elsewhere, port(Some("192.0.2.1"), 80)] {
             assert!(book.claim(&two, &[other]).is_err(), "{other:?} is another");
         }
+        // One port in two places, as at every address and at the loopback.
+        let both = [port(None, 82), port(Some("127.0.0.1"), 82)];
+        assert_eq!(book.claim(&one, &both), Ok(both.to_vec()));
+        assert_eq!(book.claim(&two, &both), Ok(Vec::new()));
+        assert!(book.claim(&key("a"), &both[1..]).is_err());
         // Who had none of it takes none of it away.
         book.release(&two);
         assert!(book.claim(&key("a"), &ports[..1]).is_err());
