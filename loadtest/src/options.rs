@@ -48,6 +48,10 @@ pub(crate) struct Bench {
     #[structopt(long, value_name = "N", default_value = "500")]
     pub(crate) hold: usize,
 
+    /// How many times the daemon is replaced while containers come and go; 0 to leave that out
+    #[structopt(long, value_name = "N", default_value = "20")]
+    pub(crate) restarts: usize,
+
     /// The folder of the reference plugins; left out when it has no `bridge`
     #[structopt(long, value_name = "DIR", default_value = "/usr/lib/cni", parse(from_os_str))]
     pub(crate) peer_dir: PathBuf,

@@ -9,6 +9,7 @@ mod plane;
 mod policy;
 mod round;
 mod turns;
+mod upgrade;
 
 use crate::daemon::{self, Daemon};
 use crate::driver::Subject;
@@ -112,6 +113,21 @@ fn ours(options: &Bench, world: &World, hold: usize, report: &mut Report) -> Res
             let at_once = options.at_once(containers.len());
             memory.read_daemon(daemon, &subject, world.some(hold), at_once, &mut measured)?;
         }
+    }
+    if let (Some(_), Some(binary), 1..) = (&rounds, &options.daemon, options.restarts)
+        && let Some(daemon) = running.take()
+    {
+        let (last, figure) = upgrade::measure(
+            daemon,
+            options.restarts,
+            binary,
+            &world.work,
+            &subject,
+            containers,
+            &mut measured,
+        )?;
+        measured.figures.push(figure);
+        running = Some(last);
     }
     if let Some(daemon) = running {
         if !measured.sound() {
