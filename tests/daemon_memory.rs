@@ -66,6 +66,26 @@ fn a_burst_of_fat_calls_is_served_in_little_memory_and_given_back() {
 }
 
 #[test]
+fn a_spool_of_fat_tombstones_is_carried_out_in_little_memory() {
+    let world = world!();
+    let conf = annotated(&network("spool", "spool0", "10.95.0.0/16"));
+    let container = world.container();
+    let daemon = world.daemon();
+    world.call(Call::add("c0", &container).conf(&conf)).succeeded();
+    daemon.kill();
+    let dels = (0..MANY).map(|n| Call::del(&format!("c{n}"), &container).conf(&conf)).collect();
+    for outcome in together(&world, dels) {
+        outcome.succeeded();
+    }
+    assert_eq!(world.tombstones().len(), MANY);
+    let daemon = world.daemon();
+    let peak = memory(&daemon, "VmHWM");
+    assert!(peak < ENOUGH, "{peak} KiB of {ENOUGH}");
+    assert_eq!(world.tombstones(), Vec::<String>::new());
+    assert!(container.link("eth0").is_none());
+}
+
+#[test]
 fn a_burst_is_served_by_a_daemon_that_has_no_more_memory() {
     let group = match MemoryGroup::of(ENOUGH << 10) {
         Ok(group) => group,

@@ -27,8 +27,10 @@ const UNFINISHED: Duration = Duration::from_secs(60);
 pub struct Tombstone {
     /// Its file.
     pub path: PathBuf,
-    /// The DEL.
+    /// The DEL, without its configuration: a spool may be full of them.
     pub call: Box<Call>,
+    /// The name of the network in that configuration, or what stands there for one.
+    pub network: String,
 }
 
 /// A file that is no tombstone.
@@ -128,7 +130,10 @@ fn read_dir(dir: &Path, spool: &mut Spool) {
             Err(e) => Err(e.to_string()),
         };
         match decoded {
-            Ok(call) => spool.tombstones.push(Tombstone { path, call }),
+            Ok(mut call) => {
+                let network = cni::peek(&std::mem::take(&mut call.stdin)).name;
+                spool.tombstones.push(Tombstone { path, call, network });
+            }
             Err(why) => {
                 let mut aside = path.clone().into_os_string();
                 aside.push(BAD_SUFFIX);

@@ -8,7 +8,7 @@ use actix::{
 };
 use futures_util::future::join_all;
 use quantum_cni::store::spool::{self, Bad, Spool, Tombstone};
-use quantum_config::cni::{CniError, peek};
+use quantum_config::cni::CniError;
 use quantum_config::ids::{AttachmentKey, NetworkName};
 use slog::{error, info, warn};
 use tokio::sync::oneshot;
@@ -161,7 +161,7 @@ fn key_of(tombstone: &Tombstone, boot_id: &str) -> Option<AttachmentKey> {
     let call = &tombstone.call;
     call.written.as_ref().filter(|(_, boot)| boot == boot_id)?;
     Some(AttachmentKey {
-        network: NetworkName::new(peek(&call.stdin).name).ok()?,
+        network: NetworkName::new(tombstone.network.as_str()).ok()?,
         container: call.env.container_id().ok()?,
         ifname: call.env.interface().ok()?,
     })

@@ -77,7 +77,8 @@ impl Connection {
     /// Returns when the peer has closed its end, or sends descriptors. It has said everything, so bytes that
     /// come now are let pass.
     pub(super) async fn hung_up(&mut self) {
-        let mut scrap = [0; 4096];
+        // Each call has one, and hardly ever needs it.
+        let mut scrap = [0; 256];
         while self.receive(&mut scrap).await.is_ok_and(|n| n > 0) && self.sent() == 0 {}
     }
 

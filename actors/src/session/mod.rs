@@ -120,7 +120,10 @@ async fn serve(house: Rc<House>, mut connection: Connection) {
         Ok(Received { request: Request::Call(mut call), since, room }) => {
             let asked = Asked::Call(Command::parse(&call.env.command).ok());
             match access::decide(connection.peer(), house.reader_group, asked) {
-                Ok(()) => call::serve(&house, &mut connection, *call, since, room).await,
+                // On its own: those that are still being read need not have room for it.
+                Ok(()) => {
+                    Box::pin(call::serve(&house, &mut connection, *call, since, room)).await;
+                }
                 Err(forbidden) => {
                     forbid(&house, &forbidden);
                     let conf = conf::read(&house, forbidden.uid, &mut call, room).await;
