@@ -53,6 +53,7 @@ mod ipam_reserved;
 mod ipam_static;
 mod ipam_takeover;
 mod ipam_unsaid;
+mod link_burst;
 mod link_fights;
 mod link_matrix;
 mod link_renamed;

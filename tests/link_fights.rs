@@ -167,6 +167,33 @@ fn a_start_puts_right_what_happened_before_it() {
 }
 
 #[test]
+fn settings_of_a_bridge_are_looked_at_now_and_then() {
+    let world = world!();
+    let daemon = world.daemon();
+    let routed = json!({ "policy": { "enforcement": "routed" } });
+    let (one, two) = (dual("own", 139, routed), dual("other", 140, json!({})));
+    let _containers = [attach(&world, "one", &one), attach(&world, "two", &two)];
+    let settings = [
+        "ipv4/conf/own0/proxy_arp_pvlan=1",
+        "ipv6/conf/own0/proxy_ndp=1",
+        "ipv6/conf/other0/accept_ra=0",
+    ];
+    let split = |setting: &'static str| setting.split_once('=').expect("a value");
+    for (path, value) in settings.map(split) {
+        let other = if value == "1" { "0" } else { "1" };
+        world.host.output("sysctl", &format!("-qw net/{path}={other}"));
+    }
+    for (path, value) in settings.map(split) {
+        // Every 30 seconds.
+        eventually_within(Duration::from_secs(60), path, || {
+            let is = world.host.output("cat", &format!("/proc/sys/net/{path}"));
+            (is.trim() == value).then_some(())
+        });
+    }
+    assert!(counted(&daemon, "link") > 0.0);
+}
+
+#[test]
 fn who_turns_forwarding_off_and_on_again_has_it_as_they_want_it() {
     let world = world!();
     for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {

@@ -217,6 +217,14 @@ impl Links {
         all.filter(|(holder, _)| seen.iter().any(|link| link.name == holder.as_str())).collect()
     }
 
+    /// The bridges that are there, and that containers are on.
+    pub fn used(&self, seen: &[LinkSeen]) -> Vec<BridgeWanted> {
+        let there = self.there(seen);
+        let used: BTreeSet<&IfName> = there.iter().map(|(port, _)| &port.bridge).collect();
+        let bridges = self.bridges.values().filter(|bridge| used.contains(&bridge.name));
+        bridges.filter(|b| seen.iter().any(|link| link.index == b.index)).cloned().collect()
+    }
+
     /// The ports that are there: of others the containers are gone, or on their way.
     fn there<'a>(&'a self, seen: &'a [LinkSeen]) -> Vec<(&'a PortWanted, &'a LinkSeen)> {
         let ports = seen.iter().filter_map(|link| Some((self.ports.get(&link.index)?, link)));

@@ -5,9 +5,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use quantum_cni::attach::{Families, Fights, Harm, PortWanted, Record, Trouble};
+use quantum_cni::attach::{BridgeWanted, Families, Fights, Harm, PortWanted, Record, Trouble};
 use quantum_cni::kernel::forwarding::{Change, Forwarding};
-use quantum_cni::kernel::route::Host;
+use quantum_cni::kernel::route::{Host, put_settings_back};
 use quantum_cni::kernel::watch::LinksHeard;
 use quantum_cni::kernel::{KernelError, fault};
 use quantum_config::ids::IfName;
@@ -64,7 +64,7 @@ impl Care {
         let mut cared = Cared::default();
         let is_off = heard.link_off || heard.off != Families::default();
         if (all || heard.harmed || is_off)
-            && let Err(error) = self.links(lanes, heard.off, &mut cared).await
+            && let Err(error) = self.links(lanes, heard.off, all, &mut cared).await
         {
             let why = format!("it is not known how the links of containers are: {error}");
             cared.troubles.push(Trouble { bridge: None, why });
@@ -83,6 +83,7 @@ impl Care {
         &self,
         lanes: &Lanes,
         was_off: Families,
+        all: bool,
         cared: &mut Cared,
     ) -> Result<(), KernelError> {
         let bridges = lanes.book.with(|links| links.bridges());
@@ -129,7 +130,35 @@ impl Care {
                 }
             }
         }
+        if all {
+            // The kernel tells nobody of most settings.
+            for bridge in lanes.book.with(|links| links.used(&seen)) {
+                self.settings(lanes, bridge, cared).await?;
+            }
+        }
         self.forwarding(lanes, gateways, was_off, cared).await
+    }
+
+    async fn settings(
+        &self,
+        lanes: &Lanes,
+        bridge: BridgeWanted,
+        cared: &mut Cared,
+    ) -> Result<(), KernelError> {
+        let name = bridge.name.clone();
+        match lanes.inspect(move |_| put_settings_back(&bridge)).await? {
+            Ok(changed) if changed.is_empty() => {}
+            Ok(changed) => {
+                self.meters.repairs.with_label_values(&["link"]).inc();
+                warn!(self.log, "settings of the bridge were changed and are put right";
+                    "bridge" => name.as_str(), "settings" => changed.join(" "));
+            }
+            Err(error) => {
+                let why = format!("a setting of bridge {name} is not as it should be: {error}");
+                cared.troubles.push(Trouble { bridge: Some(name), why });
+            }
+        }
+        Ok(())
     }
 
     async fn replug(

@@ -62,6 +62,7 @@ pub use detach::Detached;
 pub use duplicate::detect;
 pub use gateway::VlanGateway;
 pub use look::Link;
+pub use replug::put_settings_back;
 pub use routed::has_br_netfilter;
 pub use scan::OwnedLink;
 pub use socket::RouteSocket;

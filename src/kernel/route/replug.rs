@@ -7,8 +7,10 @@ use netlink_packet_core::NLM_F_CREATE;
 use quantum_config::ids::{IfName, LinkIndex};
 
 use super::batch::first_error;
+use super::bridge::BridgeError;
 use super::{Batch, Host, Link, Step, StepError, forward, look, message, routed, vlan};
-use crate::attach::{LinkSeen, PortWanted, naming};
+use crate::attach::{BridgeWanted, LinkSeen, PortWanted, WayToRules, naming};
+use crate::kernel::sysctl::{Setting, has_ipv6};
 
 impl From<Link> for LinkSeen {
     fn from(link: Link) -> Self {
@@ -31,6 +33,33 @@ impl From<Link> for LinkSeen {
             isolated,
         }
     }
+}
+
+/// Puts the settings of a bridge back, in the network namespace of this thread. Which were others.
+pub fn put_settings_back(bridge: &BridgeWanted) -> Result<Vec<String>, BridgeError> {
+    let holder = &bridge.holder.0;
+    let mut wanted = vec![];
+    if has_ipv6() {
+        wanted.push((Setting::AcceptRa(holder), false));
+    }
+    if bridge.forwards.ipv6 {
+        wanted.push((Setting::DisableIpv6(holder), false));
+    }
+    if bridge.way == WayToRules::Routed {
+        wanted.extend(routed::settings(&bridge.name));
+    }
+    let mut found = Vec::new();
+    for (setting, value) in wanted {
+        // One that is not there went with its link, or with IPv6.
+        let Ok(is) = setting.read() else { continue };
+        if is == if value { "1" } else { "0" } {
+            continue;
+        }
+        let path = || setting.path().display().to_string();
+        setting.write(value).map_err(|source| BridgeError::Setting { path: path(), source })?;
+        found.push(path());
+    }
+    Ok(found)
 }
 
 impl Host {

@@ -24,16 +24,21 @@ pub fn has_br_netfilter() -> bool {
 /// Has the host answer for the containers of a bridge, in the network namespace of this thread. The
 /// setting that could not be written is named.
 pub(super) fn answer_for_all(bridge: &IfName) -> Result<(), (String, io::Error)> {
+    for (setting, value) in settings(bridge) {
+        setting.ensure(value).map_err(|error| (setting.to_string(), error))?;
+    }
+    Ok(())
+}
+
+/// What that takes.
+pub(super) fn settings(bridge: &IfName) -> Vec<(Setting<'_>, bool)> {
     let mut settings =
         vec![(Setting::ProxyArpOnLink(bridge), true), (Setting::ProxyDelay4(bridge), false)];
     if has_ipv6() {
         settings.push((Setting::ProxyNdp(bridge), true));
         settings.push((Setting::ProxyDelay6(bridge), false));
     }
-    for (setting, value) in settings {
-        setting.ensure(value).map_err(|error| (setting.to_string(), error))?;
-    }
-    Ok(())
+    settings
 }
 
 /// Has the host answer neighbour discovery for an address, or not any more.

@@ -74,3 +74,58 @@ fn it_looks_at_once_and_when_something_happens() {
         assert!(next.committer.is_some() && !next.lost, "{next:?}");
     });
 }
+
+#[test]
+fn of_links_only_harm_to_ours_is_heard() {
+    use crate::attach::PortWanted;
+    use quantum_config::ids::{IfName, LinkIndex};
+    in_namespace(&["ip"], || {
+        let book = LinkBook::default();
+        let ears = Ears::open(0, book.clone()).unwrap();
+        let harmed = |ears: &Ears| heard(ears).links.harmed;
+        ip("link add br0 type bridge");
+        ip("link set br0 up");
+        let add = |index: u32| {
+            let group = crate::attach::naming::GROUP;
+            ip(&format!(
+                "link add qc{index} index {index} group {group} master br0 up type veth peer name e{index}"
+            ));
+            ip(&format!("link set e{index} up"));
+        };
+        add(1_100_000_000);
+        ip("link set qc1100000000 down");
+        ip("link del qc1100000000");
+        assert!(silent(&ears), "links that come and go");
+        add(1_100_000_001);
+        let name = IfName::new("qc1100000001").unwrap();
+        let index = LinkIndex(1_100_000_001);
+        let bridge = IfName::new("br0").unwrap();
+        let port = PortWanted {
+            name: name.clone(),
+            index,
+            bridge,
+            mtu: None,
+            flags: Some((false, false)),
+            vlans: Default::default(),
+            addresses: Vec::new(),
+        };
+        assert!(silent(&ears));
+        book.with(|links| links.attached(port));
+        ip("link set e1100000001 down");
+        assert!(silent(&ears), "the container's end is its own");
+        for harm in ["down", "up", "name other", "group 7"] {
+            ip(&format!("link set dev {name} {harm}"));
+            let is_harm = harm != "up";
+            assert!(if is_harm { harmed(&ears) } else { silent(&ears) }, "{harm}");
+            if harm == "name other" {
+                ip(&format!("link set dev other name {name}"));
+            }
+        }
+        ip(&format!("link set dev {name} group 1902341737"));
+        ip(&format!("link set dev {name} type bridge_slave isolated on"));
+        assert!(harmed(&ears), "its flags");
+        book.with(|links| links.detached(&name, index));
+        ip(&format!("link del {name}"));
+        assert!(silent(&ears), "once it is to go");
+    });
+}
