@@ -13,7 +13,8 @@
 //! has or had is *known*. Fresh ones go first, in ascending order, so an address rests for as long as
 //! its pool allows before another container answers to it; whoever still talks to the former owner
 //! (connection tracking, neighbour caches, DNS) has forgotten by then. That is the cool-down: an
-//! order, not a waiting time, and so it never makes a pool look exhausted.
+//! order, not a waiting time, and so it never makes a pool look exhausted. A set of more than 4,096 addresses
+//! begins to reuse the longest idle when 1,024 are: each idle one is a row in the store.
 //!
 //! A reserved address is in none of the three as far as others are concerned: like a gateway it is
 //! passed over, neither counted nor queued, and only its holder leases it. An address that is given as
@@ -33,6 +34,8 @@ mod set;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
+mod cooldown;
+#[cfg(test)]
 mod kept;
 #[cfg(test)]
 mod model;
@@ -41,4 +44,4 @@ pub use allocator::Allocator;
 pub use error::LeaseError;
 pub use known::{Known, KnownState};
 pub use register::{Beside, Register};
-pub use set::{IDLE_MAX, Usage};
+pub use set::{IDLE_OF_LARGE, LARGE_POOL, Usage, idle_max};

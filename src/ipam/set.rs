@@ -5,9 +5,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use quantum_config::cni::{Range, RangeSet};
 
-/// The most idle addresses a set remembers before it reuses them in spite of fresh ones left: every
-/// address of an IPv4 /16, and a bound on memory in an IPv6 /64, which never runs out of fresh ones.
-pub const IDLE_MAX: usize = 65_536;
+/// A set of more addresses than these does not remember all of its idle ones: each is a row in the store, and an
+/// IPv6 /64 never runs out of fresh ones.
+pub const LARGE_POOL: usize = 4096;
+/// How many idle addresses such a set has before it reuses them, the longest idle first, in spite of fresh ones
+/// left. So an address rests while as many others are released.
+pub const IDLE_OF_LARGE: usize = 1024;
+
+/// The most idle addresses that a set has before it reuses them in spite of fresh ones left.
+pub fn idle_max(ranges: &RangeSet) -> usize {
+    if capacity(ranges) > LARGE_POOL as u128 { IDLE_OF_LARGE } else { LARGE_POOL }
+}
 
 /// When an address was released: milliseconds, and its turn among those of one millisecond.
 pub(super) type IdleSince = (u64, u64);
@@ -33,6 +41,7 @@ impl Usage {
 pub(super) struct Set {
     pub(super) ranges: RangeSet,
     usage: Usage,
+    idle_max: usize,
     fresh: Cursor,
     /// The cursor has passed over an address that another network had.
     passed_over: bool,
@@ -50,10 +59,11 @@ struct Cursor {
 
 impl Set {
     pub(super) fn new(ranges: RangeSet, gateways: &HashSet<IpAddr>) -> Self {
-        let all = ranges.0.iter().map(size).fold(0u128, u128::saturating_add);
+        let all = capacity(&ranges);
         let lost = gateways.iter().filter(|g| ranges.range_of(**g).is_some()).count();
         Self {
             usage: Usage { capacity: all.saturating_sub(lost as u128), held: 0 },
+            idle_max: idle_max(&ranges),
             ranges,
             fresh: Cursor { range: 0, offset: 0 },
             passed_over: false,
@@ -77,7 +87,7 @@ impl Set {
         free: impl Fn(IpAddr) -> bool,
     ) -> Option<IpAddr> {
         let longest_idle = self.idle.values().copied().find(|ip| free(*ip));
-        if self.idle.len() >= IDLE_MAX && longest_idle.is_some() {
+        if self.idle.len() >= self.idle_max && longest_idle.is_some() {
             return longest_idle;
         }
         let next = self.next_fresh(&fresh, &free);
@@ -128,6 +138,10 @@ impl Set {
     pub(super) fn rest(&mut self, address: IpAddr, since: IdleSince) {
         self.idle.insert(since, address);
     }
+}
+
+fn capacity(ranges: &RangeSet) -> u128 {
+    ranges.0.iter().map(size).fold(0, u128::saturating_add)
 }
 
 fn size(range: &Range) -> u128 {

@@ -6,7 +6,7 @@ use quantum_config::cni::Call;
 use quantum_config::wire::WireError;
 
 use super::{leases, spool};
-use crate::ipam::{IDLE_MAX, KnownState};
+use crate::ipam::{KnownState, LARGE_POOL};
 
 /// Reads a tombstone. One that was read is written as one that is read the same.
 pub fn tombstone(bytes: &[u8]) {
@@ -36,7 +36,7 @@ pub fn leases(text: &str) {
     let held = |known: &&crate::ipam::Known| matches!(known.state, KnownState::Held(_));
     let (holders, resting): (Vec<_>, Vec<_>) = known.iter().partition(held);
     assert!(holders.len() <= files.len());
-    assert!(resting.len() <= IDLE_MAX * network.sets().len());
+    assert!(resting.len() <= LARGE_POOL * network.sets().len());
     let owned: BTreeSet<_> = holders.iter().map(|known| known.address).collect();
     for known in resting {
         assert!(!owned.contains(&known.address), "{} rests and is held", known.address);

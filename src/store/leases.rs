@@ -18,7 +18,7 @@ use quantum_config::cni::{Definition, RangeSet};
 use quantum_config::ids::{AttachmentKey, ContainerId, IfName, InvalidId, NetworkName};
 
 use super::{Change, Store, StoreError, small_file};
-use crate::ipam::{IDLE_MAX, Known, KnownState};
+use crate::ipam::{Known, KnownState, idle_max};
 
 /// What a lease of an old release is for: it does not say, and this is what every runtime calls the
 /// first interface.
@@ -139,10 +139,10 @@ fn up_to(set: &RangeSet, last: IpAddr) -> Vec<IpAddr> {
     if set.range_of(last).is_none() {
         return Vec::new();
     }
-    let mut found = Vec::new();
+    let (mut found, most) = (Vec::new(), idle_max(set));
     for range in &set.0 {
         let end = if range.contains(last) { last } else { range.end };
-        let from = before(end, IDLE_MAX as u128).max(range.start);
+        let from = before(end, most as u128).max(range.start);
         let mut ip = from;
         loop {
             if ip != range.gateway {
@@ -157,7 +157,7 @@ fn up_to(set: &RangeSet, last: IpAddr) -> Vec<IpAddr> {
             break;
         }
     }
-    let excess = found.len().saturating_sub(IDLE_MAX);
+    let excess = found.len().saturating_sub(most);
     found.split_off(excess)
 }
 
@@ -207,7 +207,7 @@ mod tests {
         assert!(up_to(0, "192.0.2.1").is_empty(), "of a set that was another once");
         assert_eq!(up_to(1, "fd00::3"), ["fd00::2", "fd00::3"]);
         let far = up_to(1, "fd00::5:0:0:9");
-        assert_eq!((far.len(), far[IDLE_MAX - 1].as_str()), (IDLE_MAX, "fd00::5:0:0:9"));
+        assert_eq!((far.len(), far[1023].as_str()), (1024, "fd00::5:0:0:9"));
     }
 
     #[test]

@@ -125,6 +125,7 @@ impl Store {
             (make(place, &path, &lock, there, lost)?.0, Opening::Fresh)
         };
         store.take_up(opening.knows_all(), seen)?;
+        store.prune()?;
         Ok((store, opening))
     }
 
