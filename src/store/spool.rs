@@ -243,7 +243,7 @@ mod tests {
         let call = &read[0].call;
         assert_eq!(call.written, Some((77, "boot".to_owned())));
         assert_eq!((call.env.container.as_str(), call.env.ifname.as_str()), ("c", "eth0"));
-        assert_eq!(cni::peek(&call.stdin).name, "n");
+        assert_eq!((read[0].network.as_str(), call.stdin.len()), ("n", 0), "and no more of it");
         assert!(write(&dirs[..1], &key, 77, "boot").is_err());
     }
 
