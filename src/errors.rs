@@ -141,14 +141,15 @@ fn lane(error: &LaneError) -> CniError {
 pub fn store(error: StoreError) -> CniError {
     let code = match &error {
         StoreError::Fault(fault) => return self::fault(*fault),
-        StoreError::DiskFull { .. } | StoreError::Busy { .. } | StoreError::Lane(_) => {
-            Code::TryAgainLater
-        }
+        StoreError::DiskFull { .. }
+        | StoreError::ReadOnly { .. }
+        | StoreError::Failing { .. }
+        | StoreError::Busy { .. }
+        | StoreError::Lane(_) => Code::TryAgainLater,
         StoreError::Locked { .. }
         | StoreError::Newer { .. }
         | StoreError::NoFile { .. }
         | StoreError::Damaged { .. }
-        | StoreError::ReadOnly { .. }
         | StoreError::Database { .. }
         | StoreError::File { .. }
         | StoreError::Encode { .. }
@@ -156,6 +157,13 @@ pub fn store(error: StoreError) -> CniError {
     };
     CniError::new(code, "cannot keep or read the state of the daemon")
         .with_details(error.to_string())
+}
+
+/// A DEL that was carried out, and would come back as not asked for: nothing could be written of it.
+pub fn not_kept(error: &CniError) -> CniError {
+    CniError::new(Code::TryAgainLater, "the DEL cannot be kept").with_details(format!(
+        "what is in the kernel is removed as far as it can be, and the address is held: {error}"
+    ))
 }
 
 /// A test made a step fail.

@@ -42,6 +42,7 @@ mod dropin_chain;
 mod dropin_host_local;
 mod dropin_install;
 mod dropin_install_shared;
+mod hang_full;
 mod hang_lanes;
 mod hang_nft;
 mod ipam_delegated;

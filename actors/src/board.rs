@@ -29,6 +29,8 @@ pub(crate) struct Board {
     /// Which lanes hang: nothing that they do comes to its end, and ADDs need them.
     #[serde(rename = "stuck")]
     pub(crate) lanes: Gauges,
+    /// Why what must survive the daemon cannot be written, so that no ADD can succeed.
+    pub(crate) failing: Vec<String>,
     /// What the daemon was not given and needs.
     pub(crate) unmet: Vec<String>,
     /// What there is less of than a burst may need, and what comes of it.
@@ -116,6 +118,7 @@ impl Board {
             Phase::Open => {}
         }
         reasons.extend(self.lanes.stuck());
+        reasons.extend(self.failing.iter().cloned());
         reasons.extend(self.unmet.iter().cloned());
         reasons.extend(self.degraded.iter().cloned());
         reasons.extend(self.limited.iter().cloned());
@@ -181,9 +184,9 @@ impl Board {
         if self.lanes.rules_are_stuck() {
             return unable(Code::Degraded, self.lanes.stuck().join("; "));
         }
-        let unable_now: Vec<_> = self.lanes.stuck().into_iter().chain(self.unmet.clone()).collect();
-        if !unable_now.is_empty() {
-            return unable(Code::NotReady, unable_now.join("; "));
+        let now = [self.lanes.stuck(), self.failing.clone(), self.unmet.clone()].concat();
+        if !now.is_empty() {
+            return unable(Code::NotReady, now.join("; "));
         }
         if !self.degraded.is_empty() {
             return unable(Code::Degraded, self.degraded.join("; "));
@@ -246,6 +249,9 @@ mod tests {
         assert_eq!(board.reasons(), ["the store was damaged", "reading b: no"]);
         board.spool_is(Vec::new());
         assert_eq!(board.status(&name, None).expect_err("degraded").code, Code::Degraded);
+        board.failing.push("the disk is full".into());
+        assert_eq!(board.status(&name, None).expect_err("failing").code, Code::NotReady);
+        board.failing.clear();
         board.unmet.push("no CAP_SYS_ADMIN".into());
         assert_eq!(board.status(&name, None).expect_err("unmet").code, Code::NotReady);
         assert_eq!(board.reasons(), ["no CAP_SYS_ADMIN", "the store was damaged"]);

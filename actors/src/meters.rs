@@ -49,6 +49,8 @@ pub(crate) struct Meters {
     pub(crate) connections: IntGauge,
     pub(crate) connections_max: IntGauge,
     pub(crate) crowded: IntGauge,
+    /// 1 while the store can be written.
+    pub(crate) writable: IntGauge,
     /// 1 while `/readyz` says so.
     pub(crate) ready: Gauge,
 }
@@ -143,6 +145,7 @@ impl Meters {
                 "cni_crowded_addresses",
                 "Addresses of containers that hold too many connections and begin no new ones.",
             )?,
+            writable: IntGauge::new("cni_store_writable", "1 while the store can be written.")?,
             ready: Gauge::new("cni_ready", "1 while /readyz says so.")?,
         };
         registry.register(Box::new(meters.operations.clone()))?;
@@ -164,6 +167,7 @@ impl Meters {
         registry.register(Box::new(meters.connections.clone()))?;
         registry.register(Box::new(meters.connections_max.clone()))?;
         registry.register(Box::new(meters.crowded.clone()))?;
+        registry.register(Box::new(meters.writable.clone()))?;
         registry.register(Box::new(meters.ready.clone()))?;
         for what in ["rules", "address", "link", "forwarding"] {
             meters.repairs.with_label_values(&[what]);

@@ -69,6 +69,16 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The disk fails.
+    #[error("cannot {doing} in the store {path}: {why}: look at the disk and at the kernel's log")]
+    Failing {
+        /// What was being done.
+        doing: String,
+        /// The file.
+        path: PathBuf,
+        /// What the database said.
+        why: String,
+    },
     /// Another program is in the middle of a transaction.
     #[error(
         "cannot {doing} in the store {path}: another program has it locked: close that program"
@@ -126,6 +136,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the next commit would fail by it, too: it is not about one record, nor another program's that ends.
+    pub fn lasts(&self) -> bool {
+        !matches!(
+            self,
+            Self::AddressTaken { .. } | Self::Encode { .. } | Self::Busy { .. } | Self::Lane(_)
+        )
+    }
+
     /// Sorts an error of the database.
     pub(super) fn of_database(doing: String, path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
@@ -139,6 +157,9 @@ impl StoreError {
             Some(ErrorCode::DiskFull) => Self::DiskFull { doing, path },
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
                 Self::ReadOnly { doing, path }
+            }
+            Some(ErrorCode::SystemIoFailure) => {
+                Self::Failing { doing, path, why: source.to_string() }
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { doing, path },
             _ => Self::Database { doing, path, source },

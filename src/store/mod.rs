@@ -45,6 +45,7 @@ mod ledger;
 mod mend;
 pub mod net_d;
 mod open;
+mod probe;
 mod prune;
 mod read;
 mod saved;

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
-use quantum_config::cni::{self, Environment};
-use quantum_config::ids::AttachmentKey;
+use quantum_config::cni;
 use quantum_config::spool::SUFFIX;
 use quantum_config::wire::{Call, HEADER, Header, Request, WireError};
-use serde_json::json;
 
 use super::open::hold;
 use super::{StoreError, small_file};
@@ -64,32 +62,6 @@ pub fn lock(dir: &Path) -> Result<Option<File>, StoreError> {
         Err(StoreError::File { .. }) => Ok(None),
         held => held.map(Some),
     }
-}
-
-/// Writes the DEL of an attachment down, as the plugin does, in the first of these folders that takes it. It is about
-/// this attachment and none that is made later: `created` is when it was made. When it returns the DEL survives the
-/// daemon.
-pub fn write(dirs: &[PathBuf], key: &AttachmentKey, created: u64, boot_id: &str) -> io::Result<()> {
-    let env = Environment {
-        command: cni::Command::Del.as_str().to_owned(),
-        container: key.container.to_string(),
-        ifname: key.ifname.to_string(),
-        ..Environment::default()
-    };
-    let stdin = json!({ "name": key.network.as_str() }).to_string().into_bytes();
-    let written = Some((created, boot_id.to_owned()));
-    let call = Call { env, stdin, written, ..Call::default() };
-    let frame = call.encode().map_err(io::Error::other)?;
-    // Not the name that the plugin gives it: what it says is about another time.
-    let name = format!("{created:x}-{}", quantum_config::spool::file_name(&call));
-    let mut outcome = Err(io::ErrorKind::NotFound.into());
-    for dir in dirs {
-        outcome = small_file::replace(&dir.join(&name), &frame);
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    outcome
 }
 
 /// Reads every tombstone of these folders. A file that is none, or that others than root can have put there, is
@@ -228,23 +200,6 @@ mod tests {
         read(dir.path());
         let left = ["a.del.7.new", "b.del.8.new", "theirs.new"].map(|name| path(name).exists());
         assert_eq!(left, [false, true, true]);
-    }
-
-    #[test]
-    fn what_the_daemon_writes_is_read_as_what_a_plugin_does() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let key: AttachmentKey = "n/c/eth0".parse().expect("a key");
-        let dirs = [PathBuf::from("/nonexistent/spool"), dir.path().to_owned()];
-        for _ in 0..2 {
-            write(&dirs, &key, 77, "boot").expect("written");
-        }
-        let read = read(dir.path()).tombstones;
-        assert_eq!(read.len(), 1, "one for each attachment, however often");
-        let call = &read[0].call;
-        assert_eq!(call.written, Some((77, "boot".to_owned())));
-        assert_eq!((call.env.container.as_str(), call.env.ifname.as_str()), ("c", "eth0"));
-        assert_eq!((read[0].network.as_str(), call.stdin.len()), ("n", 0), "and no more of it");
-        assert!(write(&dirs[..1], &key, 77, "boot").is_err());
     }
 
     #[test]

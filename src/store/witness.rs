@@ -164,6 +164,11 @@ impl Witness {
         absent_is_fine(fs::rename(self.file(key, ATTACHED), self.file(key, LEAVING)))
     }
 
+    /// Whether it has the mark.
+    pub(super) fn is_leaving(&self, key: &AttachmentKey) -> bool {
+        self.file(key, LEAVING).is_file()
+    }
+
     /// The attachment is no more.
     pub(super) fn remove(&self, key: &AttachmentKey) -> io::Result<()> {
         absent_is_fine(fs::remove_file(self.file(key, LEAVING)))?;

@@ -18,7 +18,7 @@ use lru::LruCache;
 use quantum_cni::kernel::lane::Lane;
 use quantum_cni::store::{Store, StoreError, Stored, StoredState};
 use quantum_config::ids::AttachmentKey;
-use slog::{Logger, error, warn};
+use slog::{Logger, error, info, warn};
 use tokio::sync::watch;
 
 use crate::board::Board;
@@ -46,6 +46,10 @@ pub(crate) struct Cache {
     dirty: bool,
     /// Why the files beside the store are not as it is, as the board says it.
     trouble: Vec<String>,
+    /// The store could not be written, and it is not known that it can be now.
+    fails: bool,
+    /// A checkpoint is under way.
+    settles: bool,
     board: watch::Sender<Board>,
     meters: Meters,
     log: Logger,
@@ -81,6 +85,8 @@ impl Cache {
             // The first look tells what the start could not write.
             dirty: true,
             trouble: Vec::new(),
+            fails: false,
+            settles: false,
             board,
             meters,
             log,
@@ -107,6 +113,14 @@ impl Cache {
         if let Some(mishap) = mishap {
             error!(self.log, "the store was damaged and was made anew from runtime_dir"; "error" => mishap);
         }
+        if let Err(why) = &outcome
+            && why.lasts()
+            && !self.fails
+        {
+            self.fails = true;
+            error!(self.log, "the store cannot be written, which is tried again"; "error" => %why);
+            self.board.send_modify(|board| board.failing = vec![why.to_string()]);
+        }
         let trouble: Vec<String> = trouble.into_iter().collect();
         self.dirty |= !trouble.is_empty();
         if trouble != self.trouble {
@@ -128,15 +142,30 @@ impl Cache {
         }
     }
 
+    /// Also sees whether the store can be written again.
     fn checkpoint(&mut self, ctx: &mut Context<Self>) {
-        if !std::mem::take(&mut self.dirty) {
+        if self.settles || !(self.dirty || self.fails) {
             return;
         }
-        let work = self.on_store(Store::checkpoint);
-        ctx.spawn(work.into_actor(self).map(|outcome, cache, _| {
-            if let Err(error) = cache.heard(outcome) {
-                cache.dirty = true; // the next try
-                warn!(cache.log, "checkpoint"; "error" => %error);
+        let failed = self.fails;
+        (self.dirty, self.settles) = (false, true);
+        let work = self.on_store(match failed {
+            true => Store::probe,
+            false => Store::checkpoint,
+        });
+        ctx.spawn(work.into_actor(self).map(move |outcome, cache, _| {
+            let done = cache.heard(outcome);
+            cache.settles = false;
+            cache.dirty |= done.is_err(); // the next try
+            match done {
+                Ok(()) if failed => {
+                    cache.fails = false;
+                    info!(cache.log, "the store can be written again");
+                    cache.board.send_modify(|board| board.failing.clear());
+                }
+                Ok(()) => {}
+                Err(_) if failed => {} // said when it began
+                Err(error) => warn!(cache.log, "checkpoint"; "error" => %error),
             }
         }));
     }

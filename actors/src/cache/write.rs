@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use actix::{ActorFutureExt, Context, Handler, ResponseActFuture, WrapFuture};
+use actix::{ActorFutureExt, Context, Handler, ResponseActFuture, WrapFuture, fut};
 use quantum_cni::store::{Change, Store, StoreError, Stored, StoredState};
 use slog::info;
 
@@ -48,7 +48,17 @@ impl Handler<Leave> for Cache {
         if let Some(state) = self.known.get_mut(&key) {
             *state = StoredState::Leaving;
         }
-        self.write(vec![Change::Leaving(key)], |_| {})
+        let marked = key.clone();
+        let written = self.write(vec![Change::Leaving(key)], |_| {});
+        Box::pin(written.then(move |written, cache: &mut Self, _| -> Written {
+            let Err(error) = written else { return Box::pin(fut::ready(Ok(()))) };
+            // A mark beside the store is as good as one in it.
+            let look = cache.on_store(move |store: &mut Store| Ok(store.is_marked(&marked)));
+            Box::pin(look.into_actor(cache).map(|looked, cache, _| match cache.heard(looked) {
+                Ok(true) => Ok(()),
+                _ => Err(error),
+            }))
+        }))
     }
 }
 

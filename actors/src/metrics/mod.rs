@@ -68,6 +68,7 @@ impl Metrics {
     fn read_board(&self) {
         let board = self.board.borrow();
         self.meters.ready.set(f64::from(u8::from(board.is_ready())));
+        self.meters.writable.set(i64::from(board.failing.is_empty()));
         for gauge in board.lanes.iter() {
             let label = [gauge.lane()];
             self.meters.lanes.with_label_values(&label).set(gauge.waiting() as i64);

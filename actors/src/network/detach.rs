@@ -131,12 +131,15 @@ async fn detach(hands: Rc<Hands>, request: Detach) -> Result<Done, CniError> {
     // Not the request's: one whose record was lost is known by what stands for its key.
     let owner = record.key.clone();
     // A full disk must not block a drain: what cannot be marked is taken down all the same, and
-    // finished by this daemon when the store can be written again.
+    // finished by this daemon when the store can be written again. But the next one would not know of it.
     let marked = ask(&hands.leave, Leave(owner.clone())).await?.map_err(errors::store);
     fault::reach("del-marked").map_err(errors::fault)?;
     let (released, refused) = match take_down(&hands, record).await {
         Ok(now) => (Some((owner, now)), marked.err()),
-        Err(stuck) => (None, Some(stuck.into())),
+        Err(stuck) => match marked {
+            Ok(()) => (None, Some(stuck.into())),
+            Err(error) => return Err(errors::not_kept(&error)),
+        },
     };
     Ok(Done { detached: Detached { found: true, addresses }, released, refused })
 }

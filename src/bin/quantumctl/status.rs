@@ -22,7 +22,9 @@ pub(crate) fn run(options: &Options) -> Result<(String, ExitCode), AskError> {
     let board: Value = read(&answer)?;
     let is_well = |reasons: &Value| list(reasons).is_empty();
     let healthy = board["phase"] == "open"
-        && ["stuck", "unmet", "degraded", "limited"].iter().all(|key| is_well(&board[*key]));
+        && ["stuck", "failing", "unmet", "degraded", "limited"]
+            .iter()
+            .all(|key| is_well(&board[*key]));
     let text = if options.output == "json" { answer } else { table(&board) };
     Ok((text, if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
 }
@@ -39,7 +41,8 @@ fn table(board: &Value) -> String {
             "crowded: {address} holds {count} connections and begins no new ones (container_connections)"
         );
     }
-    let kinds = ["stuck", "unmet", "degraded", "limited", "missing"].map(|key| (key, key));
+    let kinds =
+        ["stuck", "failing", "unmet", "degraded", "limited", "missing"].map(|key| (key, key));
     for (key, shown) in kinds.into_iter().chain([("warnings", "warning")]) {
         for reason in list(&board[key]) {
             let _ = writeln!(text, "{shown}: {}", word(reason));
