@@ -7,9 +7,12 @@ use rusqlite::Connection;
 use crate::damage_matrix::Town;
 use crate::policy_live::pod;
 use crate::support::daemon::Options;
-use crate::support::eventually::eventually;
+use crate::support::eventually::eventually_within;
 use crate::support::plugin::Call;
 use crate::support::world::{World, names_in};
+
+/// The files are looked after every few seconds.
+const LATE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// One record in memory: all others are read when they are needed.
 fn cold() -> Options {
@@ -66,13 +69,15 @@ fn what_is_removed_under_a_daemon_is_made_anew() {
     let paths = town.world.paths().clone();
     let store = paths.state_dir.join("state.db");
     fs::remove_file(&store).expect("removed");
-    eventually("the store to be there again", || store.exists().then_some(()));
+    eventually_within(LATE, "the store to be there again", || store.exists().then_some(()));
     fs::remove_dir_all(paths.attachments()).expect("removed");
-    eventually("each attachment's file to be there again", || {
+    eventually_within(LATE, "each attachment's file to be there again", || {
         (names_in(&paths.attachments()).len() == 3).then_some(())
     });
     fs::remove_file(paths.generation()).expect("removed");
-    eventually("the generation to be noted again", || paths.generation().exists().then_some(()));
+    eventually_within(LATE, "the generation to be noted again", || {
+        paths.generation().exists().then_some(())
+    });
     town.is_known();
     daemon.kill();
     let daemon = town.world.daemon();
@@ -91,14 +96,16 @@ fn what_cannot_be_written_beside_the_store_is_told_and_made_up_for() {
     fs::remove_dir_all(&folder).expect("removed");
     fs::write(&folder, "in the way").expect("written");
     let late = pod(&town.world, "late", &town.conf);
-    eventually("it to be told", || {
+    eventually_within(LATE, "it to be told", || {
         let (code, said) = daemon.get("/readyz");
         (code == 503 && said.contains("cannot be written beside the store")).then_some(())
     });
     town.is_known();
     fs::remove_file(&folder).expect("removed");
-    eventually("all of it to be there", || (names_in(&folder).len() == 4).then_some(()));
-    eventually("that to be told", || (daemon.get("/readyz").0 == 200).then_some(()));
+    eventually_within(LATE, "all of it to be there", || {
+        (names_in(&folder).len() == 4).then_some(())
+    });
+    eventually_within(LATE, "that to be told", || (daemon.get("/readyz").0 == 200).then_some(()));
     town.world.call(Call::del("late", &late.netns).conf(&town.conf)).succeeded();
     town.ends_well();
 }

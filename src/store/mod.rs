@@ -33,6 +33,7 @@
 //! the [`Shelf`] reads; it also keeps those that operators give at run time. Docker's networks are in a file
 //! of their own ([`Ledger`]), as is what was done to the host's forwarding ([`ForwardingFile`]).
 
+mod beside;
 mod error;
 pub mod folder;
 mod forwarding;

@@ -9,6 +9,7 @@ use super::union::{Union, unite};
 use super::witness::Seen;
 use super::{Change, Learned, Store, StoreError, Stored, StoredState};
 use crate::attach::Record;
+use crate::ipam::KnownState;
 
 impl Store {
     /// What has been learned from the files beside the store.
@@ -38,6 +39,7 @@ impl Store {
         let mut there: HashMap<AttachmentKey, Stored> =
             attachments.iter().map(|s| (s.record.key.clone(), s.clone())).collect();
         let put_back = self.unite(attachments, is_newest, [])?;
+        self.take_up_beside(is_newest)?;
         self.learned = Learned { put_back, bad };
         for stored in self.all()? {
             if there.remove(&stored.record.key).as_ref() != Some(&stored) {
@@ -72,19 +74,26 @@ impl Store {
     pub(super) fn follow(&mut self, change: &Change) {
         let (key, done) = match change {
             Change::Remember(record) => {
-                (&record.key, self.witness.keep(record, StoredState::Attached))
+                let kept = self.witness.keep(record, StoredState::Attached);
+                (&record.key, kept.and_then(|()| self.witness.remove_held(&record.key)))
             }
             Change::PutBack(stored) => {
                 (&stored.record.key, self.witness.keep(&stored.record, stored.state))
             }
             Change::Leaving(key) => (key, self.witness.mark(key)),
-            Change::Forget { key, .. } => (key, self.witness.remove(key)),
-            Change::TakeOver { .. }
-            | Change::Hold { .. }
-            | Change::Network(_)
-            | Change::Rebuilt => {
+            Change::Forget { key, .. } => {
+                let removed = self.witness.remove(key);
+                (key, removed.and_then(|()| self.witness.remove_held(key)))
+            }
+            Change::Hold { key, .. } => return self.keep_held(key),
+            Change::TakeOver { known, .. } => {
+                if let KnownState::Held(key) = &known.state {
+                    self.keep_held(key);
+                }
                 return;
             }
+            Change::Network(network) => return self.keep_network(network),
+            Change::Rebuilt => return,
         };
         self.witnessed(key, done);
     }

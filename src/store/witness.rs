@@ -3,6 +3,8 @@
 //! ```text
 //!   attachments/0123456789abcdef.attached   a record; the name is the digest of its key
 //!   attachments/0123456789abcdef.leaving    a DEL has been asked for and not finished
+//!   held/0123456789abcdef                   addresses that are held without a record; the same name
+//!   networks/0123456789abcdef               a network's definition; the digest of its name
 //!   generation                              which store was written last, and how often it had been
 //! ```
 //!
@@ -15,6 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use quantum_config::ids::{AttachmentKey, digest};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Place, Stored, StoredState, small_file};
@@ -60,16 +63,20 @@ pub(super) struct Seen {
 #[derive(Debug)]
 pub(super) struct Witness {
     folder: PathBuf,
+    pub(super) held: PathBuf,
+    pub(super) networks: PathBuf,
     generation: PathBuf,
     life: Life,
-    /// The generation's file, open, and its inode.
-    open: Option<(File, u64)>,
+    /// The generation's file and the folder, open, so that it is seen when they are removed.
+    open: Option<(File, File)>,
 }
 
 impl Witness {
     pub(super) fn new(place: &Place) -> Self {
         Self {
             folder: place.runtime_dir.join("attachments"),
+            held: place.runtime_dir.join("held"),
+            networks: place.runtime_dir.join("networks"),
             generation: place.runtime_dir.join("generation"),
             life: place.life.clone(),
             open: None,
@@ -136,7 +143,7 @@ impl Witness {
         let states = [(ATTACHED, StoredState::Attached), (LEAVING, StoredState::Leaving)];
         states.into_iter().find_map(|(name, state)| {
             let bytes = small_file::read_own(&self.file(key, name)).ok()?;
-            let (life, record) = decode(&bytes).ok()?;
+            let (life, record) = decode::<Record>(&bytes).ok()?;
             let is_meant = life == self.life && record.key == *key;
             is_meant.then_some(Stored { record, state })
         })
@@ -149,13 +156,7 @@ impl Witness {
             StoredState::Leaving => (LEAVING, ATTACHED),
         };
         let (path, bytes) = (self.file(&record.key, name), encode(&self.life, record)?);
-        match small_file::replace_for_now(&path, &bytes) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.make_folder()?;
-                small_file::replace_for_now(&path, &bytes)?;
-            }
-            written => written?,
-        }
+        put(&path, &bytes)?;
         absent_is_fine(fs::remove_file(self.file(&record.key, other)))
     }
 
@@ -175,10 +176,15 @@ impl Witness {
         absent_is_fine(fs::remove_file(self.file(key, ATTACHED)))
     }
 
-    /// Whether something has been taken away under us.
+    /// Whether nothing has been taken away under us.
     pub(super) fn is_whole(&self) -> bool {
-        let there = fs::metadata(&self.generation).map(|file| file.ino()).ok();
-        self.folder.is_dir() && there == self.open.as_ref().map(|(_, ino)| *ino)
+        let is_there = |path: &Path, file: &File| {
+            let (now, then) = (fs::metadata(path).ok(), file.metadata().ok());
+            now.zip(then).is_some_and(|(now, then)| now.ino() == then.ino() && then.nlink() > 0)
+        };
+        self.open.as_ref().is_some_and(|(generation, folder)| {
+            is_there(&self.generation, generation) && is_there(&self.folder, folder)
+        })
     }
 
     /// Notes how new the store is.
@@ -191,8 +197,7 @@ impl Witness {
         self.make_folder()?;
         small_file::replace_for_now(&self.generation, line.as_bytes())?;
         let file = File::options().write(true).open(&self.generation)?;
-        let ino = file.metadata()?.ino();
-        self.open = Some((file, ino));
+        self.open = Some((file, File::open(&self.folder)?));
         Ok(())
     }
 
@@ -218,7 +223,19 @@ impl Witness {
     }
 }
 
-fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
+/// Writes a file, and makes its folder if that is missing.
+pub(super) fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match small_file::replace_for_now(path, bytes) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let folder = path.parent().unwrap_or(path);
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            small_file::replace_for_now(path, bytes)
+        }
+        written => written,
+    }
+}
+
+pub(super) fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
@@ -226,24 +243,24 @@ fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct Written<'a, T> {
     life: &'a Life,
-    record: &'a Record,
+    record: &'a T,
 }
 
 #[derive(Deserialize)]
-struct Read {
+struct Read<T> {
     life: Life,
-    record: Record,
+    record: T,
 }
 
-fn encode(life: &Life, record: &Record) -> io::Result<Vec<u8>> {
+pub(super) fn encode<T: Serialize>(life: &Life, record: &T) -> io::Result<Vec<u8>> {
     let body = serde_json::to_string(&Written { life, record })?;
     Ok(format!("{RECORD} {:016x}\n{body}", digest(&[&body])).into_bytes())
 }
 
 /// What a file says. Also what is too short, too long or in part another is none.
-fn decode(bytes: &[u8]) -> Result<(Life, Record), String> {
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<(Life, T), String> {
     let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
     let (head, body) = text.split_once('\n').ok_or("it is cut off")?;
     let sum = head.strip_prefix(RECORD).ok_or("it is no record of ours")?.trim_start();
@@ -291,11 +308,11 @@ mod tests {
             for bit in [0, 3, 6] {
                 let mut flipped = bytes.clone();
                 flipped[at] ^= 1 << bit;
-                decode(&flipped).expect_err("flipped");
+                decode::<Record>(&flipped).expect_err("flipped");
             }
-            decode(&bytes[..at]).expect_err("cut off");
+            decode::<Record>(&bytes[..at]).expect_err("cut off");
         }
-        decode(&[&bytes[..], b" "].concat()).expect_err("something more");
+        decode::<Record>(&[&bytes[..], b" "].concat()).expect_err("something more");
     }
 
     #[test]
