@@ -69,7 +69,11 @@ fn what_is_removed_under_a_daemon_is_made_anew() {
     let paths = town.world.paths().clone();
     let store = paths.state_dir.join("state.db");
     fs::remove_file(&store).expect("removed");
-    eventually_within(LATE, "the store to be there again", || store.exists().then_some(()));
+    eventually_within(LATE, "the store to be made anew", || {
+        let is_told =
+            |r: &serde_json::Value| r["msg"].as_str().is_some_and(|m| m.contains("made anew"));
+        (store.exists() && daemon.log().iter().any(is_told)).then_some(())
+    });
     fs::remove_dir_all(paths.attachments()).expect("removed");
     eventually_within(LATE, "each attachment's file to be there again", || {
         (names_in(&paths.attachments()).len() == 3).then_some(())

@@ -49,6 +49,8 @@ impl Store {
 
     fn make_anew(&mut self, why: String) -> Result<(), StoreError> {
         let failed = |e| StoreError::of_database("set it aside".into(), &self.path, e);
+        // First: from here on the store has nothing but this.
+        let seen = self.witness.read();
         let salvaged = salvage(&self.connection);
         let boot = self.witness.life().boot.clone();
         let none = Connection::open_in_memory().map_err(failed)?;
@@ -67,7 +69,6 @@ impl Store {
         self.generation = self.read_generation()?;
         self.generation.number = before;
         self.commit_each(salvaged);
-        let seen = self.witness.read();
         // Which are not there is found out by the next start; nothing was learned about that here.
         let learned = std::mem::take(&mut self.learned);
         let is_whole = self.unwitnessed.is_empty() && seen.bad.is_empty();
