@@ -78,7 +78,7 @@ fn a_network_of_zero_trust_is_known_for_one() {
 #[test]
 fn a_promiscuous_bridge() {
     let world = world!();
-    let _daemon = world.daemon();
+    let _daemon = world.daemon_that_mends_nothing();
     let conf = switch("promisc0", json!({ "promiscMode": true }));
     let container = world.container();
     let result = world.call(Call::add("c1", &container).conf(&conf)).succeeded();
@@ -106,7 +106,7 @@ fn a_promiscuous_bridge() {
 #[test]
 fn isolated_ports_reach_the_gateway_and_not_each_other() {
     let world = world!();
-    let _daemon = world.daemon();
+    let _daemon = world.daemon_that_mends_nothing();
     let conf = network("isolated", "isolated0", "10.65.0.0/24");
     let conf = with(&conf, json!({ "portIsolation": true }));
     let (one, two) = (world.container(), world.container());
@@ -151,7 +151,7 @@ fn the_containers_end_may_stay_down() {
 #[test]
 fn a_network_without_addresses_is_a_switch() {
     let world = world!();
-    let _daemon = world.daemon();
+    let _daemon = world.daemon_that_mends_nothing();
     let conf = switch("switch0", json!({ "mtu": 1400 }));
     let (one, two) = (world.container(), world.container());
     let result = world.call(Call::add("c1", &one).conf(&conf)).succeeded();

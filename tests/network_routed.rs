@@ -41,7 +41,7 @@ fn neighbours(container: &Netns) -> String {
 fn containers_reach_each_other_by_the_host() {
     let world = world!();
     without_br_netfilter(&world);
-    let _daemon = world.daemon();
+    let _daemon = world.daemon_that_mends_nothing();
     let conf = routed("way", "10.120.0.0/24", "fd00:120::/64");
     let (one, two) = (world.container(), world.container());
     world.call(Call::add("c1", &one).conf(&conf)).succeeded();

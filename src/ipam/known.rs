@@ -13,6 +13,16 @@ pub struct Known {
     pub state: KnownState,
 }
 
+impl Known {
+    /// Who has it, if anybody.
+    pub fn holder(&self) -> Option<&AttachmentKey> {
+        match &self.state {
+            KnownState::Held(owner) => Some(owner),
+            KnownState::Released(_) => None,
+        }
+    }
+}
+
 /// Who has an address, or since when nobody has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KnownState {

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use quantum_config::ids::{AttachmentKey, IfName};
+use quantum_config::ids::{AttachmentKey, IfName, NetworkName};
 
 use crate::attach::Assigned;
 
@@ -65,6 +65,15 @@ impl Register {
         }
     }
 
+    /// Of a network, these have addresses, and nobody else: what it leased to others when it died is free.
+    pub fn keep_only(&mut self, network: &NetworkName, holders: &HashSet<&AttachmentKey>) {
+        let of_it = self.owners.keys().filter(|owner| owner.network == *network);
+        let gone = of_it.filter(|owner| !holders.contains(&***owner));
+        for owner in gone.cloned().collect::<Vec<_>>() {
+            self.leave(&owner);
+        }
+    }
+
     /// Who has an address behind a link.
     pub fn holder(&self, link: &IfName, address: IpAddr) -> Option<&AttachmentKey> {
         self.held.get(&(link.clone(), address)).map(|holder| &**holder)
@@ -118,6 +127,21 @@ mod tests {
         assert_eq!(all.beside(&br0, ip("10.0.0.1")), None);
         all.leave(&key("b"));
         assert!(all.held.is_empty() && all.gateways.is_empty() && all.owners.is_empty());
+    }
+
+    #[test]
+    fn a_network_that_is_made_anew_has_what_its_store_says() {
+        let (mut all, br0) = (Register::default(), link("br0"));
+        let other: AttachmentKey = "other/c/eth0".parse().expect("a key");
+        for (owner, address) in
+            [(&key("kept"), "10.0.0.2/24"), (&key("lost"), "10.0.0.3/24"), (&other, "10.0.0.4/24")]
+        {
+            all.enter(owner, &br0, &[assigned(address, "10.0.0.1")]);
+        }
+        all.keep_only(&key("kept").network, &[&key("kept")].into());
+        assert_eq!(all.holder(&br0, ip("10.0.0.2")), Some(&key("kept")));
+        assert_eq!(all.holder(&br0, ip("10.0.0.3")), None);
+        assert_eq!(all.holder(&br0, ip("10.0.0.4")), Some(&other));
     }
 
     #[test]

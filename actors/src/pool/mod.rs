@@ -32,6 +32,8 @@ impl Pool {
         known: Vec<Known>,
         register: Rc<RefCell<Register>>,
     ) -> Self {
+        let holders = known.iter().filter_map(Known::holder).collect();
+        register.borrow_mut().keep_only(&network.name, &holders);
         let mut allocator = Allocator::new(Vec::new(), known);
         allocator.reshape(network.sets().to_vec(), network.reservations());
         Self { network, allocator, register, turn: 0 }
