@@ -12,7 +12,7 @@ use slog::{Logger, debug, error, info, o, warn};
 
 use super::conf::{self, Conf};
 use super::memory::Room;
-use super::verbs::{self, Done, Undo};
+use super::verbs::{self, Done, Undo, Work};
 use super::{Connection, House, refuse};
 use crate::caller::Caller;
 
@@ -112,12 +112,11 @@ fn answer(
 }
 
 /// Waits for the work and tells it when the caller hangs up; the work itself ends in its own time.
-async fn watched<T>(
+async fn watched(
     connection: &mut Connection,
     caller: &Caller,
-    work: impl Future<Output = T>,
-) -> T {
-    tokio::pin!(work);
+    mut work: Work<'_>,
+) -> Result<Done, CniError> {
     tokio::select! {
         outcome = &mut work => return outcome,
         () = connection.hung_up() => caller.leave(),

@@ -105,7 +105,8 @@ impl Connection {
     /// bytes would reset the connection, and the peer would never see why it was refused.
     async fn linger(&mut self) -> io::Result<()> {
         let _ = self.open()?.stream.shutdown().await;
-        let mut scrap = [0; 4096];
+        // Beside the future, which has room for it from the start of the connection.
+        let mut scrap = vec![0; 4096];
         let drain = async {
             while self.receive(&mut scrap).await? > 0 && self.sent() <= usize::from(MAX_DESCRIPTORS)
             {

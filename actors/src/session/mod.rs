@@ -126,14 +126,16 @@ async fn serve(house: Rc<House>, mut connection: Connection) {
                 }
                 Err(forbidden) => {
                     forbid(&house, &forbidden);
-                    let conf = conf::read(&house, forbidden.uid, &mut call, room).await;
+                    let read = Box::pin(conf::read(&house, forbidden.uid, &mut call, room));
+                    let conf = read.await;
                     let answer = refuse(&forbidden.into(), Some(&conf.seen.version)).encode();
                     connection.deliver(&answer, &house.log).await;
                 }
             }
         }
         Ok(Received { request: Request::Control(question), room: _room, .. }) => {
-            let answer = control::serve(&house, connection.peer(), &question).await.encode();
+            let work = Box::pin(control::serve(&house, connection.peer(), &question));
+            let answer = work.await.encode();
             connection.deliver(&answer, &house.log).await;
         }
         Err(error) => {

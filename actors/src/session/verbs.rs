@@ -1,7 +1,9 @@
 //! The verbs: what each asks of whom.
 
 use std::borrow::Cow;
+use std::future::ready;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use quantum_cni::attach::{Class, NetnsId, Target};
@@ -22,6 +24,9 @@ use crate::reclaim::insist;
 
 /// How often a DEL is handed to a network whose actor dies under it.
 const TRIES: u32 = 3;
+
+/// A call that is carried out.
+pub(super) type Work<'a> = Pin<Box<dyn Future<Output = Result<Done, CniError>> + 'a>>;
 
 /// What takes an attachment back whose result could not be delivered. Nobody knows of it, so nobody
 /// would ever remove it.
@@ -65,33 +70,34 @@ impl Done {
     }
 }
 
-/// Carries a checked call out.
-pub(super) async fn carry_out(house: &House, call: Checked) -> Result<Done, CniError> {
+/// Carries a checked call out. Each verb is on its own in memory: hundreds of calls wait at a time, and none
+/// needs room for all that others might do.
+pub(super) fn carry_out(house: &House, call: Checked) -> Work<'_> {
     match Role::of(&call.call.called_as) {
-        Role::Meta(part) => return chain::after(house, call, part).await,
-        Role::Loopback => return chain::loopback(house, call).await,
+        Role::Meta(part) => return Box::pin(chain::after(house, call, part)),
+        Role::Loopback => return Box::pin(chain::loopback(house, call)),
         Role::Addresses => match call.command {
-            Command::Add => return lend::add(house, call).await,
-            Command::Check => return lend::check(house, call).await,
+            Command::Add => return Box::pin(lend::add(house, call)),
+            Command::Check => return Box::pin(lend::check(house, call)),
             _ => {}
         },
         Role::Main | Role::Pair => {}
     }
     match call.command {
-        Command::Add => attach(house, call).await,
-        Command::Del => detach(house, call).await,
-        Command::Check => check(house, call).await,
-        Command::Gc => collect(house, call).await,
+        Command::Add => Box::pin(attach(house, call)),
+        Command::Del => Box::pin(detach(house, call)),
+        Command::Check => Box::pin(check(house, call)),
+        Command::Gc => Box::pin(collect(house, call)),
         Command::Status => {
-            status(house, &call)?;
-            Ok(Done { is_routine: true, ..Done::default() })
+            let routine = |()| Done { is_routine: true, ..Done::default() };
+            Box::pin(ready(status(house, &call).map(routine)))
         }
         // The plugin answers it by itself.
-        Command::Version => Ok(Done {
+        Command::Version => Box::pin(ready(Ok(Done {
             stdout: quantum_config::cni::version_document(),
             is_routine: true,
             ..Done::default()
-        }),
+        }))),
     }
 }
 
