@@ -20,7 +20,7 @@ impl Store {
         }
         fault::reach("store-commit")?;
         let written = self.connection.execute("UPDATE boot SET id = id", []);
-        written.map_err(|e| self.failed(&doing(), e))?;
+        written.map_err(|e| self.failed(doing(), e))?;
         self.checkpoint()
     }
 
