@@ -20,7 +20,7 @@
 //! daemon is idle.
 //!
 //! The file is not believed alone. Beside it, in `runtime_dir`, each attachment has a small file of its own
-//! ([`witness`]), and there stands how new the newest store was. A start takes both together ([`union`]). A
+//! (`witness`), and there stands how new the newest store was. A start takes both together (`union`). A
 //! database that cannot be read in full, or contradicts itself, is not read in part: it is set aside under another
 //! name. After that, and where a store is older than the newest or was not there, the [`Opening`] tells the daemon
 //! to learn from the kernel what neither knows, before it leases anything, at every start until
