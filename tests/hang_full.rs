@@ -100,6 +100,39 @@ fn it_is_told_until_there_is_room_and_no_del_comes_back() {
     umount(state).expect("unmounted");
 }
 
+/// Its DELs were marked beside the store only.
+#[test]
+fn a_daemon_that_starts_on_a_full_disk_carries_out_what_was_asked_for() {
+    let world = world!();
+    let state = on_small_disk(&world);
+    let start = || world.daemon_with(Options::default().args("--orphan-seconds 0"));
+    let daemon = start();
+    let conf = network("full", "full0", "10.46.0.0/24");
+    let containers = attached(&world, &conf);
+    let filler = fill(state);
+    until_full(&world, &conf);
+    del(&world, &conf, 0, &containers[0]);
+    del(&world, &conf, 1, &containers[1]);
+    daemon.kill();
+    let mut daemon =
+        Daemon::start(&world.host, world.paths(), Options::default().args("--orphan-seconds 0"));
+    assert!(daemon.serves_or_ended(), "it starts");
+    eventually("STATUS to say why", || {
+        let outcome = status(&world, &conf);
+        (outcome.code == Some(1) && outcome.stdout.contains(FULL)).then_some(())
+    });
+    del(&world, &conf, 2, &containers[2]);
+    world.call(Call::add("late", &containers[0]).conf(&conf)).failed_with(11);
+    std::fs::remove_file(&filler).expect("removed");
+    eventually("the DELs to be finished", || (held(&daemon) == 0.0).then_some(()));
+    daemon.kill();
+    let daemon = start();
+    assert_eq!(held(&daemon), 0.0, "none came back");
+    world.call(Call::add("c0", &containers[0]).conf(&conf)).succeeded();
+    daemon.kill();
+    umount(state).expect("unmounted");
+}
+
 #[test]
 fn where_nothing_can_be_written_a_del_is_kept_by_the_plugin_and_a_gc_says_so() {
     let world = world!();

@@ -134,6 +134,8 @@ pub struct Store {
     learned: Learned,
     /// Attachments whose file beside the store is not as the store, and why.
     unwitnessed: BTreeSet<AttachmentKey>,
+    /// Attachments whose DEL is marked beside the store, and could not be marked in it.
+    marked: BTreeSet<AttachmentKey>,
     trouble: Option<String>,
     /// What happened to the file while it was open.
     mishap: Option<String>,

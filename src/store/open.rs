@@ -300,6 +300,7 @@ fn examine(place: &Place, path: &Path, lock: &File) -> Result<Store, StoreError>
         there: LinksSeen::default(),
         learned: Learned::default(),
         unwitnessed: BTreeSet::new(),
+        marked: BTreeSet::new(),
         trouble: None,
         mishap: None,
         inode: inode(path),

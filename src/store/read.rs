@@ -196,7 +196,11 @@ impl Store {
         if columns(&record.key) != [network, container, ifname] {
             return Err(self.damaged(&doing, format!("its record is of {}", record.key)));
         }
-        Ok(Stored { record, state: self.decode(&doing, state.parse())? })
+        let state = match self.marked.contains(&record.key) {
+            true => StoredState::Leaving,
+            false => self.decode(&doing, state.parse())?,
+        };
+        Ok(Stored { record, state })
     }
 
     fn key(&self, row: &[String; 3], doing: &str) -> Result<AttachmentKey, StoreError> {

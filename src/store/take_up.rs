@@ -61,17 +61,37 @@ impl Store {
         is_newest: bool,
         more: impl IntoIterator<Item = Change>,
     ) -> Result<Vec<AttachmentKey>, StoreError> {
-        let Union { forget, put_back } = unite(self.all()?, seen, is_newest, &self.there);
-        let keys = put_back.iter().map(|stored| stored.record.key.clone()).collect();
+        let before = self.all()?;
+        let Union { forget, put_back } = unite(before.clone(), seen, is_newest, &self.there);
+        let keys: Vec<_> = put_back.iter().map(|stored| stored.record.key.clone()).collect();
+        let is_known = |marked: &Stored| {
+            marked.is_leaving() && before.iter().any(|known| known.record == marked.record)
+        };
+        let are_marks = forget.is_empty() && put_back.iter().all(is_known);
         let forget = forget.into_iter().map(|key| Change::Forget { key, released_at: 0 });
         let put_back = put_back.into_iter().map(|stored| Change::PutBack(Box::new(stored)));
+        let more: Vec<Change> = more.into_iter().collect();
+        let are_marks = are_marks && more.is_empty();
         let changes: Vec<Change> = forget.chain(put_back).chain(more).collect();
-        self.commit(&changes)?;
+        match self.commit(&changes) {
+            // A disk that takes no more keeps nobody from DEL: the marks stay beside the store until the records go.
+            Err(
+                StoreError::DiskFull { .. }
+                | StoreError::ReadOnly { .. }
+                | StoreError::Failing { .. },
+            ) if are_marks => {
+                self.marked.extend(keys.iter().cloned());
+            }
+            committed => committed?,
+        }
         Ok(keys)
     }
 
     /// Has the witness say what a change that was committed says.
     pub(super) fn follow(&mut self, change: &Change) {
+        if let Some(key) = change.attachment() {
+            self.marked.remove(key);
+        }
         let (key, done) = match change {
             Change::Remember(record) => {
                 let kept = self.witness.keep(record, StoredState::Attached);

@@ -58,6 +58,16 @@ impl Change {
         matches!(self, Self::Network(_) | Self::TakeOver { .. })
     }
 
+    /// The attachment whose record it is about.
+    pub(super) fn attachment(&self) -> Option<&AttachmentKey> {
+        match self {
+            Self::Remember(record) => Some(&record.key),
+            Self::PutBack(stored) => Some(&stored.record.key),
+            Self::Leaving(key) | Self::Forget { key, .. } => Some(key),
+            Self::Hold { .. } | Self::TakeOver { .. } | Self::Network(_) | Self::Rebuilt => None,
+        }
+    }
+
     fn doing(&self) -> String {
         match self {
             Self::Remember(record) => format!("remember attachment {}", record.key),

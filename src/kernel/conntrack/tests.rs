@@ -172,7 +172,9 @@ fn flows_to_a_port_of_the_host_go() {
         assert_eq!(conntrack.flush_udp_ports(&[on_host]), Ok(1));
         assert_eq!(conntrack.flush_udp_ports(&[on_host]), Ok(0));
         let anywhere = HostPort { address: None, port: 80 };
-        assert_eq!(conntrack.flush_udp_ports(&[anywhere]), Ok(2), "the peer's, and by IPv6");
+        let before = entries();
+        let flushed = conntrack.flush_udp_ports(&[anywhere]);
+        assert_eq!(flushed, Ok(2), "the peer's, and by IPv6: {before:?}");
         assert_eq!(entries().len(), 2, "TCP to it, and UDP from it: {:?}", entries());
         drop(listener);
     });
